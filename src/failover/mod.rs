@@ -1,0 +1,34 @@
+//! The decision: who is redirected, where to, and in which words.
+//!
+//! Everything here is a plain value or a pure function. It knows no MariaDB, does no I/O, and holds no `unsafe`,
+//! so that the server plugin, the client plugin and any other program can share it.
+//!
+//! - [`Mode`], [`Target`], [`Text`], [`ExemptUsers`], [`ExemptHosts`]: the five settings, each parsed once and valid from
+//!   then on;
+//! - [`Settings`]: the five together, with the rules that tie them ([`Settings::set`] is `SET GLOBAL`);
+//! - [`Policy`]: settings made ready for use: given a [`Connection`], it returns a [`Verdict`];
+//! - [`message`]: the text of the error packet, both ways.
+#![forbid(unsafe_code)]
+
+mod connection;
+mod exemptions;
+pub mod message;
+mod mode;
+mod policy;
+mod settings;
+mod shown;
+mod target;
+
+pub use connection::{Connection, Transport, WayIn};
+pub use exemptions::{ExemptHosts, ExemptHostsError, ExemptUsers, ExemptUsersError};
+pub use message::{Message, Text, TextError};
+pub use mode::{Mode, ModeError};
+pub use policy::{Exemption, Policy, Redirect, Verdict};
+pub use settings::{Caution, SettingError, Settings, ThisServer, Variable};
+pub use target::{DEFAULT_PORT, Host, Target, TargetError};
+
+/// The error code of a redirect, `ER_INSTANT_FAILOVER`.
+///
+/// MariaDB 11.8 and later use the same number for an unrelated error of a statement, so the code alone means nothing: a
+/// client tests it together with the form of the message ([`message::parse`]) and with being in the connection phase.
+pub const ER_INSTANT_FAILOVER: u16 = 4196;

@@ -1,0 +1,194 @@
+//! Settings made ready for use.
+
+use super::connection::{Connection, Transport, WayIn};
+use super::message::Message;
+use super::mode::Mode;
+use super::settings::Settings;
+use super::target::Target;
+
+/// What is in force: one immutable value, shared by all logins and swapped whole when a setting changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    settings: Settings,
+    extra_port: Option<u16>,
+    /// The message for the target; some exactly where there is a target.
+    message: Option<Message>,
+}
+
+/// What becomes of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict<'a> {
+    /// The server goes on as it would without us.
+    Serve,
+    /// It would be redirected, but belongs to somebody who never is. The server goes on as it would without us.
+    Exempt(Exemption),
+    /// It is told to go elsewhere.
+    Redirect(Redirect<'a>),
+}
+
+/// Why a connection is exempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exemption {
+    /// Its user is named in `instant_failover_exempt_users`.
+    User,
+    /// Its address lies in `instant_failover_exempt_hosts`.
+    Host,
+}
+
+/// What a connection is told, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Redirect<'a> {
+    /// What to send.
+    pub message: &'a Message,
+    /// How the connection came in.
+    pub way_in: WayIn,
+}
+
+impl Policy {
+    /// A policy of these settings, on a server whose `extra_port` is as given (none where it has no such port).
+    #[must_use]
+    pub fn new(settings: Settings, extra_port: Option<u16>) -> Self {
+        let message = settings.target.as_ref().map(|target| Message::new(&settings.text, target));
+        Self { settings, extra_port, message }
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Decides about a new connection whose user is known.
+    #[must_use]
+    pub fn verdict(&self, connection: &Connection<'_>) -> Verdict<'_> {
+        let way_in = self.way_in(connection);
+        let wanted = match self.settings.mode {
+            Mode::Off => false,
+            Mode::On => way_in == WayIn::Tcp,
+            Mode::All => true,
+        };
+        match &self.message {
+            Some(message) if wanted => match self.exemption(connection) {
+                Some(exemption) => Verdict::Exempt(exemption),
+                None => Verdict::Redirect(Redirect { message, way_in }),
+            },
+            _ => Verdict::Serve,
+        }
+    }
+
+    /// Which of the three ways in a connection took.
+    #[must_use]
+    pub fn way_in(&self, connection: &Connection<'_>) -> WayIn {
+        match connection.transport {
+            Transport::Local => WayIn::Socket,
+            Transport::Tcp { local_port: Some(port) } if Some(port) == self.extra_port => WayIn::ExtraPort,
+            Transport::Tcp { .. } => WayIn::Tcp,
+        }
+    }
+
+    /// The message for an account that has a target of its own, or for one that has none and shares the server's.
+    /// Nothing where neither names a target.
+    #[must_use]
+    pub fn account_message(&self, target: Option<&Target>) -> Option<Message> {
+        target.map_or_else(|| self.message.clone(), |target| Some(Message::new(&self.settings.text, target)))
+    }
+
+    fn exemption(&self, connection: &Connection<'_>) -> Option<Exemption> {
+        if self.settings.exempt_users.contains(connection.user) {
+            Some(Exemption::User)
+        } else if connection.address.is_some_and(|address| self.settings.exempt_hosts.contains(address)) {
+            Some(Exemption::Host)
+        } else {
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::settings::Variable;
+    use super::{Connection, Exemption, Policy, Settings, Transport, Verdict, WayIn};
+
+    fn policy(mode: &str) -> Policy {
+        let settings = [
+            (Variable::Target, "db2:3307"),
+            (Variable::ExemptUsers, "repl"),
+            (Variable::ExemptHosts, "10.0.0.0/8"),
+            (Variable::Mode, mode),
+        ]
+        .iter()
+        .fold(Settings::default(), |s, (variable, value)| s.set(*variable, value.as_bytes()).unwrap());
+        Policy::new(settings, Some(3308))
+    }
+
+    /// Every cell of mode × way in × exemption.
+    #[test]
+    fn verdicts() {
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        enum Is {
+            Served,
+            Redirected(WayIn),
+            Exempt(Exemption),
+        }
+        use Is::{Redirected, Served};
+        use WayIn::{ExtraPort, Socket, Tcp};
+        const USER: Is = Is::Exempt(Exemption::User);
+        const HOST: Is = Is::Exempt(Exemption::Host);
+
+        let standard = Transport::Tcp { local_port: Some(3306) };
+        let extra = Transport::Tcp { local_port: Some(3308) };
+        let unknown = Transport::Tcp { local_port: None };
+        let local = Transport::Local;
+
+        // Columns: nobody special, an exempt user, an exempt host, both.
+        for (mode, transport, expected) in [
+            ("OFF", standard, [Served, Served, Served, Served]),
+            ("OFF", extra, [Served, Served, Served, Served]),
+            ("OFF", unknown, [Served, Served, Served, Served]),
+            ("OFF", local, [Served, Served, Served, Served]),
+            ("ON", standard, [Redirected(Tcp), USER, HOST, USER]),
+            ("ON", extra, [Served, Served, Served, Served]),
+            ("ON", unknown, [Redirected(Tcp), USER, HOST, USER]),
+            ("ON", local, [Served, Served, Served, Served]),
+            ("ALL", standard, [Redirected(Tcp), USER, HOST, USER]),
+            ("ALL", extra, [Redirected(ExtraPort), USER, HOST, USER]),
+            ("ALL", unknown, [Redirected(Tcp), USER, HOST, USER]),
+            ("ALL", local, [Redirected(Socket), USER, Redirected(Socket), USER]),
+        ] {
+            let policy = policy(mode);
+            let cells = [("app", "192.0.2.9"), ("repl", "192.0.2.9"), ("app", "10.1.2.3"), ("repl", "10.1.2.3")];
+            for ((user, address), expected) in cells.into_iter().zip(expected) {
+                let address = (transport != local).then(|| address.parse().unwrap());
+                let connection = Connection { transport, user: user.as_bytes(), address };
+                let verdict = match policy.verdict(&connection) {
+                    Verdict::Serve => Served,
+                    Verdict::Exempt(exemption) => Is::Exempt(exemption),
+                    Verdict::Redirect(redirect) => {
+                        assert!(redirect.message.as_bytes().ends_with(b"|db2:3307"));
+                        Redirected(redirect.way_in)
+                    }
+                };
+                assert_eq!(verdict, expected, "{mode} {connection:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_an_extra_port_every_port_is_the_standard_one() {
+        let policy = Policy::new(policy("ON").settings, None);
+        for local_port in [None, Some(0), Some(3308)] {
+            let connection = Connection { transport: Transport::Tcp { local_port }, user: b"app", address: None };
+            assert_eq!(policy.way_in(&connection), WayIn::Tcp);
+        }
+    }
+
+    #[test]
+    fn accounts_with_a_target_of_their_own() {
+        let own = "db9".parse().unwrap();
+        let off = policy("OFF");
+        assert!(off.account_message(Some(&own)).unwrap().as_bytes().ends_with(b"'db9'.|db9"));
+        assert!(off.account_message(None).unwrap().as_bytes().ends_with(b"|db2:3307"));
+        assert_eq!(Policy::default().account_message(None), None);
+        assert!(Policy::default().account_message(Some(&own)).is_some());
+    }
+}

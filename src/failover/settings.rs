@@ -1,0 +1,322 @@
+//! The five settings, and the rules that tie them together.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::exemptions::{ExemptHosts, ExemptHostsError, ExemptUsers, ExemptUsersError};
+use super::message::{Text, TextError};
+use super::mode::{Mode, ModeError};
+use super::shown::Shown;
+use super::target::{Host, Target, TargetError};
+
+/// One of the five system variables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variable {
+    /// `instant_failover_mode`
+    Mode,
+    /// `instant_failover_target`
+    Target,
+    /// `instant_failover_message`
+    Message,
+    /// `instant_failover_exempt_users`
+    ExemptUsers,
+    /// `instant_failover_exempt_hosts`
+    ExemptHosts,
+}
+
+impl Variable {
+    /// Every variable, the mode last: in this order each can be set on its own.
+    pub const ALL: [Self; 5] = [Self::Target, Self::Message, Self::ExemptUsers, Self::ExemptHosts, Self::Mode];
+
+    /// The name in SQL and in option files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mode => "instant_failover_mode",
+            Self::Target => "instant_failover_target",
+            Self::Message => "instant_failover_message",
+            Self::ExemptUsers => "instant_failover_exempt_users",
+            Self::ExemptHosts => "instant_failover_exempt_hosts",
+        }
+    }
+}
+
+/// The five settings. A value of this type is always consistent: a mode that redirects has a target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    pub(super) mode: Mode,
+    pub(super) target: Option<Target>,
+    pub(super) text: Text,
+    pub(super) exempt_users: ExemptUsers,
+    pub(super) exempt_hosts: ExemptHosts,
+}
+
+impl Settings {
+    /// These settings with one of them changed, as `SET GLOBAL variable = value` would.
+    ///
+    /// # Errors
+    /// [`SettingError`] says what is wrong with `value`, or why it does not go with the other settings.
+    pub fn set(&self, variable: Variable, value: &[u8]) -> Result<Self, SettingError> {
+        let mut new = self.clone();
+        let value = str::from_utf8(value)
+            .map_err(|_| SettingError::NotUtf8(variable, String::from_utf8_lossy(value).into_owned()))?;
+        match variable {
+            Variable::Mode => new.mode = value.parse().map_err(SettingError::Mode)?,
+            Variable::Target if value.is_empty() => new.target = None,
+            Variable::Target => new.target = Some(value.parse().map_err(SettingError::Target)?),
+            Variable::Message => new.text = value.parse().map_err(SettingError::Message)?,
+            Variable::ExemptUsers => new.exempt_users = value.parse().map_err(SettingError::ExemptUsers)?,
+            Variable::ExemptHosts => new.exempt_hosts = value.parse().map_err(SettingError::ExemptHosts)?,
+        }
+        if new.mode.redirects() && new.target.is_none() {
+            return Err(match variable {
+                Variable::Target => SettingError::TargetInUse(new.mode),
+                _ => SettingError::NoTarget(new.mode),
+            });
+        }
+        Ok(new)
+    }
+
+    /// The value of a variable, as `SHOW VARIABLES` prints it. [`set`](Self::set) takes it back.
+    #[must_use]
+    pub fn value(&self, variable: Variable) -> String {
+        match variable {
+            Variable::Mode => self.mode.to_string(),
+            Variable::Target => self.target.as_ref().map(ToString::to_string).unwrap_or_default(),
+            Variable::Message => self.text.to_string(),
+            Variable::ExemptUsers => self.exempt_users.to_string(),
+            Variable::ExemptHosts => self.exempt_hosts.to_string(),
+        }
+    }
+
+    /// Which new connections are redirected.
+    #[must_use]
+    pub const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// What a DBA should be warned of who has just set `variable`.
+    #[must_use]
+    pub fn caution(&self, variable: Variable, this_server: &ThisServer) -> Option<Caution> {
+        let own_target = || self.target.as_ref().filter(|target| this_server.is(target)).cloned();
+        match variable {
+            Variable::Target => own_target().map(Caution::TargetIsThisServer),
+            Variable::Mode => match self.mode {
+                Mode::Off => None,
+                Mode::On => own_target().map(Caution::TargetIsThisServer),
+                Mode::All => own_target().map(Caution::TargetIsThisServer).or(Some(Caution::All)),
+            },
+            Variable::ExemptUsers => self.exempt_users.with_host().map(|name| Caution::UserWithHost(name.to_owned())),
+            Variable::Message | Variable::ExemptHosts => None,
+        }
+    }
+}
+
+/// A value that was refused, and why. What was in force stays so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SettingError {
+    /// Not a mode.
+    Mode(ModeError),
+    /// Not a target.
+    Target(TargetError),
+    /// Not a message text.
+    Message(TextError),
+    /// Not a list of users.
+    ExemptUsers(ExemptUsersError),
+    /// Not a list of addresses.
+    ExemptHosts(ExemptHostsError),
+    /// Bytes that are not UTF-8 (shown here with the wrong ones replaced).
+    NotUtf8(Variable, String),
+    /// The mode would redirect clients to nowhere.
+    NoTarget(Mode),
+    /// The target cannot be emptied while the mode redirects to it.
+    TargetInUse(Mode),
+}
+
+impl fmt::Display for SettingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (target, mode) = (Variable::Target.name(), Variable::Mode.name());
+        match self {
+            Self::Mode(error) => write!(f, "{mode}: {error}"),
+            Self::Target(error) => write!(f, "{target}: {error}"),
+            Self::Message(error) => write!(f, "{}: {error}", Variable::Message.name()),
+            Self::ExemptUsers(error) => write!(f, "{}: {error}", Variable::ExemptUsers.name()),
+            Self::ExemptHosts(error) => write!(f, "{}: {error}", Variable::ExemptHosts.name()),
+            Self::NotUtf8(variable, value) => {
+                write!(f, "{}: {} is not UTF-8; use SET NAMES utf8mb4 first", variable.name(), Shown(value))
+            }
+            Self::NoTarget(new) => {
+                write!(f, "{mode} cannot be {new} while {target} is empty; set {target} first, for example to ")?;
+                f.write_str("'db2.example.com:3306'")
+            }
+            Self::TargetInUse(now) => {
+                write!(
+                    f,
+                    "{target} cannot be empty while {mode} is {now}; set {mode} to OFF first, or give another target"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for SettingError {}
+
+/// What is known of the server that redirects, to notice a target that leads back to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ThisServer {
+    /// The ports it listens on.
+    pub ports: Vec<u16>,
+    /// Its host name, as `@@hostname` has it.
+    pub name: String,
+    /// The addresses of its network interfaces.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl ThisServer {
+    /// Whether `target` is this server, as far as can be told without asking DNS.
+    fn is(&self, target: &Target) -> bool {
+        let here = match target.host() {
+            Host::Name(name) => name.eq_ignore_ascii_case("localhost") || name.eq_ignore_ascii_case(&self.name),
+            Host::V4(address) => address.is_loopback() || self.addresses.contains(&IpAddr::V4(*address)),
+            Host::V6(address) => {
+                let address = address.to_canonical();
+                address.is_loopback() || self.addresses.contains(&address)
+            }
+        };
+        here && self.ports.contains(&target.port())
+    }
+}
+
+/// Something allowed that is seldom meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Caution {
+    /// Clients would be sent back here, in circles.
+    TargetIsThisServer(Target),
+    /// Nobody can log in any more, the DBA included.
+    All,
+    /// An exempt user that looks like `user@host`.
+    UserWithHost(String),
+}
+
+impl fmt::Display for Caution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TargetIsThisServer(target) => write!(
+                f,
+                "{} {} is this very server: clients that follow would go in circles",
+                Variable::Target.name(),
+                Shown(&target.to_string())
+            ),
+            Self::All => write!(
+                f,
+                "{} is ALL: new local sessions are redirected too; keep this one open, or name your user in {} first",
+                Variable::Mode.name(),
+                Variable::ExemptUsers.name()
+            ),
+            Self::UserWithHost(name) => write!(
+                f,
+                "{}: {} exempts only a user of that whole name; give the user without the host, hosts go to {}",
+                Variable::ExemptUsers.name(),
+                Shown(name),
+                Variable::ExemptHosts.name()
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Caution, Mode, SettingError, Settings, ThisServer, Variable};
+
+    fn with(values: &[(Variable, &str)]) -> Settings {
+        values.iter().fold(Settings::default(), |s, (variable, value)| s.set(*variable, value.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn a_mode_that_redirects_needs_a_target_and_keeps_it() {
+        let off = Settings::default();
+        for mode in ["ON", "ALL"] {
+            let error = off.set(Variable::Mode, mode.as_bytes()).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "instant_failover_mode cannot be {mode} while instant_failover_target is empty; \
+                     set instant_failover_target first, for example to 'db2.example.com:3306'"
+                )
+            );
+            let on = with(&[(Variable::Target, "db2"), (Variable::Mode, mode)]);
+            assert_eq!(on.set(Variable::Target, b""), Err(SettingError::TargetInUse(on.mode())));
+            assert_eq!(on.set(Variable::Target, b"db3").unwrap().value(Variable::Target), "db3");
+            assert_eq!(on.set(Variable::Mode, b"OFF").unwrap().set(Variable::Target, b"").unwrap(), off);
+        }
+    }
+
+    #[test]
+    fn every_value_is_taken_back_as_shown() {
+        let settings = with(&[
+            (Variable::Target, "[2001:DB8::0]:3307"),
+            (Variable::Message, "100% at %s"),
+            (Variable::ExemptUsers, "a, b"),
+            (Variable::ExemptHosts, "10.0.0.0/8 ,::1"),
+            (Variable::Mode, "all"),
+        ]);
+        let again = Variable::ALL
+            .iter()
+            .fold(Settings::default(), |s, &variable| s.set(variable, settings.value(variable).as_bytes()).unwrap());
+        assert_eq!(again, settings);
+        assert_eq!(again.mode(), Mode::All);
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_refused() {
+        for variable in Variable::ALL {
+            let error = Settings::default().set(variable, b"caf\xe9").unwrap_err().to_string();
+            assert_eq!(error, format!("{}: 'caf\u{fffd}' is not UTF-8; use SET NAMES utf8mb4 first", variable.name()));
+        }
+    }
+
+    #[test]
+    fn targets_that_are_this_server() {
+        let this_server = ThisServer {
+            ports: vec![3306, 3308],
+            name: "db1.example.com".to_owned(),
+            addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+        };
+        for (target, own) in [
+            ("localhost", true),
+            ("LocalHost:3308", true),
+            ("localhost:3307", false),
+            ("127.0.0.1", true),
+            ("127.9.9.9", true),
+            ("[::1]", true),
+            ("DB1.example.com", true),
+            ("db1.example.com:3307", false),
+            ("db1", false),
+            ("192.0.2.1:3306", true),
+            ("192.0.2.2:3306", false),
+            ("[::ffff:192.0.2.1]", true),
+            ("[2001:db8::1]:3308", true),
+            ("[2001:db8::2]", false),
+        ] {
+            let settings = with(&[(Variable::Target, target)]);
+            let caution = settings.caution(Variable::Target, &this_server);
+            assert_eq!(caution.is_some(), own, "{target}: {caution:?}");
+        }
+    }
+
+    #[test]
+    fn other_cautions() {
+        let here = ThisServer::default();
+        let on = with(&[(Variable::Target, "db2"), (Variable::Mode, "ON")]);
+        assert_eq!(on.caution(Variable::Mode, &here), None);
+        assert_eq!(with(&[]).caution(Variable::Mode, &here), None);
+        let all = on.set(Variable::Mode, b"ALL").unwrap();
+        assert_eq!(all.caution(Variable::Mode, &here), Some(Caution::All));
+        let users = with(&[(Variable::ExemptUsers, "repl@10.0.0.%")]);
+        assert_eq!(
+            users.caution(Variable::ExemptUsers, &here),
+            Some(Caution::UserWithHost("repl@10.0.0.%".to_owned()))
+        );
+        assert_eq!(with(&[(Variable::ExemptUsers, "repl")]).caution(Variable::ExemptUsers, &here), None);
+    }
+}

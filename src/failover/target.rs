@@ -1,0 +1,311 @@
+//! Where a redirected client is sent.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use super::shown::Shown;
+
+/// The port of a target that names none: MariaDB's own, never "the port this server listens on".
+pub const DEFAULT_PORT: u16 = 3306;
+
+/// A server to go to: `host` or `host:port`.
+///
+/// A value of this type is always valid. Its [`Display`](fmt::Display) is what goes on the wire, and parses back to the
+/// same value.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    host: Host,
+    port: Option<u16>,
+}
+
+/// The host of a [`Target`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Host {
+    /// A DNS name as RFC 1123 section 2.1 has it, at most 253 octets, in the case it was given.
+    Name(String),
+    /// An IPv4 address.
+    V4(Ipv4Addr),
+    /// An IPv6 address, written in brackets (RFC 5952 section 6).
+    V6(Ipv6Addr),
+}
+
+impl Target {
+    /// The host to connect to.
+    #[must_use]
+    pub const fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The port to connect to, 1 to 65535: [`DEFAULT_PORT`] where the target names none.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port.unwrap_or(DEFAULT_PORT)
+    }
+}
+
+impl Host {
+    /// The address, where the host is one.
+    #[must_use]
+    pub const fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Name(_) => None,
+            Self::V4(address) => Some(IpAddr::V4(*address)),
+            Self::V6(address) => Some(IpAddr::V6(*address)),
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::V4(address) => write!(f, "{address}"),
+            Self::V6(address) => write!(f, "[{address}]"),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.host)?;
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+impl FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(value: &str) -> Result<Self, TargetError> {
+        parse(value).map_err(|problem| TargetError { value: value.to_owned(), problem })
+    }
+}
+
+fn parse(value: &str) -> Result<Target, Problem> {
+    let (host, port) = if let Some(rest) = value.strip_prefix('[') {
+        let (address, rest) = rest.split_once(']').ok_or(Problem::BracketNotClosed)?;
+        let address = address.parse().map_err(|_| Problem::NotIpv6(address.to_owned()))?;
+        let port = match rest {
+            "" => None,
+            _ => Some(rest.strip_prefix(':').ok_or(Problem::AfterBracket)?),
+        };
+        (Host::V6(address), port)
+    } else if value.parse::<Ipv6Addr>().is_ok() {
+        return Err(Problem::Ipv6WithoutBrackets);
+    } else {
+        match value.split_once(':') {
+            Some((name, port)) => (parse_name(name)?, Some(port)),
+            None => (parse_name(value)?, None),
+        }
+    };
+    if let Some(address) = host.address()
+        && (address.is_unspecified() || address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST))
+    {
+        return Err(Problem::NotOneHost(address));
+    }
+    Ok(Target { host, port: port.map(parse_port).transpose()? })
+}
+
+/// Reads a DNS name or an IPv4 address. A name whose last label is a number would be taken for an IPv4 address by some
+/// resolvers and for a name by others (RFC 1123 section 2.1), so it must be a proper address.
+fn parse_name(name: &str) -> Result<Host, Problem> {
+    if name.is_empty() {
+        return Err(Problem::NoHost);
+    }
+    if let Some(bad) = name.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '.')) {
+        return Err(Problem::Character(bad));
+    }
+    if name.len() > 253 {
+        return Err(Problem::NameTooLong(name.len()));
+    }
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let hexadecimal = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+    if last.bytes().all(|b| b.is_ascii_digit()) || hexadecimal.is_some_and(|h| h.bytes().all(|b| b.is_ascii_hexdigit()))
+    {
+        return if last.is_empty() {
+            Err(Problem::Label(last.to_owned()))
+        } else {
+            name.parse().map(Host::V4).map_err(|_| Problem::NotIpv4(name.to_owned()))
+        };
+    }
+    match name.split('.').find(|l| l.is_empty() || l.len() > 63 || l.starts_with('-') || l.ends_with('-')) {
+        Some(label) => Err(Problem::Label(label.to_owned())),
+        None => Ok(Host::Name(name.to_owned())),
+    }
+}
+
+fn parse_port(port: &str) -> Result<u16, Problem> {
+    let plain = port.bytes().all(|b| b.is_ascii_digit()) && !port.starts_with('0');
+    match port.parse() {
+        Ok(number) if plain => Ok(number),
+        _ => Err(Problem::Port(port.to_owned())),
+    }
+}
+
+/// A value that is no target, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetError {
+    value: String,
+    problem: Problem,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Problem {
+    NoHost,
+    Character(char),
+    NameTooLong(usize),
+    Label(String),
+    NotIpv4(String),
+    NotIpv6(String),
+    NotOneHost(IpAddr),
+    Ipv6WithoutBrackets,
+    BracketNotClosed,
+    AfterBracket,
+    Port(String),
+}
+
+impl fmt::Display for TargetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is not a target: ", Shown(&self.value))?;
+        match &self.problem {
+            Problem::NoHost => f.write_str("it names no host")?,
+            Problem::Character(bad) => write!(f, "a host name has no {}", Shown(&bad.to_string()))?,
+            Problem::NameTooLong(length) => write!(f, "a host name has at most 253 characters, this one {length}")?,
+            Problem::Label(label) => write!(
+                f,
+                "{} cannot stand between the dots of a host name (1 to 63 letters, digits and inner hyphens)",
+                Shown(label)
+            )?,
+            Problem::NotIpv4(text) => write!(f, "{} is not an IPv4 address", Shown(text))?,
+            Problem::NotIpv6(text) => write!(f, "{} is not an IPv6 address", Shown(text))?,
+            Problem::NotOneHost(address) => write!(f, "{address} is not the address of one host")?,
+            Problem::Ipv6WithoutBrackets => return write!(f, "write an IPv6 address in brackets, [{}]", self.value),
+            Problem::BracketNotClosed => f.write_str("the bracket is not closed")?,
+            Problem::AfterBracket => f.write_str("only ':' and a port can follow the bracket")?,
+            Problem::Port(port) => write!(f, "port {} is not a number from 1 to 65535", Shown(port))?,
+        }
+        f.write_str("; give host, host:port or [IPv6]:port")
+    }
+}
+
+impl std::error::Error for TargetError {}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use proptest::prelude::*;
+
+    use super::{Host, Target};
+
+    /// Any valid target, as text and as it must come out.
+    pub(in crate::failover) fn any_target() -> impl Strategy<Value = String> {
+        let label = "[a-zA-Z]([a-zA-Z0-9-]{0,20}[a-zA-Z0-9])?";
+        let name = proptest::collection::vec(label, 1..8).prop_map(|labels| labels.join("."));
+        let v4 = any::<Ipv4Addr>()
+            .prop_filter("one host", |a| !a.is_unspecified() && !a.is_multicast() && !a.is_broadcast());
+        let v6 = any::<Ipv6Addr>().prop_filter("one host", |a| !a.is_unspecified() && !a.is_multicast());
+        let host = prop_oneof![name, v4.prop_map(|a| a.to_string()), v6.prop_map(|a| format!("[{a}]"))];
+        (host, proptest::option::of(1..=u16::MAX)).prop_map(|(host, port)| match port {
+            Some(port) => format!("{host}:{port}"),
+            None => host,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn display_gives_a_valid_target_back(text in any_target()) {
+            let target: Target = text.parse().unwrap();
+            prop_assert_eq!(target.to_string(), text);
+        }
+
+        #[test]
+        fn no_text_makes_parse_panic(text in any::<String>()) {
+            if let Ok(target) = text.parse::<Target>() {
+                prop_assert_eq!(target.to_string().parse(), Ok(target));
+            }
+        }
+
+        #[test]
+        fn text_close_to_a_target_neither(text in r"[\[\]0-9a-fx:.%/ -]{0,24}") {
+            if let Ok(target) = text.parse::<Target>() {
+                prop_assert_eq!(target.to_string().parse(), Ok(target));
+            }
+        }
+    }
+
+    #[test]
+    fn valid_targets() {
+        let v6 = |text: &str| Host::V6(text.parse().unwrap());
+        let name = |text: &str| Host::Name(text.to_owned());
+        let longest = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "b".repeat(61));
+        assert_eq!(longest.len(), 253);
+        for (text, host, port) in [
+            ("db2", name("db2"), 3306),
+            ("db2.example.com:3307", name("db2.example.com"), 3307),
+            ("DB-2.Example.COM:1", name("DB-2.Example.COM"), 1),
+            ("3com.net:65535", name("3com.net"), 65535),
+            ("0xdb.example:3306", name("0xdb.example"), 3306),
+            ("192.0.2.1", Host::V4(Ipv4Addr::new(192, 0, 2, 1)), 3306),
+            ("192.0.2.1:3306", Host::V4(Ipv4Addr::new(192, 0, 2, 1)), 3306),
+            ("[2001:db8::1]", v6("2001:db8::1"), 3306),
+            ("[2001:DB8:0:0:0:0:0:1]:3307", v6("2001:db8::1"), 3307),
+            (longest.as_str(), name(&longest), 3306),
+        ] {
+            let target: Target = text.parse().unwrap();
+            assert_eq!((target.host(), target.port()), (&host, port), "{text}");
+        }
+        assert_eq!("[2001:DB8:0:0:0:0:0:1]:3307".parse::<Target>().unwrap().to_string(), "[2001:db8::1]:3307");
+    }
+
+    #[test]
+    fn invalid_targets_and_what_is_said_of_them() {
+        let long = "a".repeat(254);
+        let label = format!("{}.example", "a".repeat(64));
+        for (text, said) in [
+            ("", "it names no host"),
+            (":3306", "it names no host"),
+            (" db2", "a host name has no ' '"),
+            ("db2 ", "a host name has no ' '"),
+            ("db_2", "a host name has no '_'"),
+            ("db2|x", "a host name has no '|'"),
+            ("d\u{e9}b2", "a host name has no '\u{e9}'"),
+            ("mysql://db2", "port '//db2' is not a number from 1 to 65535"),
+            ("user@db2", "a host name has no '@'"),
+            ("db2/path", "a host name has no '/'"),
+            ("db2\n", "a host name has no '\\n'"),
+            (&long, "a host name has at most 253 characters, this one 254"),
+            ("a..b", "'' cannot stand between the dots"),
+            ("db2.", "'' cannot stand between the dots"),
+            ("-db2", "'-db2' cannot stand between the dots"),
+            ("db2-.example", "'db2-' cannot stand between the dots"),
+            (&label, "cannot stand between the dots"),
+            ("10.0.0.256", "'10.0.0.256' is not an IPv4 address"),
+            ("10.0.1", "'10.0.1' is not an IPv4 address"),
+            ("010.0.0.1", "'010.0.0.1' is not an IPv4 address"),
+            ("3306", "'3306' is not an IPv4 address"),
+            ("0x7f000001", "'0x7f000001' is not an IPv4 address"),
+            ("::1", "write an IPv6 address in brackets, [::1]"),
+            ("[::1", "the bracket is not closed"),
+            ("[::g]", "'::g' is not an IPv6 address"),
+            ("[fe80::1%eth0]", "'fe80::1%eth0' is not an IPv6 address"),
+            ("[::1]3306", "only ':' and a port can follow the bracket"),
+            ("[192.0.2.1]", "'192.0.2.1' is not an IPv6 address"),
+            ("0.0.0.0", "0.0.0.0 is not the address of one host"),
+            ("[::]:3306", ":: is not the address of one host"),
+            ("224.0.0.1", "224.0.0.1 is not the address of one host"),
+            ("255.255.255.255", "255.255.255.255 is not the address of one host"),
+            ("db2:", "port '' is not a number from 1 to 65535"),
+            ("db2:0", "port '0' is not a number from 1 to 65535"),
+            ("db2:65536", "port '65536' is not a number from 1 to 65535"),
+            ("db2:+3306", "port '+3306' is not a number from 1 to 65535"),
+            ("db2:03306", "port '03306' is not a number from 1 to 65535"),
+            ("db2:3306:3307", "port '3306:3307' is not a number from 1 to 65535"),
+            ("[::1]:", "port '' is not a number from 1 to 65535"),
+        ] {
+            let error = text.parse::<Target>().unwrap_err().to_string();
+            assert!(error.contains(said), "{text:?} gave {error:?}, not {said:?}");
+            assert!(error.len() < 300, "{} bytes: {error}", error.len());
+        }
+    }
+}
