@@ -1,2 +1,3 @@
 //! Instant failover for MariaDB: a server that can tell every new client, at once, "not here, go there".
 pub mod failover;
+mod server;

@@ -1,0 +1,111 @@
+//! Compiles the C shim and reads its header.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, exit};
+
+/// Names a directory with `MariaDB`'s server headers, `mysql/plugin_auth.h` among them.
+const OVERRIDE: &str = "MARIADB_SERVER_INCLUDE";
+
+fn main() {
+    println!("cargo:rerun-if-changed=c-shim");
+    println!("cargo:rerun-if-env-changed={OVERRIDE}");
+
+    let include = server_headers();
+    let mut shim = cc::Build::new();
+    shim.include("c-shim").flag("-isystem").flag(&include).std("gnu11").warnings(true).extra_warnings(true);
+    shim.clone().file("c-shim/server_plugin.c").compile("instant_failover_shim");
+    // Whole: what refers to it comes from Rust's standard library, after it on the linker's command line.
+    shim.file("c-shim/old_glibc.c").link_lib_modifier("+whole-archive").compile("instant_failover_old_glibc");
+    bindings(&include);
+
+    // Threads may be inside our code when the server unloads the library.
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
+    // Calls inside the library stay inside, whatever else the process has loaded.
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-Bsymbolic");
+    // Nothing undefined but what may be: the server's functions, which are weak.
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-z,defs");
+    wrap_for_old_glibc();
+}
+
+/// Sends what needs it through `c-shim/old_glibc.c`.
+fn wrap_for_old_glibc() {
+    let target = |what| env::var(format!("CARGO_CFG_TARGET_{what}")).unwrap_or_default();
+    if target("ARCH") == "x86_64" && target("ENV") == "gnu" {
+        for function in [
+            "dladdr",
+            "dlclose",
+            "dlopen",
+            "dlsym",
+            "fstat64",
+            "stat64",
+            "pthread_key_create",
+            "pthread_key_delete",
+            "pthread_setspecific",
+        ] {
+            println!("cargo:rustc-cdylib-link-arg=-Wl,--wrap={function}");
+        }
+    }
+}
+
+fn server_headers() -> PathBuf {
+    let missing = |dir: &Path| !dir.join("mysql/plugin_auth.h").is_file();
+    if let Some(dir) = env::var_os(OVERRIDE).map(PathBuf::from) {
+        if missing(&dir) {
+            stop(&format!("{OVERRIDE}={} has no mysql/plugin_auth.h", dir.display()));
+        }
+        return dir;
+    }
+    let Ok(output) = Command::new("mariadb_config").arg("--variable=pkgincludedir").output() else {
+        stop(&format!(
+            "mariadb_config was not found; install MariaDB's headers (Debian: apt-get install libmariadbd-dev), \
+             or name their directory in {OVERRIDE}"
+        ));
+    };
+    let dir = Path::new(String::from_utf8_lossy(&output.stdout).trim()).join("server");
+    if missing(&dir) {
+        stop(&format!(
+            "{} has no mysql/plugin_auth.h; install MariaDB's server headers (Debian: apt-get install \
+             libmariadbd-dev), or name their directory in {OVERRIDE}",
+            dir.display()
+        ));
+    }
+    dir
+}
+
+fn bindings(include: &Path) {
+    // bindgen panics where libclang is missing; ask first, for a sentence that helps.
+    let generated = std::panic::catch_unwind(|| {
+        bindgen::Builder::default()
+            .header("c-shim/shim.h")
+            .clang_arg(format!("-isystem{}", include.display()))
+            .allowlist_item("ifo_.*|IFO_.*|st_maria_plugin|CR_OK|CR_ERROR")
+            .allowlist_item("MARIA_PLUGIN_INTERFACE_VERSION|MYSQL_AUTHENTICATION_PLUGIN")
+            .allowlist_item("PLUGIN_LICENSE_BSD|MariaDB_PLUGIN_MATURITY_GAMMA")
+            // Exported by us, declared for C.
+            .blocklist_function("ifo_rs_.*")
+            // C owns what is in these.
+            .opaque_type("st_plugin_vio|st_mysql_server_auth_info|st_mysql_auth|st_mysql_sys_var|st_mysql_show_var|THD")
+            .default_macro_constant_type(bindgen::MacroTypeVariation::Signed)
+            .rustified_enum("ifo_variable|ifo_severity")
+            .prepend_enum_name(false)
+            .wrap_unsafe_ops(true)
+            .generate_comments(false)
+            .generate()
+    });
+    match generated {
+        Ok(Ok(bindings)) => {
+            let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("shim.rs");
+            if let Err(error) = bindings.write_to_file(&out) {
+                stop(&format!("{}: {error}", out.display()));
+            }
+        }
+        Ok(Err(error)) => stop(&format!("c-shim/shim.h cannot be read: {error}")),
+        Err(_) => stop("libclang is missing or too old; install it (Debian: apt-get install libclang-dev)"),
+    }
+}
+
+fn stop(why: &str) -> ! {
+    eprintln!("instant-failover: {why}");
+    exit(1)
+}

@@ -1,0 +1,40 @@
+/*
+  Lets a library that was linked on a new system load on an older one.
+
+  glibc 2.33 and 2.34 gave new versions to functions that had not changed, when
+  stat became a function and libdl and libpthread became part of libc. A linker
+  there binds to the new versions, which older systems lack. build.rs has the
+  linker pass these functions by here (--wrap), where each call is bound to the
+  version that every glibc has, the new ones included.
+*/
+#include <features.h>
+
+#if defined(__x86_64__) && defined(__GLIBC__)
+
+#define OLD(ret, name, params, args)                                                                \
+  ret old_##name params;                                                                            \
+  __asm__(".symver old_" #name "," #name "@GLIBC_2.2.5");                                           \
+  ret __wrap_##name params;                                                                         \
+  ret __wrap_##name params { return old_##name args; }
+
+OLD(int, dladdr, (const void *address, void *info), (address, info))
+OLD(int, dlclose, (void *handle), (handle))
+OLD(void *, dlopen, (const char *path, int flags), (path, flags))
+OLD(void *, dlsym, (void *handle, const char *name), (handle, name))
+OLD(int, pthread_key_create, (unsigned *key, void (*destroy)(void *)), (key, destroy))
+OLD(int, pthread_key_delete, (unsigned key), (key))
+OLD(int, pthread_setspecific, (unsigned key, const void *value), (key, value))
+
+/* Before they were functions, these were macros for functions that take the
+   version of struct stat first: 1 on x86-64. */
+OLD(int, __fxstat64, (int version, int fd, void *stat), (version, fd, stat))
+OLD(int, __xstat64, (int version, const char *path, void *stat), (version, path, stat))
+int __wrap_fstat64(int fd, void *stat);
+int __wrap_fstat64(int fd, void *stat) { return old___fxstat64(1, fd, stat); }
+int __wrap_stat64(const char *path, void *stat);
+int __wrap_stat64(const char *path, void *stat) { return old___xstat64(1, path, stat); }
+
+#else
+/* ISO C wants something in a file. */
+typedef int old_glibc_is_not_needed;
+#endif

@@ -1,0 +1,63 @@
+//! Accounts `IDENTIFIED VIA instant_failover USING 'host:port'`: one tenant moved, the rest stay.
+//!
+//! They are redirected whatever the mode, and nobody ever logs in through them: the shim refuses every login that comes
+//! here, and what happens here only decides in which words.
+
+use std::ffi::{c_char, c_int};
+use std::ptr::NonNull;
+use std::slice;
+
+use super::boundary::callback;
+use super::host::{self, Login};
+use super::redirect::{self, Reason};
+use super::state;
+use super::sys::MYSQL_PLUGIN_VIO;
+use crate::failover::{Target, TargetError};
+
+/// The text after USING.
+///
+/// # Safety
+/// `text` is NULL or points to `length` bytes that stay as they are while the result is used.
+unsafe fn bytes<'a>(text: *const c_char, length: usize) -> &'a [u8] {
+    // SAFETY: the caller's promise.
+    NonNull::new(text.cast_mut()).map_or(&[], |text| unsafe { slice::from_raw_parts(text.as_ptr().cast(), length) })
+}
+
+/// The target an account names; none if it shares the server's.
+fn own_target(text: &[u8]) -> Result<Option<Target>, TargetError> {
+    if text.is_empty() { Ok(None) } else { String::from_utf8_lossy(text).parse().map(Some) }
+}
+
+callback! {
+    export fn ifo_rs_account_login(vio: *mut MYSQL_PLUGIN_VIO, target: *const c_char, length: usize) {
+        // SAFETY: what the server has for this account, which lasts as long as the login.
+        let text = unsafe { bytes(target, length) };
+        // SAFETY: the shim passes the channel on that the server gave it; `login` ends here.
+        let login = unsafe { Login::of(vio) };
+        let policy = state::policy();
+        // A text that is no target, as an account copied from another server may have, is refused as access denied.
+        if let Ok(target) = own_target(text)
+            && let Some(message) = policy.account_message(target.as_ref())
+        {
+            redirect::send(&message, policy.way_in(&login.connection()), &login, Reason::Account);
+        }
+    } on_panic {
+        // The server says "access denied".
+    }
+}
+
+callback! {
+    export fn ifo_rs_account_check(target: *const c_char, length: usize) -> c_int {
+        // SAFETY: the text after USING, which lasts as long as the statement.
+        match own_target(unsafe { bytes(target, length) }) {
+            Ok(_) => 0,
+            Err(error) => {
+                let text = format!("IDENTIFIED VIA instant_failover: {error}");
+                host::error(host::ER_WRONG_VALUE_FOR_VAR, &host::c_string(&text));
+                1
+            }
+        }
+    } on_panic {
+        1
+    }
+}

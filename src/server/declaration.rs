@@ -1,0 +1,74 @@
+//! What the server looks up in the library.
+//!
+//! These are Rust statics because rustc exports no symbol that a C object defines. A test compares the list of exported
+//! symbols with what is meant to be there.
+
+use std::ffi::{c_int, c_uint, c_void};
+use std::ptr;
+
+use super::lifecycle::{ifo_rs_deinit, ifo_rs_init};
+use super::sys::{
+    MARIA_PLUGIN_INTERFACE_VERSION, MYSQL_AUTHENTICATION_PLUGIN, MariaDB_PLUGIN_MATURITY_GAMMA, PLUGIN_LICENSE_BSD,
+    ifo_c_auth, ifo_c_status_vars, ifo_c_system_vars, st_maria_plugin,
+};
+
+/// The plugins in this library, and the one without info that ends the list.
+#[repr(transparent)]
+pub(super) struct Declarations([st_maria_plugin; 2]);
+
+// SAFETY: never written; the server reads it under its own lock.
+unsafe impl Sync for Declarations {}
+
+#[unsafe(no_mangle)]
+pub(super) static _maria_plugin_interface_version_: c_int = MARIA_PLUGIN_INTERFACE_VERSION;
+
+#[unsafe(no_mangle)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "a size of about 100")]
+pub(super) static _maria_sizeof_struct_st_plugin_: c_int = size_of::<st_maria_plugin>() as c_int;
+
+#[unsafe(no_mangle)]
+pub(super) static _maria_plugin_declarations_: Declarations = Declarations([
+    st_maria_plugin {
+        type_: MYSQL_AUTHENTICATION_PLUGIN,
+        info: (&raw const ifo_c_auth).cast_mut().cast::<c_void>(),
+        name: c"instant_failover".as_ptr(),
+        author: c"The Instant Failover authors".as_ptr(),
+        descr: c"Tells new clients to go to another server".as_ptr(),
+        license: PLUGIN_LICENSE_BSD,
+        init: Some(ifo_rs_init),
+        deinit: Some(ifo_rs_deinit),
+        version: VERSION,
+        status_vars: (&raw const ifo_c_status_vars).cast_mut().cast(),
+        system_vars: (&raw const ifo_c_system_vars).cast_mut().cast(),
+        version_info: concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast(),
+        maturity: MariaDB_PLUGIN_MATURITY_GAMMA as c_uint,
+    },
+    END,
+]);
+
+const END: st_maria_plugin = st_maria_plugin {
+    type_: 0,
+    info: ptr::null_mut(),
+    name: ptr::null(),
+    author: ptr::null(),
+    descr: ptr::null(),
+    license: 0,
+    init: None,
+    deinit: None,
+    version: 0,
+    status_vars: ptr::null_mut(),
+    system_vars: ptr::null_mut(),
+    version_info: ptr::null(),
+    maturity: 0,
+};
+
+/// What SHOW PLUGINS has room for: major and minor version, a byte each.
+const VERSION: c_uint = {
+    const fn number(text: &str) -> c_uint {
+        match c_uint::from_str_radix(text, 10) {
+            Ok(number) if number < 256 => number,
+            _ => panic!("a version number that fits a byte"),
+        }
+    }
+    number(env!("CARGO_PKG_VERSION_MAJOR")) << 8 | number(env!("CARGO_PKG_VERSION_MINOR"))
+};

@@ -1,0 +1,175 @@
+//! A login, from the moment the server calls an authentication plugin.
+//!
+//! A new connection first meets the default plugin, before the client has said anything. That plugin greets the client
+//! and reads its reply; inside that read the TLS handshake happens, and after it the account is known. Every other plugin
+//! is called with the account known: for a new connection whose account needs it, or for an open session that wants to
+//! become somebody else.
+//!
+//! So there is one rule. Once the account is known, the verdict is taken at once, without I/O. Before, the original runs
+//! with our [gate](Gate) in the way of what it reads, and the verdict is taken there.
+//!
+//! An outcome is only ever turned into a refusal: this module returns success where the original returned it, and
+//! nowhere else. A redirect is always `CR_ERROR`; the other refusals count against the client's host or account until the
+//! server blocks it.
+
+use std::cell::Cell;
+
+use super::slots::{self, Authenticate};
+use crate::failover::{Exemption, Verdict};
+use crate::server::boundary::{callback, catch};
+use crate::server::host::{self, Login};
+use crate::server::redirect::{self, Reason};
+use crate::server::sys::{self, CR_ERROR, CR_OK, MYSQL_PLUGIN_VIO, MYSQL_SERVER_AUTH_INFO, ifo_read_packet_fn};
+use crate::server::{state, status};
+
+callback! {
+    /// Stands in front of the plugin of slot `N`.
+    pointer fn hook<const N: usize>(vio: *mut MYSQL_PLUGIN_VIO, info: *mut MYSQL_SERVER_AUTH_INFO) -> i32 {
+        // SAFETY: called by the server with what it would have passed to the original.
+        slots::original(N).map_or(CR_ERROR, |original| unsafe { authenticate(original, vio, info) })
+    } on_panic {
+        // Nothing outside decide() can panic; if it could, we would not know whether the original has spoken.
+        CR_ERROR
+    }
+}
+
+/// # Safety
+/// The arguments are those of a call that the server makes to the plugin whose function is `original`.
+#[inline]
+unsafe fn authenticate(original: Authenticate, vio: *mut MYSQL_PLUGIN_VIO, info: *mut MYSQL_SERVER_AUTH_INFO) -> i32 {
+    // SAFETY: passed on as it came.
+    let original = || unsafe { original(vio, info) };
+    if !state::redirecting() {
+        let outcome = original();
+        // The mode may have been set while we waited for the client: whoever is not in yet, does not get in.
+        return if outcome == CR_OK && state::redirecting() {
+            // SAFETY: the caller's promise.
+            unsafe { decide(vio, "login") }.conclude(outcome)
+        } else {
+            outcome
+        };
+    }
+    // A failed search is reported; the login goes on.
+    let _ = catch("search", super::refresh_if_libraries_came);
+    if host::account_is_known() {
+        // SAFETY: the caller's promise.
+        match unsafe { decide(vio, "login") } {
+            Decision::Refused => CR_ERROR,
+            decision => decision.conclude(original()),
+        }
+    } else {
+        // SAFETY: the caller's promise.
+        let gate = unsafe { Gate::close(vio) };
+        let outcome = original();
+        match gate.open() {
+            // SAFETY: the caller's promise.
+            None if outcome == CR_OK => unsafe { decide(vio, "login") }.conclude(outcome),
+            None => outcome,
+            Some(decision) => decision.conclude(outcome),
+        }
+    }
+}
+
+/// What has been decided of a login.
+#[derive(Clone, Copy)]
+enum Decision {
+    /// The original's outcome stands.
+    Stands,
+    /// It stands, though the login would have been redirected.
+    Exempt(Exemption),
+    /// The client has been told where to go.
+    Refused,
+}
+
+impl Decision {
+    /// What to return for an outcome of the original.
+    fn conclude(self, outcome: i32) -> i32 {
+        match self {
+            Self::Stands => outcome,
+            Self::Exempt(exemption) => {
+                // Success is CR_OK, or CR_OK_HANDSHAKE_COMPLETE, which is less.
+                if outcome <= CR_OK {
+                    status::count_exemption(exemption);
+                }
+                outcome
+            }
+            Self::Refused => CR_ERROR,
+        }
+    }
+}
+
+/// Takes the verdict on a login whose account is known, and sends the redirect if that is what it is.
+///
+/// # Safety
+/// `vio` is the channel of the login that the current session is making.
+unsafe fn decide(vio: *mut MYSQL_PLUGIN_VIO, callback: &'static str) -> Decision {
+    catch(callback, || {
+        // SAFETY: the caller's promise; `login` ends here.
+        let login = unsafe { Login::of(vio) };
+        match state::policy().verdict(&login.connection()) {
+            Verdict::Serve => Decision::Stands,
+            Verdict::Exempt(exemption) => Decision::Exempt(exemption),
+            Verdict::Redirect(found) => {
+                redirect::send(found.message, found.way_in, &login, Reason::Mode);
+                Decision::Refused
+            }
+        }
+    })
+    .unwrap_or(Decision::Stands)
+}
+
+thread_local! {
+    /// The gate of the login that this thread is making: the server's own read_packet, and what was decided.
+    static GATE: Cell<(ifo_read_packet_fn, Option<Decision>)> = const { Cell::new((None, None)) };
+}
+
+/// Our `read_packet` in the place of the server's, for as long as this value lives.
+struct Gate {
+    vio: *mut MYSQL_PLUGIN_VIO,
+}
+
+impl Gate {
+    /// # Safety
+    /// `vio` is the channel of a login that this thread is making, and outlives the value.
+    unsafe fn close(vio: *mut MYSQL_PLUGIN_VIO) -> Self {
+        // SAFETY: the caller's promise.
+        let server = unsafe { sys::ifo_c_swap_read_packet(vio, Some(read_packet)) };
+        GATE.set((server, None));
+        Self { vio }
+    }
+
+    /// Puts the server's function back, and tells what was decided meanwhile.
+    fn open(self) -> Option<Decision> {
+        drop(self);
+        GATE.get().1
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        // SAFETY: vio is still alive, as close() was promised.
+        unsafe { sys::ifo_c_swap_read_packet(self.vio, GATE.get().0) };
+    }
+}
+
+callback! {
+    /// Reads for the default plugin what a new client has to say, and decides before that plugin sees it.
+    ///
+    /// A read that fails is passed on as it is. Either it went wrong, or the account needs another plugin: that one is
+    /// hooked too, and comes next.
+    pointer fn read_packet(vio: *mut MYSQL_PLUGIN_VIO, packet: *mut *mut u8) -> i32 {
+        let (server, decided) = GATE.get();
+        // SAFETY: what the plugin would have called, called as the plugin calls us.
+        let length = server.map_or(-1, |read_packet| unsafe { read_packet(vio, packet) });
+        if length < 0 || decided.is_some() {
+            return length;
+        }
+        // SAFETY: the plugin passes on the vio that the server gave it; a packet was read, so the account is known.
+        let decision = unsafe { decide(vio, "gate") };
+        GATE.set((server, Some(decision)));
+        if matches!(decision, Decision::Refused) { -1 } else { length }
+    } on_panic {
+        // As in hook(): a failed read refuses the login.
+        -1
+    }
+}

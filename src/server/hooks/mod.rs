@@ -1,0 +1,50 @@
+//! Standing in front of every authentication plugin.
+//!
+//! The server calls a plugin through a pointer in the plugin's descriptor, for every login anew. [`slots`] puts our own
+//! function into that pointer and remembers the original; [`scan`] finds the plugins; [`login`] is what happens then.
+//!
+//! Plugins may be installed at any time, so the search is repeated when the mode changes, and, while clients are being
+//! redirected, by the first login after the process has loaded another library.
+
+mod login;
+mod scan;
+mod slots;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::status;
+
+/// How many libraries the process had loaded when it was searched last.
+static SEARCHED_AT: AtomicU64 = AtomicU64::new(0);
+
+/// Held while pointers are replaced, by one thread at a time.
+static TABLE: Mutex<slots::Table> = Mutex::new(slots::Table::new());
+
+fn table() -> MutexGuard<'static, slots::Table> {
+    // The table says the truth after every step, so a panic cannot leave it half changed.
+    TABLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Hooks every authentication plugin that is not yet.
+pub(super) fn refresh() {
+    let mut table = table();
+    // Counted before the search: what is loaded during it is found by the next.
+    SEARCHED_AT.store(scan::libraries_loaded(), Ordering::Relaxed);
+    scan::for_each_plugin(&mut table, slots::Table::hook);
+    status::set_hooked_plugins(table.hooked());
+}
+
+/// Hooks what has been loaded since the last search, if anything has.
+fn refresh_if_libraries_came() {
+    if scan::libraries_loaded() != SEARCHED_AT.load(Ordering::Relaxed) {
+        refresh();
+    }
+}
+
+/// Gives every plugin its own function back.
+pub(super) fn remove() {
+    let mut table = table();
+    table.restore();
+    status::set_hooked_plugins(0);
+}

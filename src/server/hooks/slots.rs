@@ -1,0 +1,124 @@
+//! Which plugins are hooked, and what was there before.
+
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+
+use super::login;
+use super::scan::{Library, Plugin};
+use crate::server::host::{self, Severity};
+use crate::server::sys::{MYSQL_PLUGIN_VIO, MYSQL_SERVER_AUTH_INFO, ifo_authenticate_fn};
+
+/// A plugin's `authenticate_user`.
+pub(super) type Authenticate = unsafe extern "C" fn(*mut MYSQL_PLUGIN_VIO, *mut MYSQL_SERVER_AUTH_INFO) -> i32;
+
+/// How many authentication plugins can be hooked in the life of a server. MariaDB ships about ten.
+pub(super) const SLOTS: usize = 64;
+
+/// The original function of each slot. Written once, before the slot's hook is put anywhere, and never again: a thread
+/// may be in a hook at any time, even long after the plugin was given its function back.
+static ORIGINALS: [AtomicPtr<()>; SLOTS] = [const { AtomicPtr::new(ptr::null_mut()) }; SLOTS];
+
+/// The hooks, one for each slot: the server passes nothing that would tell a hook whose place it takes.
+static HOOKS: [Authenticate; SLOTS] = hooks();
+
+const fn hooks() -> [Authenticate; SLOTS] {
+    macro_rules! array {
+        ($($tens:literal)*) => { [$(
+            login::hook::<{ $tens * 8 }>, login::hook::<{ $tens * 8 + 1 }>, login::hook::<{ $tens * 8 + 2 }>,
+            login::hook::<{ $tens * 8 + 3 }>, login::hook::<{ $tens * 8 + 4 }>, login::hook::<{ $tens * 8 + 5 }>,
+            login::hook::<{ $tens * 8 + 6 }>, login::hook::<{ $tens * 8 + 7 }>,
+        )*] };
+    }
+    array!(0 1 2 3 4 5 6 7)
+}
+
+/// The function that the hook of a slot stands in front of.
+#[inline]
+pub(super) fn original(slot: usize) -> Option<Authenticate> {
+    let original = ORIGINALS[slot].load(Ordering::Relaxed);
+    // SAFETY: null, or what was an ifo_authenticate_fn when hook() stored it; the two have the same layout. Relaxed is
+    // enough: the one way into the hook is a pointer that was published after it.
+    unsafe { std::mem::transmute::<*mut (), ifo_authenticate_fn>(original) }
+}
+
+/// The plugins that are or were hooked.
+pub(super) struct Table {
+    used: [Option<Slot>; SLOTS],
+    refused: usize,
+}
+
+struct Slot {
+    /// The pointer in the plugin's descriptor.
+    place: Plugin,
+    /// Keeps the plugin's library mapped while our pointer is in it. None for a builtin plugin, and once restored.
+    library: Option<Library>,
+    hooked: bool,
+}
+
+impl Table {
+    pub(super) const fn new() -> Self {
+        Self { used: [const { None }; SLOTS], refused: 0 }
+    }
+
+    /// How many plugins are hooked.
+    pub(super) fn hooked(&self) -> usize {
+        self.used.iter().flatten().filter(|slot| slot.hooked).count()
+    }
+
+    /// Puts a hook in front of `place`, unless one is there.
+    pub(super) fn hook(&mut self, place: Plugin, library: Option<&Library>) {
+        let Some(original) = place.current() else { return };
+        if HOOKS.iter().any(|&hook| ptr::fn_addr_eq(hook, original)) {
+            return;
+        }
+        // A slot that was restored fits again if the same function is in the same place: after UNINSTALL and INSTALL.
+        let same = |slot: &Slot| slot.place == place;
+        let known = (0..SLOTS).find(|&n| {
+            self.used[n].as_ref().is_some_and(same)
+                && self::original(n).is_some_and(|function| ptr::fn_addr_eq(function, original))
+        });
+        let Some(n) = known.or_else(|| (0..SLOTS).find(|&n| self.used[n].is_none())) else {
+            return self.refuse(&place);
+        };
+        ORIGINALS[n].store(original as *mut (), Ordering::Relaxed);
+        if place.put(HOOKS[n]) {
+            self.used[n] = Some(Slot { place, library: library.cloned(), hooked: true });
+        } else {
+            host::log(
+                Severity::IFO_ERROR,
+                &format!(
+                    "plugin '{}' cannot be hooked: its memory cannot be written; its logins are not redirected",
+                    place.name()
+                ),
+            );
+        }
+    }
+
+    fn refuse(&mut self, place: &Plugin) {
+        static LOGGED: AtomicUsize = AtomicUsize::new(0);
+        self.refused += 1;
+        if LOGGED.fetch_add(1, Ordering::Relaxed) == 0 {
+            host::log(
+                Severity::IFO_ERROR,
+                &format!(
+                    "plugin '{}' is one more than the {SLOTS} authentication plugins that can be hooked until the \
+                     server restarts; logins through it are not redirected",
+                    place.name()
+                ),
+            );
+        }
+    }
+
+    /// Gives every plugin its own function back, where ours still is, and lets go of the libraries.
+    pub(super) fn restore(&mut self) {
+        for (n, slot) in self.used.iter_mut().enumerate() {
+            let Some(slot) = slot.as_mut().filter(|slot| slot.hooked) else { continue };
+            let ours = slot.place.current().is_some_and(|function| ptr::fn_addr_eq(function, HOOKS[n]));
+            if let Some(original) = original(n).filter(|_| ours) {
+                slot.place.put(original);
+            }
+            slot.hooked = false;
+            slot.library = None;
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What the server offers us, as safe functions.
+//!
+//! `lifecycle` refuses to start on a server that lacks one of the functions below, so from then on each may be called.
+
+use std::ffi::{CStr, CString, c_char};
+use std::mem::ManuallyDrop;
+use std::net::TcpStream;
+use std::os::fd::FromRawFd;
+
+use super::sys;
+use crate::failover::{Connection, ThisServer, Transport};
+
+pub(super) use super::sys::ifo_severity as Severity;
+
+/// `ER_WRONG_VALUE_FOR_VAR`: SET GLOBAL was given a value the variable cannot have.
+pub(super) const ER_WRONG_VALUE_FOR_VAR: u32 = 1231;
+/// `ER_UNKNOWN_ERROR`: what MariaDB uses for a warning that has no number of its own.
+pub(super) const ER_UNKNOWN_ERROR: u32 = 1105;
+
+/// Raises an error in the current session. The first one wins.
+pub(super) fn error(code: u32, text: &CStr) {
+    // SAFETY: text ends with NUL and is copied during the call.
+    unsafe { sys::ifo_c_error(code, text.as_ptr()) }
+}
+
+/// Adds a warning to those of the current statement.
+pub(super) fn warning(text: &str) {
+    // SAFETY: as for error().
+    unsafe { sys::ifo_c_warning(ER_UNKNOWN_ERROR, c_string(text).as_ptr()) }
+}
+
+/// Writes a line to the error log.
+pub(super) fn log(severity: Severity, text: &str) {
+    // SAFETY: as for error().
+    unsafe { sys::ifo_c_log(severity, c_string(text).as_ptr()) }
+}
+
+/// Writes a line to the error log, and to the list of warnings of whoever is installing the plugin.
+pub(super) fn report(severity: Severity, text: &str) {
+    log(severity, text);
+    if has_session() {
+        warning(text);
+    }
+}
+
+/// A string for C. None of ours has a NUL in it; if one had, it would end there.
+pub(super) fn c_string(text: &str) -> CString {
+    CString::new(text.split('\0').next().unwrap_or_default()).unwrap_or_default()
+}
+
+/// The statement that the current session is executing, unlike any other in the life of this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Statement(u64, i64);
+
+/// The current session's statement. For a login it is the same as long as that one attempt lasts.
+pub(super) fn statement() -> Statement {
+    // SAFETY: called from callbacks that the server makes for a session only.
+    let statement = unsafe { sys::ifo_c_statement() };
+    Statement(statement.thread_id, statement.query_id)
+}
+
+/// Whether this thread serves a session; at start-up and shutdown it does not.
+fn has_session() -> bool {
+    // SAFETY: no arguments.
+    unsafe { sys::ifo_c_has_session() != 0 }
+}
+
+/// Who the current session is, for the log: `'user'@'host' (connection 5)`; nothing at start-up.
+pub(super) fn session() -> Option<String> {
+    if !has_session() {
+        return None;
+    }
+    // SAFETY: there is a session; its strings live at least as long as the statement, and are copied here.
+    let (user, host) = unsafe { (text(sys::ifo_c_session_user()), text(sys::ifo_c_session_host())) };
+    Some(format!("'{user}'@'{host}' (connection {})", statement().0))
+}
+
+/// # Safety
+/// `string` is NULL, or ends with NUL and stays as it is during the call.
+unsafe fn text(string: *const c_char) -> String {
+    // SAFETY: the caller's promise.
+    if string.is_null() { String::new() } else { unsafe { CStr::from_ptr(string) }.to_string_lossy().into_owned() }
+}
+
+/// Whether the client that is logging in has said who it is. From then on TLS is in place, too.
+pub(super) fn account_is_known() -> bool {
+    // SAFETY: called from a login only, where there is a session.
+    !unsafe { sys::ifo_c_account() }.is_null()
+}
+
+/// A login, as the server knows it.
+pub(super) struct Login {
+    raw: sys::ifo_connection,
+}
+
+impl Login {
+    /// # Safety
+    /// `vio` is the channel of the login that the current session is making. The value must not outlive the call of
+    /// the plugin that it was made in: it points to strings of the session.
+    pub(super) unsafe fn of(vio: *mut sys::MYSQL_PLUGIN_VIO) -> Self {
+        // SAFETY: the caller's promise.
+        Self { raw: unsafe { sys::ifo_c_connection(vio) } }
+    }
+
+    /// Whether an open session wants to become somebody else.
+    pub(super) fn is_change_user(&self) -> bool {
+        self.raw.is_change_user != 0
+    }
+
+    /// What the policy wants to know.
+    pub(super) fn connection(&self) -> Connection<'_> {
+        // SAFETY: of() was promised that the strings live as long as self; they end with NUL.
+        let bytes = |string: *const c_char| unsafe { (!string.is_null()).then(|| CStr::from_ptr(string).to_bytes()) };
+        let address = bytes(self.raw.ip).and_then(|ip| str::from_utf8(ip).ok());
+        Connection {
+            transport: if self.raw.is_tcp == 0 {
+                Transport::Local
+            } else {
+                Transport::Tcp { local_port: local_port(self.raw.socket) }
+            },
+            user: bytes(self.raw.user).unwrap_or_default(),
+            // A link-local address may come with a zone, fe80::1%eth0.
+            address: address.and_then(|ip| ip.split('%').next()).and_then(|ip| ip.parse().ok()),
+        }
+    }
+}
+
+fn local_port(socket: i32) -> Option<u16> {
+    if socket < 0 {
+        return None;
+    }
+    // SAFETY: the descriptor belongs to the login, which lasts longer than this function; ManuallyDrop leaves it open.
+    let socket = ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(socket) });
+    socket.local_addr().ok().map(|address| address.port())
+}
+
+/// The port for emergencies, if the server has one.
+pub(super) fn extra_port() -> Option<u16> {
+    // SAFETY: a variable of the server that is set before plugins are loaded and never again.
+    u16::try_from(unsafe { sys::ifo_c_extra_port() }).ok().filter(|&port| port != 0)
+}
+
+/// What tells this server from others.
+pub(super) fn this_server() -> ThisServer {
+    // SAFETY: as for extra_port(). The server sets its default port only after loading plugins.
+    let port = u16::try_from(unsafe { sys::ifo_c_port() }).ok().filter(|&port| port != 0);
+    ThisServer {
+        ports: [Some(port.unwrap_or(crate::failover::DEFAULT_PORT)), extra_port()].into_iter().flatten().collect(),
+        // SAFETY: a buffer of the server that is filled before plugins are loaded and ends with NUL.
+        name: unsafe { text(sys::ifo_c_hostname()) },
+        addresses: if_addrs::get_if_addrs().unwrap_or_default().iter().map(if_addrs::Interface::ip).collect(),
+    }
+}

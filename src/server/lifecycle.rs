@@ -1,0 +1,77 @@
+//! INSTALL and start-up, UNINSTALL and shutdown.
+
+use std::ffi::{CStr, c_int, c_void};
+
+use super::boundary::{self, callback};
+use super::host::{self, Severity};
+use super::{hooks, status, sys, variables};
+use crate::failover::{Settings, Variable};
+
+callback! {
+    export fn ifo_rs_init(_plugin: *mut c_void) -> c_int {
+        // SAFETY: may be called on any server.
+        let missing = unsafe { sys::ifo_c_missing_export() };
+        if !missing.is_null() {
+            // SAFETY: a constant of the shim.
+            let missing = unsafe { CStr::from_ptr(missing) }.to_string_lossy();
+            // Not through the server's log: its function may be the one that is missing. stderr is the error log.
+            eprintln!("instant_failover: this server does not export {missing}; the plugin needs MariaDB 10.5 or later");
+            return 1;
+        }
+        boundary::install_panic_hook();
+        status::reset();
+        start();
+        0
+    } on_panic {
+        // The server refuses to install us, and runs on.
+        1
+    }
+}
+
+/// Puts the values of option files and the command line in force.
+///
+/// They have not been checked: the server does that for SET GLOBAL alone. A bad one keeps no server down and redirects
+/// nobody: it is reported, its default holds, and the mode is OFF.
+fn start() {
+    let mut settings = Settings::default();
+    let mut good = true;
+    for variable in Variable::ALL {
+        if variable == Variable::Mode && !good {
+            continue;
+        }
+        match settings.set(variable, &variables::given(variable)) {
+            Ok(new) => settings = new,
+            Err(error) => {
+                good = false;
+                host::report(Severity::IFO_ERROR, &format!("{error}. Starting with instant_failover_mode OFF"));
+            }
+        }
+    }
+    let this_server = host::this_server();
+    for variable in Variable::ALL {
+        if let Some(caution) = settings.caution(variable, &this_server) {
+            host::report(Severity::IFO_WARNING, &caution.to_string());
+        }
+    }
+    let mode = settings.mode();
+    let target = settings.value(Variable::Target);
+    variables::put_in_force(settings);
+    hooks::refresh();
+    host::log(
+        Severity::IFO_NOTE,
+        &format!("version {} started, instant_failover_mode {mode}, target '{target}'", env!("CARGO_PKG_VERSION")),
+    );
+}
+
+callback! {
+    /// Nobody is redirected any more, and every plugin has its own function back. Threads may still be inside a hook:
+    /// what they use stays.
+    export fn ifo_rs_deinit(_plugin: *mut c_void) -> c_int {
+        variables::redirect_nobody();
+        hooks::remove();
+        host::log(Severity::IFO_NOTE, "stopped; no new connection is redirected");
+        0
+    } on_panic {
+        0
+    }
+}

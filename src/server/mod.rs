@@ -1,0 +1,30 @@
+//! Inside mariadbd.
+//!
+//! A login reaches us through [`hooks`], which stand in front of every authentication plugin's `authenticate_user`. They
+//! ask the [policy in force](state) for a verdict and either send the redirect or let the original go on. What changes the
+//! policy comes through [`variables`]; what has been done is counted in [`status`].
+//!
+//! - [`sys`]: the border, as bindgen reads it from `c-shim/shim.h`;
+//! - [`boundary`]: the one way to define a function that C may call, which no panic leaves;
+//! - [`host`]: safe functions over what the server offers us;
+//! - [`declaration`]: what the server looks up in the library;
+//! - [`lifecycle`]: INSTALL, start-up and UNINSTALL;
+//! - [`redirect`]: the error that sends a client elsewhere;
+//! - [`account`]: accounts `IDENTIFIED VIA instant_failover`.
+//!
+//! # Threads
+//!
+//! Any thread of the server may be in any of these functions at any time, also after UNINSTALL: the library is linked
+//! `nodelete` and never unmapped. Logins only read atomics and the policy, and never wait for a change of it.
+
+mod account;
+mod boundary;
+mod declaration;
+mod hooks;
+mod host;
+mod lifecycle;
+mod redirect;
+mod state;
+mod status;
+mod sys;
+mod variables;

@@ -1,0 +1,106 @@
+//! What has been done, for SHOW STATUS.
+
+use std::cell::Cell;
+use std::ffi::{CString, c_char};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::boundary::callback;
+use super::host::{self, Statement};
+use super::redirect::Reason;
+use super::sys;
+use crate::failover::{Exemption, WayIn};
+
+/// When the last redirect was sent, in seconds since 1970; 0 if there was none.
+static LAST_REDIRECT: AtomicU64 = AtomicU64::new(0);
+
+macro_rules! counter {
+    ($name:ident) => {
+        // SAFETY: the counters live as long as the library, are aligned, and while it runs Rust is alone in writing them,
+        // always through this; the server reads them whole, being 8 bytes and aligned.
+        unsafe { AtomicU64::from_ptr(&raw mut sys::ifo_c_counters.$name) }
+    };
+}
+
+thread_local! {
+    /// The login that this thread redirected last. An account with several methods (`VIA a OR b`) brings the same login
+    /// to us once for each; it counts once.
+    static LAST_COUNTED: Cell<Option<Statement>> = const { Cell::new(None) };
+}
+
+/// Counts a login that was redirected, once however often it comes.
+pub(super) fn count_redirect(way_in: WayIn, change_user: bool, reason: Reason) {
+    let login = Some(host::statement());
+    if LAST_COUNTED.replace(login) == login {
+        return;
+    }
+    let add = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
+    add(counter!(redirects));
+    add(match way_in {
+        WayIn::Tcp => counter!(redirects_tcp),
+        WayIn::Socket => counter!(redirects_socket),
+        WayIn::ExtraPort => counter!(redirects_extra_port),
+    });
+    if change_user {
+        add(counter!(change_user_redirects));
+    }
+    if reason == Reason::Account {
+        add(counter!(account_redirects));
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    LAST_REDIRECT.store(now.as_secs(), Ordering::Relaxed);
+}
+
+/// Counts a login that was let in because it is exempt.
+pub(super) fn count_exemption(exemption: Exemption) {
+    match exemption {
+        Exemption::User => counter!(exempted_users).fetch_add(1, Ordering::Relaxed),
+        Exemption::Host => counter!(exempted_hosts).fetch_add(1, Ordering::Relaxed),
+    };
+}
+
+/// Says how many authentication plugins are hooked.
+pub(super) fn set_hooked_plugins(number: usize) {
+    counter!(hooked_plugins).store(number as u64, Ordering::Relaxed);
+}
+
+/// Starts to count anew, as a plugin that has just been installed should.
+pub(super) fn reset() {
+    for counter in [
+        counter!(redirects),
+        counter!(redirects_tcp),
+        counter!(redirects_socket),
+        counter!(redirects_extra_port),
+        counter!(change_user_redirects),
+        counter!(account_redirects),
+        counter!(exempted_users),
+        counter!(exempted_hosts),
+        counter!(hooked_plugins),
+        &LAST_REDIRECT,
+    ] {
+        counter.store(0, Ordering::Relaxed);
+    }
+}
+
+callback! {
+    /// Writes `2026-11-22T03:04:05Z`, or nothing before the first redirect.
+    export fn ifo_rs_last_redirect(buffer: *mut c_char, size: usize) {
+        let text = match LAST_REDIRECT.load(Ordering::Relaxed) {
+            0 => CString::default(),
+            seconds => {
+                let time = UNIX_EPOCH + Duration::from_secs(seconds);
+                host::c_string(&humantime::format_rfc3339_seconds(time).to_string())
+            }
+        };
+        let bytes = text.as_bytes_with_nul();
+        if bytes.len() <= size {
+            // SAFETY: the server gives a buffer of `size` bytes, which no string of ours overlaps.
+            unsafe { buffer.copy_from_nonoverlapping(bytes.as_ptr().cast(), bytes.len()) };
+        }
+    } on_panic {
+        if size > 0 {
+            // SAFETY: as above.
+            unsafe { buffer.write(0) };
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The system variables: SET GLOBAL, option files, SHOW VARIABLES.
+
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{ptr, slice};
+
+use super::boundary::callback;
+use super::host::{self, Severity, Statement};
+use super::{hooks, state, sys};
+use crate::failover::{Policy, Settings, Variable};
+
+/// What a change needs, for one thread at a time. The server itself lets no two updates happen at once, and shows no
+/// variable while one is updated (`LOCK_global_system_variables`), but checks come without that lock.
+static CHANGES: Mutex<Changes> = Mutex::new(Changes { checked: None, shown: [const { None }; 5] });
+
+struct Changes {
+    /// The settings as they will be when the statement that is being checked has been carried out: one SET may name
+    /// several variables, each of which is checked before the first is updated. A value of another statement, or of one
+    /// that failed, means nothing.
+    checked: Option<(Statement, Settings)>,
+    /// The strings that `ifo_c_value` points to.
+    shown: [Option<CString>; 5],
+}
+
+fn changes() -> MutexGuard<'static, Changes> {
+    // A panic cannot leave it half done: each field is replaced as a whole.
+    CHANGES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const fn variable(variable: sys::ifo_variable) -> Option<Variable> {
+    match variable {
+        sys::ifo_variable::IFO_MODE => Some(Variable::Mode),
+        sys::ifo_variable::IFO_TARGET => Some(Variable::Target),
+        sys::ifo_variable::IFO_MESSAGE => Some(Variable::Message),
+        sys::ifo_variable::IFO_EXEMPT_USERS => Some(Variable::ExemptUsers),
+        sys::ifo_variable::IFO_EXEMPT_HOSTS => Some(Variable::ExemptHosts),
+        sys::ifo_variable::IFO_VARIABLES => None,
+    }
+}
+
+const fn index(variable: Variable) -> usize {
+    (match variable {
+        Variable::Mode => sys::ifo_variable::IFO_MODE,
+        Variable::Target => sys::ifo_variable::IFO_TARGET,
+        Variable::Message => sys::ifo_variable::IFO_MESSAGE,
+        Variable::ExemptUsers => sys::ifo_variable::IFO_EXEMPT_USERS,
+        Variable::ExemptHosts => sys::ifo_variable::IFO_EXEMPT_HOSTS,
+    }) as usize
+}
+
+callback! {
+    export fn ifo_rs_check(which: sys::ifo_variable, value: *const c_char, length: usize) -> c_int {
+        let Some(variable) = variable(which) else { return 1 };
+        // SAFETY: the shim gives a value that is not NULL and has that many bytes.
+        let value = unsafe { slice::from_raw_parts(value.cast(), length) };
+        c_int::from(!check(variable, value))
+    } on_panic {
+        // Nothing is changed by a plugin that cannot even check; the server reports a wrong value.
+        1
+    }
+}
+
+fn check(variable: Variable, value: &[u8]) -> bool {
+    let statement = host::statement();
+    let mut changes = changes();
+    let before = match &changes.checked {
+        Some((checked, settings)) if *checked == statement => settings.clone(),
+        _ => state::policy().settings().clone(),
+    };
+    match before.set(variable, value) {
+        Ok(after) => {
+            changes.checked = Some((statement, after));
+            true
+        }
+        Err(error) => {
+            host::error(host::ER_WRONG_VALUE_FOR_VAR, &host::c_string(&error.to_string()));
+            false
+        }
+    }
+}
+
+callback! {
+    export fn ifo_rs_update(which: sys::ifo_variable, value: *const c_char) {
+        let Some(variable) = variable(which) else { return };
+        // SAFETY: either a value that was checked and copied, or the default; both end with NUL.
+        let value = unsafe { CStr::from_ptr(value) };
+        update(variable, value.to_bytes());
+    } on_panic {
+        // What was in force stays so. The client must not believe otherwise.
+        host::error(host::ER_WRONG_VALUE_FOR_VAR, c"instant_failover: nothing was changed; see the error log");
+    }
+}
+
+/// Checks once more: `SET GLOBAL ... = DEFAULT` is not checked by the server, and another session may have changed what
+/// this value has to go with since it was.
+fn update(variable: Variable, value: &[u8]) {
+    let before = state::policy().settings().clone();
+    let after = match before.set(variable, value) {
+        Ok(after) => after,
+        Err(error) => return host::error(host::ER_WRONG_VALUE_FOR_VAR, &host::c_string(&error.to_string())),
+    };
+    let caution = after.caution(variable, &host::this_server());
+    let (old, new) = (before.value(variable), after.value(variable));
+    put_in_force(after);
+    if variable == Variable::Mode {
+        hooks::refresh();
+    }
+    if old != new {
+        let by = host::session().map(|who| format!(" by {who}")).unwrap_or_default();
+        let change = format!("{} changed from '{}' to '{}'{by}", variable.name(), cut(&old), cut(&new));
+        host::log(Severity::IFO_NOTE, &change);
+    }
+    if let Some(caution) = caution {
+        host::warning(&caution.to_string());
+    }
+}
+
+/// The beginning of a long value: the log keeps 511 bytes of a line, and who did it should be among them.
+fn cut(value: &str) -> String {
+    const LONGEST: usize = 150;
+    match value.char_indices().nth(LONGEST) {
+        Some((at, _)) => format!("{}...", &value[..at]),
+        None => value.to_owned(),
+    }
+}
+
+/// Puts settings in force, for logins and for SHOW VARIABLES.
+pub(super) fn put_in_force(settings: Settings) {
+    let mut changes = changes();
+    for variable in Variable::ALL {
+        let value = host::c_string(&settings.value(variable));
+        let old = changes.shown[index(variable)].replace(value);
+        let new = changes.shown[index(variable)].as_deref().map_or(ptr::null(), CStr::as_ptr);
+        // SAFETY: the server reads this pointer under a lock that it holds for us during an update, and does not use it
+        // yet during init. Nobody else writes it then.
+        unsafe { sys::ifo_c_value[index(variable)] = new.cast_mut() };
+        drop(old);
+    }
+    state::put_in_force(Policy::new(settings, host::extra_port()));
+}
+
+/// Settings as before, but with nobody redirected. What SHOW VARIABLES shows stays, until the server forgets it.
+pub(super) fn redirect_nobody() {
+    state::put_in_force(Policy::default());
+}
+
+/// The value that an option file, the command line or the default has given a variable before start-up.
+pub(super) fn given(variable: Variable) -> Vec<u8> {
+    // SAFETY: the server has stored NULL or a string that ends with NUL, and nobody changes it during init.
+    let value = unsafe { sys::ifo_c_value[index(variable)] };
+    // SAFETY: as above.
+    if value.is_null() { Vec::new() } else { unsafe { CStr::from_ptr(value) }.to_bytes().to_vec() }
+}
