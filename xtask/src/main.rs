@@ -1,1 +1,33 @@
-fn main() {}
+//! The project's commands: `cargo xtask --help`.
+
+mod demo;
+mod mtr;
+mod test;
+
+use clap::{Parser, Subcommand};
+
+/// What can be done with instant failover for MariaDB.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Watch new clients being sent away from one private server to another
+    Demo,
+    /// Install what is missing, and run every test of the project
+    Test,
+    /// Run tests of the MTR suite: all of them, or those named
+    Mtr(mtr::Arguments),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Task::Demo => demo::run(),
+        Task::Test => test::run_all(),
+        Task::Mtr(arguments) => mtr::command(&arguments),
+    }
+}

@@ -1,0 +1,13 @@
+package My::Suite::Instant_failover;
+
+@ISA = qw(My::Suite);
+
+# A server says so of each plugin that is less mature than itself.
+push @::global_suppressions, qr(Plugin 'instant_failover' is of maturity level);
+
+sub skip_combinations {
+  return ('t/' => 'No instant_failover plugin') unless 1;
+  ();
+}
+
+bless { };

@@ -1,0 +1,225 @@
+//! `cargo xtask demo`: what the plugin does, watched on two private servers.
+
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use xtask::build::Flavour;
+use xtask::server::{self, Server};
+use xtask::{packages, wire};
+
+/// How many clients come all the time while the switch is made.
+const CLIENTS: usize = 4;
+
+pub(crate) fn run() -> Result<()> {
+    packages::install(&[packages::BUILD, packages::SERVER])?;
+    say("Building the plugin ...");
+    let library = Flavour::Release.build()?;
+    say("Starting two private MariaDB servers, db1 and db2 ...");
+    let (db1, db2) = (start(&library, "db1")?, start(&library, "db2")?);
+    // Ctrl-C would leave the directories behind: the servers end with us, but we would not tidy up.
+    let directories = [db1.dir().to_path_buf(), db2.dir().to_path_buf()];
+    ctrlc::set_handler(move || {
+        for directory in &directories {
+            let _ = std::fs::remove_dir_all(directory);
+        }
+        std::process::exit(130);
+    })?;
+    let (one, two) = (db1.address(), db2.address());
+    say(&format!("db1 listens on {one} (extra port {}), db2 on {two}.", db1.extra_address().port()));
+
+    step("A client connects to db1 and gets in");
+    application(one)?;
+
+    step("The DBA, on db1, installs the plugin");
+    let mut dba = Dba(db1.root()?);
+    dba.types("INSTALL SONAME 'instant_failover'")?;
+
+    step(&format!(
+        "db1 must go down. While {CLIENTS} clients connect as fast as they can, the DBA types two statements"
+    ));
+    let crowd = Crowd::start(one);
+    dba.types(&format!("SET GLOBAL instant_failover_target = '{two}'"))?;
+    let before = Instant::now();
+    dba.types("SET GLOBAL instant_failover_mode = ON")?;
+    let after = Instant::now();
+    crowd.report(before, after)?;
+
+    step("The same client, the same command as before");
+    application(one)?;
+    say("Where it was told to go, it gets in:");
+    application(two)?;
+
+    step("The DBA still gets in, through the extra port and through the Unix socket");
+    client(&["-h", "127.0.0.1", "-P", &db1.extra_address().port().to_string(), "-u", "dba", "-pdemo"])?;
+    client(&["-S", &db1.socket().display().to_string(), "-u", "dba", "-pdemo"])?;
+
+    step("Monitoring should not notice: its user is exempt");
+    dba.types("SET GLOBAL instant_failover_exempt_users = 'monitor'")?;
+    client(&["-h", "127.0.0.1", "-P", &one.port().to_string(), "-u", "monitor", "-pdemo"])?;
+
+    step("What the server counts and logs");
+    dba.types("SHOW GLOBAL STATUS LIKE 'Instant_failover_%'")?;
+    for line in db1.error_log().lines().filter(|line| line.contains("instant_failover:")) {
+        println!("    {line}");
+    }
+
+    step("Maintenance is over");
+    dba.types("SET GLOBAL instant_failover_mode = OFF")?;
+    application(one)?;
+
+    let (mut db1, mut db2) = (db1, db2);
+    db1.stop()?;
+    db2.stop()?;
+    say("\nBoth servers have been stopped and their directories removed.");
+    Ok(())
+}
+
+fn start(library: &Path, name: &str) -> Result<Server> {
+    let server = Server::start(library, &[])?;
+    let mut root = server.root()?;
+    for sql in [
+        "CREATE USER app IDENTIFIED BY 'demo', dba IDENTIFIED BY 'demo', monitor IDENTIFIED BY 'demo', crowd",
+        "CREATE DATABASE demo",
+        "CREATE TABLE demo.this_server (name TEXT)",
+        &format!("INSERT INTO demo.this_server VALUES ('{name}')"),
+        "GRANT SELECT ON demo.* TO app, dba, monitor",
+    ] {
+        root.query(sql)?;
+    }
+    Ok(server)
+}
+
+/// Runs the `mariadb` program as the application would.
+fn application(address: SocketAddr) -> Result<()> {
+    client(&["-h", &address.ip().to_string(), "-P", &address.port().to_string(), "-u", "app", "-pdemo"])
+}
+
+fn client(arguments: &[&str]) -> Result<()> {
+    const QUERY: &str = "SELECT CONCAT('Hello from ', name) FROM demo.this_server";
+    println!("    {}", bold(&format!("$ mariadb {} -Ne \"{QUERY}\"", arguments.join(" "))));
+    let mut command: Command = server::client();
+    let output = command.args(arguments).args(["-N", "-e", QUERY]).output().context("mariadb cannot be started")?;
+    for bytes in [output.stdout, output.stderr] {
+        for line in String::from_utf8_lossy(&bytes).lines().filter(|line| !line.starts_with("---") && *line != QUERY) {
+            println!("    {line}");
+        }
+    }
+    Ok(())
+}
+
+/// An open session on db1.
+struct Dba(wire::Session);
+
+impl Dba {
+    fn types(&mut self, sql: &str) -> Result<()> {
+        let start = Instant::now();
+        let rows = self.0.query(sql)?;
+        let took = start.elapsed();
+        println!("    {}", bold(&format!("MariaDB [db1]> {sql};")));
+        if rows.is_empty() {
+            println!("    Query OK ({took:.1?})");
+        }
+        for row in rows {
+            println!("    {}", row.iter().map(|column| format!("{column:<40}")).collect::<String>().trim_end());
+        }
+        Ok(())
+    }
+}
+
+/// Clients that connect and leave all the time.
+struct Crowd {
+    stop: Arc<AtomicBool>,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+/// One attempt: when it began and ended, and how.
+struct Seen {
+    began: Instant,
+    ended: Instant,
+    outcome: Outcome,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Outcome {
+    LetIn,
+    Told,
+    Failed,
+}
+
+impl Crowd {
+    fn start(address: SocketAddr) -> Self {
+        let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let threads = (0..CLIENTS)
+            .map(|_| {
+                let (stop, seen) = (Arc::clone(&stop), Arc::clone(&seen));
+                thread::spawn(move || {
+                    while !stop.load(Ordering::Relaxed) {
+                        let began = Instant::now();
+                        let client = wire::Client::connect(address).map(|client| client.log_in("crowd", b""));
+                        let outcome = match client {
+                            Ok(Ok(client)) => match client.reply {
+                                wire::Reply::Ok => Outcome::LetIn,
+                                wire::Reply::Err(error) if error.code == 4196 => Outcome::Told,
+                                _ => Outcome::Failed,
+                            },
+                            _ => Outcome::Failed,
+                        };
+                        if let Ok(mut seen) = seen.lock() {
+                            seen.push(Seen { began, ended: Instant::now(), outcome });
+                        }
+                    }
+                })
+            })
+            .collect();
+        thread::sleep(Duration::from_millis(500));
+        Self { stop, seen, threads }
+    }
+
+    fn report(self, before: Instant, after: Instant) -> Result<()> {
+        thread::sleep(Duration::from_millis(500));
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+        let seen = self.seen.lock().ok().context("a client panicked")?;
+        let count = |outcome, when: &dyn Fn(&Seen) -> bool| {
+            seen.iter().filter(|seen| seen.outcome == outcome && when(seen)).count()
+        };
+        let (early, late) = (|seen: &Seen| seen.ended < before, |seen: &Seen| seen.began > after);
+        println!("    Clients that came before:                {} let in", count(Outcome::LetIn, &early));
+        println!(
+            "    Clients that came once SET had returned: {} told to go to db2, {} let in",
+            count(Outcome::Told, &late),
+            count(Outcome::LetIn, &late)
+        );
+        println!("    Clients that saw anything else:          {}", count(Outcome::Failed, &|_| true));
+        if let Some(first) = seen.iter().filter(|seen| seen.outcome == Outcome::Told).map(|seen| seen.ended).min() {
+            match first.checked_duration_since(after) {
+                Some(later) => println!("    First one told:                          {later:.1?} after SET returned"),
+                None => println!("    First one told:                          before SET had even returned"),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn step(text: &str) {
+    println!("\n{}", bold(&format!("--- {text}")));
+}
+
+fn say(text: &str) {
+    println!("{text}");
+    let _ = std::io::stdout().flush();
+}
+
+fn bold(text: &str) -> String {
+    if std::io::stdout().is_terminal() { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
+}

@@ -1,0 +1,93 @@
+//! MariaDB's own test program, with our suite and our plugin.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use xtask::build::Flavour;
+use xtask::{packages, project_root, server, target_dir};
+
+/// Where Debian's mariadb-test puts it.
+const MTR_DIR: &str = "/usr/share/mysql/mysql-test";
+
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Arguments {
+    /// Write what the tests print down as what they should print
+    #[arg(long)]
+    record: bool,
+    /// Names of tests, as in mysql-test/instant_failover/t
+    tests: Vec<String>,
+}
+
+/// How many tests ended in which way.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
+    pub(crate) skipped: usize,
+}
+
+pub(crate) fn command(arguments: &Arguments) -> Result<()> {
+    packages::install(&[packages::BUILD, packages::SERVER, packages::TEST])?;
+    let outcome = run(arguments)?;
+    println!("{} passed, {} failed, {} skipped", outcome.passed, outcome.failed, outcome.skipped);
+    if outcome.failed > 0 {
+        bail!("the MTR suite failed");
+    }
+    Ok(())
+}
+
+/// Builds the plugin and runs the suite with it.
+pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
+    let library = Flavour::Release.build()?;
+    let dir = target_dir().join("mtr");
+    let plugins = dir.join("plugin");
+    let _ = fs::remove_dir_all(&plugins);
+    fs::create_dir_all(&plugins)?;
+    server::link_system_plugins(&plugins)?;
+    symlink(library, plugins.join("instant_failover.so"))?;
+
+    let mut mtr = Command::new("perl");
+    mtr.current_dir(MTR_DIR)
+        .arg("mysql-test-run.pl")
+        .arg(format!("--suite={}", Suite::link()?.0.join("instant_failover").display()))
+        .arg(format!("--vardir={}", dir.join("var").display()))
+        .arg(format!("--mysqld=--plugin-dir={}", plugins.display()))
+        .args(["--force", "--max-test-fail=0", "--parallel=2", "--nocheck-testcases=0"])
+        .args(arguments.record.then_some("--record"))
+        .args(&arguments.tests)
+        .stdout(Stdio::piped());
+    let mut process = mtr.spawn().with_context(|| format!("{mtr:?} cannot be started"))?;
+    let mut outcome = Outcome::default();
+    for line in BufReader::new(process.stdout.take().context("no output")?).lines() {
+        let line = line?;
+        println!("{line}");
+        let count = |state: &str| usize::from(line.contains(&format!("[ {state} ]")));
+        outcome.passed += count("pass");
+        outcome.failed += count("fail");
+        outcome.skipped += count("skipped") + count("disabled");
+    }
+    let status = process.wait()?;
+    if outcome.passed + outcome.failed == 0 {
+        bail!("mtr ran no test: {status}");
+    }
+    // A server that leaves something behind, or logs what it should not, fails the run but no test.
+    if !status.success() && outcome.failed == 0 {
+        bail!("mtr failed: {status}; see above and {}", dir.join("var/log").display());
+    }
+    Ok(outcome)
+}
+
+/// A way to the suite whose name has no hyphen: mtr cuts the names of suites there.
+struct Suite(PathBuf, #[expect(dead_code, reason = "removes the directory when dropped")] tempfile::TempDir);
+
+impl Suite {
+    fn link() -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("instant_failover_").rand_bytes(8).tempdir_in("/tmp")?;
+        symlink(project_root().join("mysql-test/instant_failover"), dir.path().join("instant_failover"))?;
+        Ok(Self(dir.path().to_path_buf(), dir))
+    }
+}

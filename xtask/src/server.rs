@@ -1,0 +1,275 @@
+//! Private MariaDB servers: data, socket and ports of their own, gone when the value is dropped.
+//!
+//! The system's service, its data and its configuration are never touched.
+
+use std::fs;
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use crate::packages::is_root;
+use crate::{output, wire};
+
+/// A server that runs as long as this value lives. Its root may log in through the socket without a password.
+#[derive(Debug)]
+pub struct Server {
+    dir: TempDir,
+    program: PathBuf,
+    arguments: Vec<String>,
+    process: Option<Child>,
+    port: u16,
+    extra_port: u16,
+}
+
+impl Server {
+    /// Starts a server on free ports of 127.0.0.1, with fresh data and the authentication plugins of this machine.
+    /// `library` is put among them as `instant_failover.so`, but not loaded. `arguments` are mariadbd's.
+    ///
+    /// # Errors
+    /// If it does not run within a minute; what it logged is in the error.
+    pub fn start(library: &Path, arguments: &[&str]) -> Result<Self> {
+        Self::start_program(Path::new("mariadbd"), library, arguments)
+    }
+
+    /// The same with another mariadbd.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub fn start_program(program: &Path, library: &Path, arguments: &[&str]) -> Result<Self> {
+        // A short path: that of a Unix socket has at most 107 bytes.
+        let dir = tempfile::Builder::new().prefix("instant-failover-").tempdir()?;
+        install_data(&dir.path().join("data"))?;
+        install_plugins(&dir.path().join("plugin"), library)?;
+        let (port, extra_port) = free_ports()?;
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        let mut server = Self { dir, program: program.into(), arguments, process: None, port, extra_port };
+        server.run()?;
+        Ok(server)
+    }
+
+    fn run(&mut self) -> Result<()> {
+        let path = |name| self.dir.path().join(name);
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.error_log_path())?;
+        let mut command = Command::new(&self.program);
+        command
+            .arg("--no-defaults")
+            .args(user_argument())
+            .arg(format!("--datadir={}", path("data").display()))
+            .arg(format!("--socket={}", self.socket().display()))
+            .arg(format!("--pid-file={}", path("pid").display()))
+            .arg(format!("--plugin-dir={}", path("plugin").display()))
+            .arg("--bind-address=127.0.0.1")
+            .arg(format!("--port={}", self.port))
+            .arg(format!("--extra-port={}", self.extra_port))
+            .args(SMALL)
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        // SAFETY: prctl is safe to call between fork and exec. It ends the server if we are killed.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
+        self.process = Some(command.spawn().with_context(|| format!("{} cannot be started", self.program.display()))?);
+        let deadline = Instant::now() + Duration::from_mins(1);
+        while wire::Client::connect_socket(&self.socket()).is_err() {
+            if !self.is_running() {
+                bail!("mariadbd ended while starting:\n{}", self.error_log());
+            }
+            if Instant::now() > deadline {
+                bail!("mariadbd does not answer:\n{}", self.error_log());
+            }
+            sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// Ends the server in good order and starts it again on the same data, with other `arguments`.
+    ///
+    /// # Errors
+    /// If it does not end within half a minute, or does not start again.
+    pub fn restart(&mut self, arguments: &[&str]) -> Result<()> {
+        self.stop()?;
+        self.arguments = arguments.iter().map(ToString::to_string).collect();
+        self.run()
+    }
+
+    /// Ends the server in good order.
+    ///
+    /// # Errors
+    /// If it does not end within half a minute, or does not end well.
+    pub fn stop(&mut self) -> Result<()> {
+        let Some(mut process) = self.process.take() else { return Ok(()) };
+        if let Ok(pid) = libc::pid_t::try_from(process.id()) {
+            // SAFETY: our own child, which has not been waited for, so the number is still its.
+            unsafe { libc::kill(pid, libc::SIGTERM) };
+        }
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            match process.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => bail!("mariadbd ended with {status}:\n{}", self.error_log()),
+                None if Instant::now() > deadline => {
+                    process.kill()?;
+                    process.wait()?;
+                    bail!("mariadbd did not end within 30 seconds and was killed:\n{}", self.error_log());
+                }
+                None => sleep(Duration::from_millis(5)),
+            }
+        }
+    }
+
+    /// Whether the process is there; false after a crash.
+    pub fn is_running(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(None)))
+    }
+
+    /// The standard port, on 127.0.0.1.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// The port for emergencies, on 127.0.0.1.
+    #[must_use]
+    pub fn extra_address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.extra_port).into()
+    }
+
+    /// The Unix socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("socket")
+    }
+
+    /// A directory that goes with the server.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The directory with its plugins.
+    #[must_use]
+    pub fn plugin_dir(&self) -> PathBuf {
+        self.dir.path().join("plugin")
+    }
+
+    fn error_log_path(&self) -> PathBuf {
+        self.dir.path().join("error.log")
+    }
+
+    /// All it has logged.
+    #[must_use]
+    pub fn error_log(&self) -> String {
+        let mut log = Vec::new();
+        let read = fs::File::open(self.error_log_path()).and_then(|mut file| file.read_to_end(&mut log));
+        read.map_or_else(|error| error.to_string(), |_| String::from_utf8_lossy(&log).into_owned())
+    }
+
+    /// A session of root, through the socket.
+    ///
+    /// # Errors
+    /// If root is not let in.
+    pub fn root(&self) -> Result<wire::Session> {
+        wire::Client::connect_socket(&self.socket())?.log_in("root", b"")?.session()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+/// What makes a server small and quick to start.
+const SMALL: &[&str] = &[
+    "--innodb-buffer-pool-size=8M",
+    "--innodb-log-file-size=4M",
+    "--innodb-flush-log-at-trx-commit=0",
+    "--innodb-fast-shutdown=2",
+    "--key-buffer-size=1M",
+    "--aria-pagecache-buffer-size=1M",
+    "--performance-schema=OFF",
+    "--skip-name-resolve",
+];
+
+/// The client program of the machine, for people to see, without its configuration.
+#[must_use]
+pub fn client() -> Command {
+    let mut command = Command::new("mariadb");
+    command.arg("--no-defaults");
+    command
+}
+
+/// mariadbd runs as root only if told so.
+fn user_argument() -> Option<&'static str> {
+    is_root().then_some("--user=root")
+}
+
+/// Fills a fresh data directory. Making one takes seconds, copying one does not: the first is kept for later ones.
+fn install_data(data: &Path) -> Result<()> {
+    let template = crate::target_dir().join("private-server-data");
+    if !template.is_dir() {
+        fs::create_dir_all(crate::target_dir())?;
+        let new = tempfile::Builder::new().prefix("private-server-data-").tempdir_in(crate::target_dir())?;
+        output(
+            Command::new("mariadb-install-db")
+                .args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"])
+                .args(user_argument())
+                .args(["--innodb-log-file-size=4M", "--innodb-buffer-pool-size=8M"])
+                .arg(format!("--datadir={}", new.path().join("data").display())),
+        )?;
+        // Another process may have been quicker; either will do.
+        let _ = fs::rename(new.path().join("data"), &template);
+    }
+    output(Command::new("cp").arg("--recursive").arg(&template).arg(data)).map(drop)
+}
+
+/// Fills a directory with the plugins of this machine, and `library` as `instant_failover.so`.
+fn install_plugins(directory: &Path, library: &Path) -> Result<()> {
+    fs::create_dir(directory)?;
+    link_system_plugins(directory)?;
+    fs::copy(library, directory.join("instant_failover.so"))
+        .with_context(|| format!("{} cannot be copied", library.display()))?;
+    Ok(())
+}
+
+/// Links the plugins of this machine's MariaDB into `directory`.
+///
+/// # Errors
+/// If there is no mariadbd, or the directory cannot be written.
+pub fn link_system_plugins(directory: &Path) -> Result<()> {
+    let help = output(Command::new("mariadbd").args(["--no-defaults", "--verbose", "--help"]))?;
+    let system =
+        help.lines().find_map(|line| line.strip_prefix("plugin-dir ")).context("mariadbd has no plugin-dir")?;
+    let Ok(entries) = fs::read_dir(system.trim()) else { return Ok(()) };
+    for entry in entries {
+        let entry = entry?;
+        let link = directory.join(entry.file_name());
+        if fs::symlink_metadata(&link).is_err() {
+            symlink(entry.path(), link)?;
+        }
+    }
+    Ok(())
+}
+
+/// Two ports that were free a moment ago.
+fn free_ports() -> Result<(u16, u16)> {
+    let listener = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let (one, other) = (listener()?, listener()?);
+    Ok((one.local_addr()?.port(), other.local_addr()?.port()))
+}
