@@ -1,0 +1,92 @@
+//! The library as a file: what it gives, what it asks for, what is in it.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use crate::library;
+
+/// What may be exported: what the server looks up, and what our C calls in our Rust.
+const EXPORTS: &[&str] = &[
+    "_maria_plugin_declarations_",
+    "_maria_plugin_interface_version_",
+    "_maria_sizeof_struct_st_plugin_",
+    "ifo_rs_account_check",
+    "ifo_rs_account_login",
+    "ifo_rs_check",
+    "ifo_rs_deinit",
+    "ifo_rs_init",
+    "ifo_rs_last_redirect",
+    "ifo_rs_update",
+];
+
+/// What we use of the server. Each was found exported by MariaDB 10.5.23, 10.11.19 and 11.8.6.
+const SERVER: &[&str] = &[
+    "_current_thd",
+    "glob_hostname",
+    "my_printf_error",
+    "mysql_mandatory_plugins",
+    "mysql_optional_plugins",
+    "mysqld_extra_port",
+    "mysqld_port",
+    "thd_client_host",
+    "thd_client_ip",
+    "thd_current_command",
+    "thd_get_thread_id",
+    "thd_query_id",
+    "thd_strmake",
+    "thd_user_name",
+];
+
+/// The oldest glibc that has all we ask for: Debian 10's is 2.28, RHEL 7's is 2.17.
+const OLDEST_GLIBC: (u32, u32) = (2, 18);
+
+/// The lines of `nm` about the library's dynamic symbols, each as its words.
+fn symbols(option: &str) -> Vec<Vec<String>> {
+    let output = xtask::output(Command::new("nm").args(["--dynamic", option]).arg(library())).unwrap();
+    output.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+}
+
+#[test]
+fn exports_what_is_listed_and_nothing_else() {
+    let exported: Vec<_> = symbols("--defined-only").into_iter().filter_map(|mut words| words.pop()).collect();
+    assert_eq!(exported, EXPORTS);
+    assert!(EXPORTS.is_sorted());
+}
+
+#[test]
+fn needs_of_the_server_only_what_is_listed_and_can_do_without() {
+    let mut wanted = BTreeSet::new();
+    for words in symbols("--undefined-only") {
+        let [kind, name] = words.as_slice() else { panic!("{words:?}") };
+        if !name.contains('@') && !name.starts_with("__gmon") && !name.starts_with("_ITM") && !name.starts_with("__cxa")
+        {
+            assert_eq!(kind, "w", "{name} must be weak, so that the library loads and can say what is missing");
+            wanted.insert(name.clone());
+        }
+    }
+    assert_eq!(wanted.iter().map(String::as_str).collect::<Vec<_>>(), SERVER);
+}
+
+#[test]
+fn loads_with_an_old_glibc() {
+    let mut newest = (0, 0);
+    for words in symbols("--undefined-only") {
+        let [kind, name] = words.as_slice() else { panic!("{words:?}") };
+        // A weak symbol may be missing.
+        if let Some((_, version)) = name.split_once("@GLIBC_").filter(|_| kind == "U") {
+            let mut numbers = version.split('.').map(|number| number.parse().unwrap());
+            newest = newest.max((numbers.next().unwrap(), numbers.next().unwrap()));
+        }
+    }
+    assert!(newest <= OLDEST_GLIBC, "something needs glibc {newest:?}; see c-shim/old_glibc.c");
+}
+
+#[test]
+fn is_never_unmapped_and_holds_no_server_side_crate() {
+    let dynamic = xtask::output(Command::new("readelf").arg("--dynamic").arg(library())).unwrap();
+    assert!(dynamic.contains("NODELETE"), "{dynamic}");
+    let bytes = std::fs::read(library()).unwrap();
+    for name in ["tokio", "rustls", "sqlparser", "mysql_common", "tracing"] {
+        assert!(!bytes.windows(name.len()).any(|window| window == name.as_bytes()), "{name}");
+    }
+}

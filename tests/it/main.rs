@@ -1,0 +1,72 @@
+//! The plugin in real servers, seen from the wire and from outside the process.
+//!
+//! Run by `cargo xtask test`, which builds the libraries and installs MariaDB. Each test has a server of its own.
+
+mod library;
+mod lifecycle;
+mod misbehaviour;
+mod panics;
+mod switch;
+mod wire_format;
+
+use std::path::PathBuf;
+
+use xtask::server::Server;
+use xtask::wire::{Client, Error, LoggedIn, Reply};
+
+/// The plugin as it is shipped.
+fn library() -> PathBuf {
+    built("INSTANT_FAILOVER_SO", xtask::build::Flavour::Release)
+}
+
+fn built(variable: &str, flavour: xtask::build::Flavour) -> PathBuf {
+    let path = std::env::var_os(variable).map_or_else(|| flavour.library(), PathBuf::from);
+    assert!(path.is_file(), "{} is missing: run `cargo xtask test`", path.display());
+    path
+}
+
+/// A server with the plugin installed, and two accounts without passwords.
+fn server_with_plugin() -> Server {
+    let server = server_without_plugin();
+    server.root().unwrap().query("INSTALL SONAME 'instant_failover'").unwrap();
+    server
+}
+
+/// The same without the plugin.
+fn server_without_plugin() -> Server {
+    let server = Server::start(&library(), &[]).unwrap();
+    server.root().unwrap().query("CREATE USER app, other").unwrap();
+    server
+}
+
+/// A login over TCP as `user`, without a password.
+fn log_in(server: &Server, user: &str) -> Reply {
+    Client::connect(server.address()).unwrap().log_in(user, b"").unwrap().reply
+}
+
+/// What a redirected client is told.
+fn redirect_to(target: &str) -> Reply {
+    Reply::Err(Error {
+        code: 4196,
+        state: Some("HY000".to_owned()),
+        message: format!("|Server is directing clients to the alternative server '{target}'.|{target}"),
+    })
+}
+
+/// Whether the account is refused as a wrong password is.
+fn is_access_denied(reply: &Reply) -> bool {
+    matches!(reply, Reply::Err(error) if error.code == 1045)
+}
+
+/// A client that has been greeted and not said a word.
+fn greeted(server: &Server) -> Client {
+    let mut client = Client::connect(server.address()).unwrap();
+    client.greeting().unwrap();
+    client
+}
+
+/// Answers the greeting as `user`, without a password.
+fn answer(mut client: Client, user: &str) -> LoggedIn {
+    client.write(&xtask::wire::handshake_response(user, b"", 0)).unwrap();
+    client.reply().unwrap()
+}

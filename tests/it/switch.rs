@@ -1,0 +1,78 @@
+//! The moment of the switch.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use xtask::wire::Reply;
+
+use crate::{answer, greeted, is_access_denied, log_in, redirect_to, server_with_plugin};
+
+#[test]
+fn a_login_under_way_when_the_mode_is_set_does_not_get_in() {
+    let server = server_with_plugin();
+    let mut root = server.root().unwrap();
+    root.query("SET GLOBAL instant_failover_target = 'db2'").unwrap();
+    let waiting = greeted(&server);
+    root.query("SET GLOBAL instant_failover_mode = ON").unwrap();
+    assert_eq!(answer(waiting, "app").reply, redirect_to("db2"));
+    // And the other way round: back to OFF, a login that began under ON gets in.
+    let waiting = greeted(&server);
+    root.query("SET GLOBAL instant_failover_mode = OFF").unwrap();
+    assert_eq!(answer(waiting, "app").reply, Reply::Ok);
+}
+
+/// Clients that come while everything changes see one state or another, whole.
+#[test]
+fn no_client_sees_half_a_change() {
+    const CLIENTS: usize = 32;
+    const CHANGES: usize = 400;
+    let server = server_with_plugin();
+    let mut root = server.root().unwrap();
+    root.query("SET GLOBAL max_connections = 500").unwrap();
+    root.query("CREATE USER locked IDENTIFIED BY 'secret'").unwrap();
+    let (here, there) = ("short:1", "a.much.longer.name.example.com:65535");
+    root.query(&format!("SET GLOBAL instant_failover_target = '{here}'")).unwrap();
+    let stop = AtomicBool::new(false);
+    let attempts = thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|n| {
+                let (stop, server) = (&stop, &server);
+                scope.spawn(move || {
+                    let mut seen = [0_usize; 3];
+                    while !stop.load(Ordering::Relaxed) {
+                        // Every fourth client must not get in whatever happens.
+                        let user = if n % 4 == 0 { "locked" } else { "app" };
+                        let reply = log_in(server, user);
+                        if reply == redirect_to(here) {
+                            seen[0] += 1;
+                        } else if reply == redirect_to(there) {
+                            seen[1] += 1;
+                        } else if (user == "app" && reply == Reply::Ok)
+                            || (user == "locked" && is_access_denied(&reply))
+                        {
+                            seen[2] += 1;
+                        } else {
+                            panic!("{user}: {reply:?}");
+                        }
+                    }
+                    seen
+                })
+            })
+            .collect();
+        for n in 0..CHANGES {
+            let target = if n % 2 == 0 { there } else { here };
+            root.query(&format!("SET GLOBAL instant_failover_target = '{target}'")).unwrap();
+            let mode = ["ON", "ON", "ALL", "OFF"][n % 4];
+            root.query(&format!("SET GLOBAL instant_failover_mode = {mode}")).unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+        clients.into_iter().map(|client| client.join().unwrap()).collect::<Vec<_>>()
+    });
+    for outcome in 0..3 {
+        let times: usize = attempts.iter().map(|seen| seen[outcome]).sum();
+        assert!(times > 0, "outcome {outcome} never happened: {attempts:?}");
+    }
+    let counted: usize =
+        root.query("SHOW GLOBAL STATUS LIKE 'Instant_failover_redirects'").unwrap()[0][1].parse().unwrap();
+    assert_eq!(counted, attempts.iter().map(|seen| seen[0] + seen[1]).sum::<usize>());
+}

@@ -1,0 +1,183 @@
+//! The bytes of a redirect, and those around it.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+use xtask::server::Server;
+use xtask::wire::{CLIENT_SSL, Client, Stream, handshake_response, packet};
+
+use crate::{greeted, library, server_with_plugin};
+
+const MESSAGE: &[u8] =
+    b"|Server is directing clients to the alternative server 'db2.example.com:3307'.|db2.example.com:3307";
+
+/// 0xFF, the code 4196 as two bytes, the marker and the SQLSTATE, the message.
+fn error_packet(sequence: u8) -> Vec<u8> {
+    packet(sequence, &[b"\xff\x64\x10#HY000", MESSAGE].concat())
+}
+
+fn redirect_all(server: &Server) {
+    let mut root = server.root().unwrap();
+    root.query("SET GLOBAL instant_failover_target = 'db2.example.com:3307'").unwrap();
+    root.query("SET GLOBAL instant_failover_mode = ALL").unwrap();
+}
+
+#[test]
+fn one_error_packet_and_nothing_after() {
+    let server = server_with_plugin();
+    redirect_all(&server);
+    let over = [
+        Client::connect(server.address()).unwrap(),
+        Client::connect(server.extra_address()).unwrap(),
+        Client::connect_socket(&server.socket()).unwrap(),
+    ];
+    // A right password, a wrong one, a user that does not exist: nothing tells them apart.
+    for (mut client, (user, scramble)) in
+        over.into_iter().zip([("app", &b""[..]), ("app", &[7; 20]), ("nobody", &[7; 20])])
+    {
+        client.greeting().unwrap();
+        client.write(&handshake_response(user, scramble, 0)).unwrap();
+        assert_eq!(client.read_to_end().unwrap(), error_packet(2), "{user}");
+    }
+}
+
+/// Before MariaDB's and MySQL's protocol 4.1 an error had no SQLSTATE; such a client is still told where to go.
+#[test]
+fn to_a_client_of_the_oldest_protocol() {
+    let server = server_with_plugin();
+    redirect_all(&server);
+    let mut client = greeted(&server);
+    // Two bytes of capabilities, three of the largest packet, the user, an empty password.
+    client.write(b"\0\0\0\0\0app\0\0").unwrap();
+    assert_eq!(client.read_to_end().unwrap(), packet(2, &[b"\xff\x64\x10", MESSAGE].concat()));
+}
+
+#[test]
+fn a_session_that_changes_user_stays() {
+    let server = server_with_plugin();
+    let mut session = greeted(&server);
+    session.write(&handshake_response("app", b"", 0)).unwrap();
+    let mut session = session.reply().unwrap().session().unwrap();
+    redirect_all(&server);
+    let xtask::wire::Reply::Err(error) = session.change_user("other").unwrap() else { panic!("let in") };
+    assert_eq!((error.code, error.message.as_bytes()), (4196, MESSAGE));
+    assert_eq!(session.query("SELECT USER()").unwrap(), [["app@127.0.0.1"]]);
+}
+
+/// With TLS, all that the server says before the handshake is its greeting, and the redirect comes inside.
+#[test]
+fn nothing_before_tls() {
+    let directory = tempfile::tempdir().unwrap();
+    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (cert, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
+    std::fs::write(&cert, certificate.cert.pem()).unwrap();
+    std::fs::write(&key, certificate.signing_key.serialize_pem()).unwrap();
+    let options = [format!("--ssl-cert={}", cert.display()), format!("--ssl-key={}", key.display())];
+    let server = Server::start(&library(), &options.each_ref().map(String::as_str)).unwrap();
+    server.root().unwrap().query("INSTALL SONAME 'instant_failover'").unwrap();
+    redirect_all(&server);
+
+    let tap = Tap(TcpStream::connect(server.address()).unwrap(), Arc::default());
+    let heard = Arc::clone(&tap.1);
+    let mut client = Client::over(tap);
+    client.greeting().unwrap();
+    heard.lock().unwrap().clear();
+
+    let response = handshake_response("app", b"", CLIENT_SSL);
+    client.write(&response[..32]).unwrap();
+    let mut client = client.upgrade(|stream| Box::new(tls(stream)));
+    client.write(&response).unwrap();
+    // TLS ends with the connection; MariaDB sends no close_notify on a refused login.
+    let mut inside = Vec::new();
+    while let Ok(packet) = client.read() {
+        inside.push(packet);
+    }
+    assert_eq!(inside, [error_packet(0)[4..].to_vec()]);
+
+    // On the wire: TLS records from the first byte to the last.
+    let heard = heard.lock().unwrap();
+    let mut rest = heard.as_slice();
+    while let [kind, major, _, high, low, ..] = *rest {
+        assert!((20..=23).contains(&kind) && major == 3, "{kind} {major} is no TLS record");
+        rest = &rest[5 + usize::from(u16::from_be_bytes([high, low]))..];
+    }
+    assert!(rest.is_empty(), "{rest:02x?}");
+    assert!(!heard.windows(4).any(|window| window == b"4196" || window == b"db2."));
+}
+
+/// A stream that remembers what it received.
+#[derive(Debug)]
+struct Tap(TcpStream, Arc<Mutex<Vec<u8>>>);
+
+impl Read for Tap {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.0.read(buffer)?;
+        self.1.lock().unwrap().extend_from_slice(&buffer[..length]);
+        Ok(length)
+    }
+}
+
+impl Write for Tap {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.0.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+fn tls(stream: Box<dyn Stream>) -> StreamOwned<ClientConnection, Box<dyn Stream>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate))
+        .with_no_client_auth();
+    let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
+    StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), stream)
+}
+
+/// What is tested is when the server speaks, not who it is.
+#[derive(Debug)]
+struct AnyCertificate;
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
