@@ -44,6 +44,8 @@ impl FromStr for Text {
             error(Problem::Bar)
         } else if value.chars().any(char::is_control) {
             error(Problem::Control)
+        } else if value.chars().any(|character| character > '\u{ffff}') {
+            error(Problem::Supplementary)
         } else if value.matches(PLACEHOLDER).count() > 1 {
             error(Problem::Placeholders)
         } else {
@@ -64,6 +66,9 @@ enum Problem {
     Empty,
     Bar,
     Control,
+    /// MariaDB's character set for errors ends at U+FFFF, and so does the message at the first character beyond: the
+    /// target would be lost.
+    Supplementary,
     Placeholders,
 }
 
@@ -74,6 +79,7 @@ impl fmt::Display for TextError {
             Problem::Empty => "people would see nothing",
             Problem::Bar => "it has a '|', which ends the text on the wire",
             Problem::Control => "it has a line break or another control character",
+            Problem::Supplementary => "it has an emoji or another character that MariaDB cannot send in an error",
             Problem::Placeholders => "it has more than one %s",
         })?;
         f.write_str("; give one line of text, with %s where the target should stand")
@@ -93,7 +99,7 @@ impl Message {
         let target = target.to_string();
         let text = text.0.replacen(PLACEHOLDER, &target, 1);
         let text = fit(&text, LONGEST - 2 - target.len());
-        // Neither part can hold a NUL: a text has no control characters, a target none but host characters.
+        // Neither part can hold a NUL: a text has no control characters, and a target only those of a host name.
         Self(CString::new(format!("|{text}|{target}")).unwrap_or_default())
     }
 
@@ -127,14 +133,10 @@ fn fit(text: &str, room: usize) -> String {
 /// The most bytes one character can take on the wire.
 ///
 /// MariaDB converts an error to the client's character set, into a buffer of the same 512 bytes, and writes what that set
-/// lacks as `\20AC` or `\+01F600` (`convert_error_message` in `sql/sql_error.cc`). A text that just fits in UTF-8 would
-/// push the target out for a client that uses latin1.
-fn wire_length(character: char) -> usize {
-    match character {
-        '\0'..='\x7f' => 1,
-        '\u{80}'..='\u{ffff}' => 5,
-        _ => 8,
-    }
+/// lacks as `\20AC` (`convert_error_message` in `sql/sql_error.cc`). A text that just fits in UTF-8 would push the target
+/// out for a client that uses latin1.
+const fn wire_length(character: char) -> usize {
+    if character.is_ascii() { 1 } else { 5 }
 }
 
 /// What a client finds in a message.
@@ -229,6 +231,7 @@ mod tests {
             ("a|b", "it has a '|'"),
             ("a\nb", "control character"),
             ("a\0b", "control character"),
+            ("a\u{1f600}b", "it has an emoji"),
             ("%s and %s", "more than one %s"),
         ] {
             let error = text.parse::<Text>().unwrap_err().to_string();
@@ -256,7 +259,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_put_in_comes_out_and_always_fits(text in r"[^|\p{Cc}]{0,600}", target in any_target()) {
+        fn a_text_is_kept_as_it_is(text in r"[^|\p{Cc}%]{1,300}") {
+            if let Ok(parsed) = text.parse::<Text>() {
+                prop_assert_eq!(parsed.to_string(), text);
+            }
+        }
+
+        #[test]
+        fn what_was_put_in_comes_out_and_always_fits(text in r"[\x20-\x7b\x7d\x7e\u{a0}-\u{d7ff}]{1,600}", target in any_target()) {
             let Ok(text) = text.parse::<Text>() else { return Ok(()) };
             let target: Target = target.parse().unwrap();
             let message = Message::new(&text, &target);

@@ -6,14 +6,15 @@ use std::fmt;
 /// which says what to do, must fit too.
 const LONGEST: usize = 60;
 
-/// Displays a value in single quotes, control characters escaped, long ones cut with `...`.
+/// Displays a value in single quotes, cut with `...` where it is long. Control characters are escaped, and those beyond
+/// U+FFFF: MariaDB ends an error message at the first of them.
 pub(super) struct Shown<'a>(pub &'a str);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("'")?;
         for character in self.0.chars().take(LONGEST) {
-            if character.is_control() {
+            if character.is_control() || character > '\u{ffff}' {
                 write!(f, "{}", character.escape_default())?;
             } else {
                 write!(f, "{character}")?;
@@ -30,7 +31,7 @@ mod tests {
     #[test]
     fn values_are_quoted_escaped_and_cut() {
         assert_eq!(Shown("db2").to_string(), "'db2'");
-        assert_eq!(Shown("a\nb\0").to_string(), "'a\\nb\\u{0}'");
+        assert_eq!(Shown("a\nb\0\u{1f600}").to_string(), "'a\\nb\\u{0}\\u{1f600}'");
         assert_eq!(Shown(&"é".repeat(60)).to_string(), format!("'{}'", "é".repeat(60)));
         assert_eq!(Shown(&"é".repeat(61)).to_string(), format!("'{}...'", "é".repeat(60)));
     }

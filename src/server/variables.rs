@@ -118,10 +118,10 @@ fn update(variable: Variable, value: &[u8]) {
 /// The beginning of a long value: the log keeps 511 bytes of a line, and who did it should be among them.
 fn cut(value: &str) -> String {
     const LONGEST: usize = 150;
-    match value.char_indices().nth(LONGEST) {
-        Some((at, _)) => format!("{}...", &value[..at]),
-        None => value.to_owned(),
+    if value.len() <= LONGEST {
+        return value.to_owned();
     }
+    format!("{}...", &value[..value.floor_char_boundary(LONGEST)])
 }
 
 /// Puts settings in force, for logins and for SHOW VARIABLES.
