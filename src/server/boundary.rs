@@ -37,7 +37,6 @@ pub(super) use callback;
 pub(super) fn catch<R>(callback: &'static str, body: impl FnOnce() -> R) -> Option<R> {
     // AssertUnwindSafe: all shared state is atomics, immutable snapshots, and mutexes that are replaced as a whole.
     let body = || {
-        #[cfg(feature = "panic-injection")]
         inject_panic(callback);
         body()
     };
@@ -74,10 +73,14 @@ fn report(callback: &'static str) {
     }
 }
 
-/// Panics where a test asked for it: the file that `INSTANT_FAILOVER_PANIC` names holds the name of this callback.
+/// Panics where a test asked for it: the file that `INSTANT_FAILOVER_PANIC` names holds the name of this place.
 #[cfg(feature = "panic-injection")]
-fn inject_panic(callback: &str) {
+pub(super) fn inject_panic(place: &str) {
     let file = std::env::var_os("INSTANT_FAILOVER_PANIC");
     let wanted = file.and_then(|file| std::fs::read_to_string(file).ok());
-    assert!(wanted.is_none_or(|wanted| wanted.trim() != callback), "injected into {callback}");
+    assert!(wanted.is_none_or(|wanted| wanted.trim() != place), "injected into {place}");
 }
+
+/// Does nothing: only a library that is built for the tests panics on demand.
+#[cfg(not(feature = "panic-injection"))]
+pub(super) const fn inject_panic(_place: &str) {}

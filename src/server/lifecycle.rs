@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_int, c_void};
 
 use super::boundary::{self, callback};
 use super::host::{self, Severity};
-use super::{hooks, status, sys, variables};
+use super::{hooks, state, status, sys, variables};
 use crate::failover::{Settings, Variable};
 
 callback! {
@@ -21,9 +21,11 @@ callback! {
         boundary::install_panic_hook();
         status::reset();
         start();
+        boundary::inject_panic("end of init");
         0
     } on_panic {
         // The server refuses to install us, and runs on.
+        leave();
         1
     }
 }
@@ -63,15 +65,23 @@ fn start() {
     );
 }
 
-callback! {
-    /// Nobody is redirected any more, and every plugin has its own function back. Threads may still be inside a hook:
-    /// what they use stays.
-    export fn ifo_rs_deinit(_plugin: *mut c_void) -> c_int {
+/// Nobody is redirected any more, and every plugin has its own function back. Threads may still be inside a hook: what
+/// they use stays.
+fn leave() {
+    state::disarm();
+    let _ = boundary::catch("leave", || {
         variables::redirect_nobody();
         hooks::remove();
+    });
+}
+
+callback! {
+    export fn ifo_rs_deinit(_plugin: *mut c_void) -> c_int {
+        leave();
         host::log(Severity::IFO_NOTE, "stopped; no new connection is redirected");
         0
     } on_panic {
+        leave();
         0
     }
 }

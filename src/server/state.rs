@@ -1,10 +1,9 @@
 //! The policy in force.
 
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use arc_swap::{ArcSwap, Guard};
-use std::sync::Arc;
 
 use crate::failover::Policy;
 
@@ -23,6 +22,11 @@ pub(super) fn redirecting() -> bool {
 /// The policy in force: one whole value, however the settings change meanwhile. Never waits.
 pub(super) fn policy() -> Guard<Arc<Policy>> {
     POLICY.load()
+}
+
+/// From now on nobody is redirected, whatever the policy says. Cannot fail.
+pub(super) fn disarm() {
+    REDIRECTING.store(false, Ordering::SeqCst);
 }
 
 /// Puts a policy in force. Callers take turns: see `variables` and `lifecycle`.

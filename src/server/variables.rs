@@ -7,7 +7,7 @@ use std::{ptr, slice};
 use super::boundary::callback;
 use super::host::{self, Severity, Statement};
 use super::{hooks, state, sys};
-use crate::failover::{Policy, Settings, Variable};
+use crate::failover::{Policy, SettingError, Settings, Variable};
 
 /// What a change needs, for one thread at a time. The server itself lets no two updates happen at once, and shows no
 /// variable while one is updated (`LOCK_global_system_variables`), but checks come without that lock.
@@ -62,21 +62,20 @@ callback! {
 
 fn check(variable: Variable, value: &[u8]) -> bool {
     let statement = host::statement();
-    let mut changes = changes();
-    let before = match &changes.checked {
-        Some((checked, settings)) if *checked == statement => settings.clone(),
-        _ => state::policy().settings().clone(),
+    let result = {
+        let mut changes = changes();
+        let before = match &changes.checked {
+            Some((checked, settings)) if *checked == statement => settings.clone(),
+            _ => state::policy().settings().clone(),
+        };
+        before.set(variable, value).map(|after| changes.checked = Some((statement, after)))
     };
-    match before.set(variable, value) {
-        Ok(after) => {
-            changes.checked = Some((statement, after));
-            true
-        }
-        Err(error) => {
-            host::error(host::ER_WRONG_VALUE_FOR_VAR, &host::c_string(&error.to_string()));
-            false
-        }
-    }
+    result.map_err(|error| refuse(&error)).is_ok()
+}
+
+/// Tells the client why its value was not taken.
+fn refuse(error: &SettingError) {
+    host::error(host::ER_WRONG_VALUE_FOR_VAR, &host::c_string(&error.to_string()));
 }
 
 callback! {
@@ -97,7 +96,7 @@ fn update(variable: Variable, value: &[u8]) {
     let before = state::policy().settings().clone();
     let after = match before.set(variable, value) {
         Ok(after) => after,
-        Err(error) => return host::error(host::ER_WRONG_VALUE_FOR_VAR, &host::c_string(&error.to_string())),
+        Err(error) => return refuse(&error),
     };
     let caution = after.caution(variable, &host::this_server());
     let (old, new) = (before.value(variable), after.value(variable));

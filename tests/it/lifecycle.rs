@@ -95,9 +95,12 @@ fn compile_many_plugins(number: usize, library: &Path) {
     let include = Path::new(String::from_utf8_lossy(&include.stdout).trim()).join("server");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/many_plugins.c");
     let generated = library.with_extension("h");
-    fs::write(&generated, (0..number).map(|n| format!("PLUGIN({n})\n")).collect::<String>()).unwrap();
+    let list: Vec<_> = (0..number).map(|n| format!("PLUGIN({n})\n")).collect();
+    fs::write(&generated, list.concat()).unwrap();
     let mut cc = Command::new("cc");
-    cc.args(["-shared", "-fPIC", "-Wall", "-DMYSQL_DYNAMIC_PLUGIN"]).arg("-isystem").arg(include);
+    cc.args(["-shared", "-fPIC", "-Wall", "-DMYSQL_DYNAMIC_PLUGIN", "-Wl,-z,relro,-z,now"])
+        .arg("-isystem")
+        .arg(include);
     cc.arg(format!("-DPLUGINS=\"{}\"", generated.display())).arg(source).arg("-o").arg(library);
     xtask::run(&mut cc).unwrap();
 }

@@ -22,10 +22,12 @@ fn in_every_callback() {
     root.query("INSTALL SONAME 'auth_ed25519'").unwrap();
     root.query("CREATE USER ed IDENTIFIED VIA ed25519 USING PASSWORD('secret')").unwrap();
 
-    inject("ifo_rs_init");
-    let error = root.query("INSTALL SONAME 'instant_failover'").unwrap_err().to_string();
-    assert!(error.contains("initialization function failed"), "{error}");
-    assert_eq!(log_in(&server, "app"), Reply::Ok);
+    for place in ["ifo_rs_init", "end of init"] {
+        inject(place);
+        let error = root.query("INSTALL SONAME 'instant_failover'").unwrap_err().to_string();
+        assert!(error.contains("initialization function failed"), "{error}");
+        assert_eq!(log_in(&server, "app"), Reply::Ok);
+    }
     inject("");
     root.query("INSTALL SONAME 'instant_failover'").unwrap();
     root.query("CREATE USER moved IDENTIFIED VIA instant_failover USING 'db9'").unwrap();
@@ -67,9 +69,15 @@ fn in_every_callback() {
     assert_eq!(root.query(last).unwrap()[0][1], "");
 
     // Whatever happens in deinit, the plugin is gone afterwards for those who log in.
-    inject("ifo_rs_deinit");
-    root.query("UNINSTALL SONAME 'instant_failover'").unwrap();
-    inject("");
+    for place in ["ifo_rs_deinit", "leave"] {
+        inject(place);
+        root.query("UNINSTALL SONAME 'instant_failover'").unwrap();
+        assert_eq!(log_in(&server, "app"), Reply::Ok);
+        inject("");
+        root.query("INSTALL SONAME 'instant_failover'").unwrap();
+        root.query("SET GLOBAL instant_failover_target = 'db2', instant_failover_mode = ON").unwrap();
+        assert_eq!(log_in(&server, "app"), redirect_to("db2"));
+    }
     assert!(server.is_running());
     let log = server.error_log();
     assert_eq!(log.matches("a defect in the plugin was caught in ifo_rs_init").count(), 1, "{log}");

@@ -45,7 +45,7 @@ fn one_error_packet_and_nothing_after() {
     }
 }
 
-/// Before MariaDB's and MySQL's protocol 4.1 an error had no SQLSTATE; such a client is still told where to go.
+/// Before protocol 4.1 an error had no SQLSTATE; such a client is still told where to go.
 #[test]
 fn to_a_client_of_the_oldest_protocol() {
     let server = server_with_plugin();

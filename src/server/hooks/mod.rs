@@ -13,6 +13,7 @@ mod slots;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::host::{self, Severity};
 use super::status;
 
 /// How many libraries the process had loaded when it was searched last.
@@ -28,11 +29,17 @@ fn table() -> MutexGuard<'static, slots::Table> {
 
 /// Hooks every authentication plugin that is not yet.
 pub(super) fn refresh() {
-    let mut table = table();
-    // Counted before the search: what is loaded during it is found by the next.
-    SEARCHED_AT.store(scan::libraries_loaded(), Ordering::Relaxed);
-    scan::for_each_plugin(&mut table, slots::Table::hook);
-    status::set_hooked_plugins(table.hooked());
+    let complaints = {
+        let mut table = table();
+        // Counted before the search: what is loaded during it is found by the next.
+        SEARCHED_AT.store(scan::libraries_loaded(), Ordering::Relaxed);
+        scan::for_each_plugin(|plugin, library| table.hook(plugin, library));
+        status::set_hooked_plugins(table.hooked());
+        table.take_complaints()
+    };
+    for complaint in complaints {
+        host::log(Severity::IFO_ERROR, &complaint);
+    }
 }
 
 /// Hooks what has been loaded since the last search, if anything has.

@@ -8,7 +8,7 @@ use std::mem;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use super::slots::{Authenticate, Table};
+use super::slots::Authenticate;
 use crate::server::boundary::callback;
 use crate::server::sys::{self, ifo_authenticate_fn, st_maria_plugin};
 
@@ -114,7 +114,7 @@ impl Library {
 }
 
 /// Shows every authentication plugin of this process to `visit`, ours excepted, with its library unless it is builtin.
-pub(super) fn for_each_plugin(table: &mut Table, visit: fn(&mut Table, Plugin, Option<&Library>)) {
+pub(super) fn for_each_plugin(mut visit: impl FnMut(Plugin, Option<&Library>)) {
     // SAFETY: arrays of the server itself.
     let lists = unsafe { [sys::ifo_c_mandatory_plugins(), sys::ifo_c_optional_plugins()] };
     for list in lists {
@@ -123,7 +123,7 @@ pub(super) fn for_each_plugin(table: &mut Table, visit: fn(&mut Table, Plugin, O
         unsafe {
             let mut entry = list;
             while !(*entry).is_null() {
-                walk(*entry, size_of::<st_maria_plugin>(), |plugin| visit(table, plugin, None));
+                walk(*entry, size_of::<st_maria_plugin>(), |plugin| visit(plugin, None));
                 entry = entry.add(1);
             }
         }
@@ -135,7 +135,7 @@ pub(super) fn for_each_plugin(table: &mut Table, visit: fn(&mut Table, Plugin, O
             continue;
         }
         // SAFETY: what the library declares as a plugin, in the size it says; the table keeps the library if it hooks one.
-        unsafe { walk(declarations, size, |plugin| visit(table, plugin, Some(&library))) };
+        unsafe { walk(declarations, size, |plugin| visit(plugin, Some(&library))) };
     }
 }
 

@@ -1,11 +1,10 @@
 //! Which plugins are hooked, and what was there before.
 
-use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::{mem, ptr};
 
 use super::login;
 use super::scan::{Library, Plugin};
-use crate::server::host::{self, Severity};
 use crate::server::sys::{MYSQL_PLUGIN_VIO, MYSQL_SERVER_AUTH_INFO, ifo_authenticate_fn};
 
 /// A plugin's `authenticate_user`.
@@ -38,13 +37,15 @@ pub(super) fn original(slot: usize) -> Option<Authenticate> {
     let original = ORIGINALS[slot].load(Ordering::Relaxed);
     // SAFETY: null, or what was an ifo_authenticate_fn when hook() stored it; the two have the same layout. Relaxed is
     // enough: the one way into the hook is a pointer that was published after it.
-    unsafe { std::mem::transmute::<*mut (), ifo_authenticate_fn>(original) }
+    unsafe { mem::transmute::<*mut (), ifo_authenticate_fn>(original) }
 }
 
 /// The plugins that are or were hooked.
 pub(super) struct Table {
     used: [Option<Slot>; SLOTS],
-    refused: usize,
+    /// What the log should be told once the lock is released.
+    complaints: Vec<String>,
+    full: bool,
 }
 
 struct Slot {
@@ -57,7 +58,7 @@ struct Slot {
 
 impl Table {
     pub(super) const fn new() -> Self {
-        Self { used: [const { None }; SLOTS], refused: 0 }
+        Self { used: [const { None }; SLOTS], complaints: Vec::new(), full: false }
     }
 
     /// How many plugins are hooked.
@@ -84,29 +85,27 @@ impl Table {
         if place.put(HOOKS[n]) {
             self.used[n] = Some(Slot { place, library: library.cloned(), hooked: true });
         } else {
-            host::log(
-                Severity::IFO_ERROR,
-                &format!(
-                    "plugin '{}' cannot be hooked: its memory cannot be written; its logins are not redirected",
-                    place.name()
-                ),
-            );
+            self.complaints.push(format!(
+                "plugin '{}' cannot be hooked, its memory cannot be written; logins through it are not redirected",
+                place.name()
+            ));
         }
     }
 
+    /// Said once: with one plugin too many, every later search finds it again.
     fn refuse(&mut self, place: &Plugin) {
-        static LOGGED: AtomicUsize = AtomicUsize::new(0);
-        self.refused += 1;
-        if LOGGED.fetch_add(1, Ordering::Relaxed) == 0 {
-            host::log(
-                Severity::IFO_ERROR,
-                &format!(
-                    "plugin '{}' is one more than the {SLOTS} authentication plugins that can be hooked until the \
-                     server restarts; logins through it are not redirected",
-                    place.name()
-                ),
-            );
+        if !mem::replace(&mut self.full, true) {
+            self.complaints.push(format!(
+                "plugin '{}' is one more than the {SLOTS} authentication plugins that can be hooked until the server \
+                 restarts; logins through it are not redirected",
+                place.name()
+            ));
         }
+    }
+
+    /// What went wrong since this was asked last.
+    pub(super) fn take_complaints(&mut self) -> Vec<String> {
+        mem::take(&mut self.complaints)
     }
 
     /// Gives every plugin its own function back, where ours still is, and lets go of the libraries.
