@@ -127,7 +127,8 @@ impl Dba {
             println!("    Query OK ({took:.1?})");
         }
         for row in rows {
-            println!("    {}", row.iter().map(|column| format!("{column:<40}")).collect::<String>().trim_end());
+            let columns: Vec<_> = row.iter().map(|column| format!("{column:<40}")).collect();
+            println!("    {}", columns.concat().trim_end());
         }
         Ok(())
     }
