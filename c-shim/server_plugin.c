@@ -259,13 +259,14 @@ struct st_mysql_show_var ifo_c_status_vars[]= {
 /* ---- Accounts IDENTIFIED VIA instant_failover ---- */
 
 /* Reading sends nothing and waits for nothing, because client_auth_plugin is
-   NULL; it makes the server fill in auth_string. Nobody is ever let in. */
+   NULL; it makes the server fill in auth_string and the account's name. Nobody
+   is ever let in. */
 static int authenticate_user(MYSQL_PLUGIN_VIO *vio, MYSQL_SERVER_AUTH_INFO *info)
 {
   unsigned char *packet;
 
   if (vio->read_packet(vio, &packet) >= 0)
-    ifo_rs_account_login(vio, info->auth_string, info->auth_string_length);
+    ifo_rs_account_login(vio, info->authenticated_as, info->auth_string, info->auth_string_length);
   return CR_ERROR;
 }
 

@@ -118,9 +118,9 @@ int ifo_rs_check(enum ifo_variable variable, const char *value, size_t length);
 /* Puts a checked value in force; raises an error where it no longer fits. */
 void ifo_rs_update(enum ifo_variable variable, const char *value);
 
-/* Redirects a login of an account IDENTIFIED VIA instant_failover. The caller
-   refuses the login whatever happens here. */
-void ifo_rs_account_login(MYSQL_PLUGIN_VIO *vio, const char *target, size_t length);
+/* Redirects a login of an account IDENTIFIED VIA instant_failover; account is
+   the user part of its name. The caller refuses the login whatever happens. */
+void ifo_rs_account_login(MYSQL_PLUGIN_VIO *vio, const char *account, const char *target, size_t length);
 /* Checks the text after USING. Returns 0, or 1 with the error raised. */
 int ifo_rs_account_check(const char *target, size_t length);
 

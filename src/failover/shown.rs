@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The most characters of a value that an error repeats. MariaDB keeps 511 bytes of an error; the rest of the sentence,
+/// The most characters that an error spends on a value. MariaDB keeps 511 bytes of an error; the rest of the sentence,
 /// which says what to do, must fit too.
 const LONGEST: usize = 60;
 
@@ -12,15 +12,23 @@ pub(super) struct Shown<'a>(pub &'a str);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("'")?;
-        for character in self.0.chars().take(LONGEST) {
-            if character.is_control() || character > '\u{ffff}' {
-                write!(f, "{}", character.escape_default())?;
+        let mut shown = String::new();
+        let mut left = LONGEST;
+        for character in self.0.chars() {
+            let piece = if character.is_control() || character > '\u{ffff}' {
+                character.escape_default().to_string()
             } else {
-                write!(f, "{character}")?;
+                character.to_string()
+            };
+            let length = piece.chars().count();
+            if length > left {
+                shown += "...";
+                break;
             }
+            left -= length;
+            shown += &piece;
         }
-        f.write_str(if self.0.chars().nth(LONGEST).is_some() { "...'" } else { "'" })
+        write!(f, "'{shown}'")
     }
 }
 
@@ -34,5 +42,7 @@ mod tests {
         assert_eq!(Shown("a\nb\0\u{1f600}").to_string(), "'a\\nb\\u{0}\\u{1f600}'");
         assert_eq!(Shown(&"é".repeat(60)).to_string(), format!("'{}'", "é".repeat(60)));
         assert_eq!(Shown(&"é".repeat(61)).to_string(), format!("'{}...'", "é".repeat(60)));
+        assert_eq!(Shown(&"\n".repeat(61)).to_string(), format!("'{}...'", "\\n".repeat(30)));
+        assert_eq!(Shown(&"\u{1f600}".repeat(61)).to_string(), format!("'{}...'", "\\u{1f600}".repeat(6)));
     }
 }

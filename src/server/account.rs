@@ -3,7 +3,7 @@
 //! They are redirected whatever the mode, and nobody ever logs in through them: the shim refuses every login that comes
 //! here, and what happens here only decides in which words.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{CStr, c_char, c_int};
 use std::ptr::NonNull;
 use std::slice;
 
@@ -23,17 +23,36 @@ unsafe fn bytes<'a>(text: *const c_char, length: usize) -> &'a [u8] {
     NonNull::new(text.cast_mut()).map_or(&[], |text| unsafe { slice::from_raw_parts(text.as_ptr().cast(), length) })
 }
 
+/// Whether the account that the server has brought up is the client's.
+///
+/// For a user that does not exist it goes through the motions with the account of somebody else, to make the two look
+/// alike, and refuses the login afterwards. That user must not learn where somebody else is sent. The name of an
+/// anonymous account is empty; it is everybody's.
+fn is_own_account(account: &[u8], user: &[u8]) -> bool {
+    account.is_empty() || account == user
+}
+
 /// The target an account names; none if it shares the server's.
 fn own_target(text: &[u8]) -> Result<Option<Target>, TargetError> {
     if text.is_empty() { Ok(None) } else { String::from_utf8_lossy(text).parse().map(Some) }
 }
 
 callback! {
-    export fn ifo_rs_account_login(vio: *mut MYSQL_PLUGIN_VIO, target: *const c_char, length: usize) {
+    export fn ifo_rs_account_login(
+        vio: *mut MYSQL_PLUGIN_VIO,
+        account: *const c_char,
+        target: *const c_char,
+        length: usize
+    ) {
         // SAFETY: what the server has for this account, which lasts as long as the login.
         let text = unsafe { bytes(target, length) };
         // SAFETY: the shim passes the channel on that the server gave it; `login` ends here.
         let login = unsafe { Login::of(vio) };
+        // SAFETY: a buffer of the server that ends with NUL.
+        let account = unsafe { CStr::from_ptr(account) }.to_bytes();
+        if !is_own_account(account, login.connection().user) {
+            return;
+        }
         let policy = state::policy();
         // A text that is no target, as an account copied from another server may have, is refused as access denied.
         if let Ok(target) = own_target(text)
