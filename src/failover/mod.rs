@@ -7,11 +7,13 @@
 //!   then on;
 //! - [`Settings`]: the five together, with the rules that tie them ([`Settings::set`] is `SET GLOBAL`);
 //! - [`Policy`]: settings made ready for use: given a [`Connection`], it returns a [`Verdict`];
-//! - [`message`]: the text of the error packet, both ways.
+//! - [`message`]: the text of the error packet, both ways;
+//! - [`Follow`]: what a client does with it.
 #![forbid(unsafe_code)]
 
 mod connection;
 mod exemptions;
+mod follow;
 pub mod message;
 mod mode;
 mod policy;
@@ -21,6 +23,7 @@ mod target;
 
 pub use connection::{Connection, Transport, WayIn};
 pub use exemptions::{ExemptHosts, ExemptHostsError, ExemptUsers, ExemptUsersError};
+pub use follow::{Follow, FollowError, MOST_HOPS, Next};
 pub use message::{Message, Text, TextError};
 pub use mode::{Mode, ModeError};
 pub use policy::{Exemption, Policy, Redirect, Verdict};
