@@ -97,17 +97,17 @@ impl Settings {
 
     /// What a DBA should be warned of who has just set `variable`.
     #[must_use]
-    pub fn caution(&self, variable: Variable, this_server: &ThisServer) -> Option<Caution> {
-        let own_target = || self.target.as_ref().filter(|target| this_server.is(target)).cloned();
+    pub fn cautions(&self, variable: Variable, this_server: &ThisServer) -> Vec<Caution> {
+        let own_target =
+            || self.target.clone().filter(|target| this_server.is(target)).map(Caution::TargetIsThisServer);
+        let all = (self.mode == Mode::All).then_some(Caution::All);
         match variable {
-            Variable::Target => own_target().map(Caution::TargetIsThisServer),
-            Variable::Mode => match self.mode {
-                Mode::Off => None,
-                Mode::On => own_target().map(Caution::TargetIsThisServer),
-                Mode::All => own_target().map(Caution::TargetIsThisServer).or(Some(Caution::All)),
-            },
-            Variable::ExemptUsers => self.exempt_users.with_host().map(|name| Caution::UserWithHost(name.to_owned())),
-            Variable::Message | Variable::ExemptHosts => None,
+            Variable::Target => own_target().into_iter().collect(),
+            Variable::Mode if self.mode.redirects() => own_target().into_iter().chain(all).collect(),
+            Variable::ExemptUsers => {
+                self.exempt_users.with_host().map(|name| Caution::UserWithHost(name.to_owned())).into_iter().collect()
+            }
+            Variable::Mode | Variable::Message | Variable::ExemptHosts => Vec::new(),
         }
     }
 }
@@ -299,24 +299,21 @@ mod tests {
             ("[2001:db8::2]", false),
         ] {
             let settings = with(&[(Variable::Target, target)]);
-            let caution = settings.caution(Variable::Target, &this_server);
-            assert_eq!(caution.is_some(), own, "{target}: {caution:?}");
+            let cautions = settings.cautions(Variable::Target, &this_server);
+            assert_eq!(cautions.len(), usize::from(own), "{target}: {cautions:?}");
+            let on = settings.set(Variable::Mode, b"ON").unwrap();
+            assert_eq!(on.cautions(Variable::Mode, &this_server), cautions);
+            let all = settings.set(Variable::Mode, b"ALL").unwrap();
+            assert_eq!(all.cautions(Variable::Mode, &this_server), [&cautions[..], &[Caution::All]].concat());
+            assert_eq!(settings.cautions(Variable::Mode, &this_server), []);
         }
     }
 
     #[test]
-    fn other_cautions() {
+    fn users_with_hosts() {
         let here = ThisServer::default();
-        let on = with(&[(Variable::Target, "db2"), (Variable::Mode, "ON")]);
-        assert_eq!(on.caution(Variable::Mode, &here), None);
-        assert_eq!(with(&[]).caution(Variable::Mode, &here), None);
-        let all = on.set(Variable::Mode, b"ALL").unwrap();
-        assert_eq!(all.caution(Variable::Mode, &here), Some(Caution::All));
         let users = with(&[(Variable::ExemptUsers, "repl@10.0.0.%")]);
-        assert_eq!(
-            users.caution(Variable::ExemptUsers, &here),
-            Some(Caution::UserWithHost("repl@10.0.0.%".to_owned()))
-        );
-        assert_eq!(with(&[(Variable::ExemptUsers, "repl")]).caution(Variable::ExemptUsers, &here), None);
+        assert_eq!(users.cautions(Variable::ExemptUsers, &here), [Caution::UserWithHost("repl@10.0.0.%".to_owned())]);
+        assert_eq!(with(&[(Variable::ExemptUsers, "repl")]).cautions(Variable::ExemptUsers, &here), []);
     }
 }

@@ -7,12 +7,12 @@ use std::ffi::{CStr, c_char, c_int};
 use std::ptr::NonNull;
 use std::slice;
 
-use super::boundary::callback;
 use super::host::{self, Login};
 use super::redirect::{self, Reason};
 use super::state;
-use super::sys::MYSQL_PLUGIN_VIO;
-use crate::failover::{Target, TargetError};
+use crate::boundary::callback;
+use crate::failover::{Target, TargetError, Verdict};
+use crate::sys::MYSQL_PLUGIN_VIO;
 
 /// The text after USING.
 ///
@@ -50,15 +50,16 @@ callback! {
         let login = unsafe { Login::of(vio) };
         // SAFETY: a buffer of the server that ends with NUL.
         let account = unsafe { CStr::from_ptr(account) }.to_bytes();
-        if !is_own_account(account, login.connection().user) {
-            return;
-        }
+        let connection = login.connection();
         let policy = state::policy();
-        // A text that is no target, as an account copied from another server may have, is refused as access denied.
-        if let Ok(target) = own_target(text)
+        // A text that is no target, as an account copied from another server may have, does not count.
+        if is_own_account(account, connection.user)
+            && let Ok(target) = own_target(text)
             && let Some(message) = policy.account_message(target.as_ref())
         {
-            redirect::send(&message, policy.way_in(&login.connection()), &login, Reason::Account);
+            redirect::send(&message, policy.way_in(&connection), &login, Reason::Account);
+        } else if let Verdict::Redirect(found) = policy.verdict(&connection) {
+            redirect::send(found.message, found.way_in, &login, Reason::Mode);
         }
     } on_panic {
         // The server says "access denied".

@@ -2,10 +2,11 @@
 
 use std::ffi::{CStr, c_int, c_void};
 
-use super::boundary::{self, callback};
 use super::host::{self, Severity};
-use super::{hooks, state, status, sys, variables};
+use super::{hooks, state, status, variables};
+use crate::boundary::{self, callback};
 use crate::failover::{Settings, Variable};
+use crate::sys;
 
 callback! {
     export fn ifo_rs_init(_plugin: *mut c_void) -> c_int {
@@ -50,8 +51,8 @@ fn start() {
         }
     }
     let this_server = host::this_server();
-    for variable in Variable::ALL {
-        if let Some(caution) = settings.caution(variable, &this_server) {
+    for variable in [Variable::Mode, Variable::ExemptUsers] {
+        for caution in settings.cautions(variable, &this_server) {
             host::report(Severity::IFO_WARNING, &caution.to_string());
         }
     }

@@ -4,10 +4,11 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{ptr, slice};
 
-use super::boundary::callback;
 use super::host::{self, Severity, Statement};
-use super::{hooks, state, sys};
+use super::{hooks, state};
+use crate::boundary::callback;
 use crate::failover::{Policy, SettingError, Settings, Variable};
+use crate::sys;
 
 /// What a change needs, for one thread at a time. The server itself lets no two updates happen at once, and shows no
 /// variable while one is updated (`LOCK_global_system_variables`), but checks come without that lock.
@@ -98,7 +99,7 @@ fn update(variable: Variable, value: &[u8]) {
         Ok(after) => after,
         Err(error) => return refuse(&error),
     };
-    let caution = after.caution(variable, &host::this_server());
+    let cautions = after.cautions(variable, &host::this_server());
     let (old, new) = (before.value(variable), after.value(variable));
     put_in_force(after);
     if variable == Variable::Mode {
@@ -109,7 +110,7 @@ fn update(variable: Variable, value: &[u8]) {
         let change = format!("{} changed from '{}' to '{}'{by}", variable.name(), cut(&old), cut(&new));
         host::log(Severity::IFO_NOTE, &change);
     }
-    if let Some(caution) = caution {
+    for caution in cautions {
         host::warning(&caution.to_string());
     }
 }

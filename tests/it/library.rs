@@ -5,14 +5,19 @@ use std::process::Command;
 
 use crate::library;
 
-/// What may be exported: what the server looks up, and what our C calls in our Rust.
+/// What may be exported: what the server and Connector/C look up, and what our C calls in our Rust.
 const EXPORTS: &[&str] = &[
     "_maria_plugin_declarations_",
     "_maria_plugin_interface_version_",
     "_maria_sizeof_struct_st_plugin_",
+    "_mysql_client_plugin_declaration_",
     "ifo_rs_account_check",
     "ifo_rs_account_login",
     "ifo_rs_check",
+    "ifo_rs_client_close",
+    "ifo_rs_client_connect",
+    "ifo_rs_client_options",
+    "ifo_rs_client_reconnect",
     "ifo_rs_deinit",
     "ifo_rs_init",
     "ifo_rs_last_redirect",
