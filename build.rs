@@ -4,20 +4,33 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 
-/// Names a directory with `MariaDB`'s server headers, `mysql/plugin_auth.h` among them.
-const OVERRIDE: &str = "MARIADB_SERVER_INCLUDE";
+/// Names the directory of MariaDB's headers: with `mysql.h`, and `server/mysql/plugin_auth.h` below it.
+const OVERRIDE: &str = "MARIADB_INCLUDE";
+
+const REMEDY: &str = "install MariaDB's headers (Debian: apt-get install libmariadbd-dev), or name the directory that \
+                      holds mysql.h and server/mysql/plugin_auth.h in MARIADB_INCLUDE";
 
 fn main() {
     println!("cargo:rerun-if-changed=c-shim");
     println!("cargo:rerun-if-env-changed={OVERRIDE}");
 
-    let include = server_headers();
+    let include = Headers::find();
     let mut shim = cc::Build::new();
-    shim.include("c-shim").flag("-isystem").flag(&include).std("gnu11").warnings(true).extra_warnings(true);
-    shim.clone().file("c-shim/server_plugin.c").compile("instant_failover_shim");
+    shim.include("c-shim").std("gnu11").warnings(true).extra_warnings(true);
+    shim.clone()
+        .flag("-isystem")
+        .flag(&include.server)
+        .file("c-shim/server_plugin.c")
+        .compile("instant_failover_server");
+    shim.clone()
+        .include("c-shim/compat")
+        .flag("-isystem")
+        .flag(&include.client)
+        .file("c-shim/client_plugin.c")
+        .compile("instant_failover_client");
     // Whole: what refers to it comes from Rust's standard library, after it on the linker's command line.
     shim.file("c-shim/old_glibc.c").link_lib_modifier("+whole-archive").compile("instant_failover_old_glibc");
-    bindings(&include);
+    bindings(&include.server);
 
     // Threads may be inside our code when the server unloads the library.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
@@ -48,29 +61,31 @@ fn wrap_for_old_glibc() {
     }
 }
 
-fn server_headers() -> PathBuf {
-    let missing = |dir: &Path| !dir.join("mysql/plugin_auth.h").is_file();
-    if let Some(dir) = env::var_os(OVERRIDE).map(PathBuf::from) {
-        if missing(&dir) {
-            stop(&format!("{OVERRIDE}={} has no mysql/plugin_auth.h", dir.display()));
+/// MariaDB's headers.
+struct Headers {
+    /// Those of Connector/C, with `mysql.h`.
+    client: PathBuf,
+    /// Those for plugins of the server, with `mysql/plugin_auth.h`.
+    server: PathBuf,
+}
+
+impl Headers {
+    fn find() -> Self {
+        let (client, from) = match env::var_os(OVERRIDE) {
+            Some(dir) => (PathBuf::from(dir), OVERRIDE),
+            None => match Command::new("mariadb_config").arg("--variable=pkgincludedir").output() {
+                Ok(output) => (PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()), "mariadb_config"),
+                Err(_) => stop(&format!("mariadb_config was not found; {REMEDY}")),
+            },
+        };
+        let server = client.join("server");
+        for header in [client.join("mysql/client_plugin.h"), server.join("mysql/plugin_auth.h")] {
+            if !header.is_file() {
+                stop(&format!("{} is missing, where {from} says it is; {REMEDY}", header.display()));
+            }
         }
-        return dir;
+        Self { client, server }
     }
-    let Ok(output) = Command::new("mariadb_config").arg("--variable=pkgincludedir").output() else {
-        stop(&format!(
-            "mariadb_config was not found; install MariaDB's headers (Debian: apt-get install libmariadbd-dev), \
-             or name their directory in {OVERRIDE}"
-        ));
-    };
-    let dir = Path::new(String::from_utf8_lossy(&output.stdout).trim()).join("server");
-    if missing(&dir) {
-        stop(&format!(
-            "{} has no mysql/plugin_auth.h; install MariaDB's server headers (Debian: apt-get install \
-             libmariadbd-dev), or name their directory in {OVERRIDE}",
-            dir.display()
-        ));
-    }
-    dir
 }
 
 fn bindings(include: &Path) {

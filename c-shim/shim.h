@@ -1,6 +1,7 @@
 /*
-  The border between MariaDB and the Rust code, all of it. bindgen reads this
-  file and no other.
+  The border between MariaDB and the Rust code, all of it: here the server's
+  side, in client_shim.h that of Connector/C, whose headers cannot be read
+  beside the server's. bindgen reads this file and no other.
 
   C owns MariaDB's structs. What Rust calls is named ifo_c_*, what C calls is
   named ifo_rs_*. Nothing here decides anything.
@@ -129,5 +130,7 @@ void ifo_rs_last_redirect(char *buffer, size_t size);
 
 int ifo_rs_init(void *plugin);
 int ifo_rs_deinit(void *plugin);
+
+#include "client_shim.h"
 
 #endif

@@ -6,10 +6,10 @@
 
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::host;
-use super::sys::ifo_severity;
+use crate::server::host;
 
 /// Defines functions that C may call.
 ///
@@ -19,22 +19,22 @@ macro_rules! callback {
     ($(#[$meta:meta])* export fn $name:ident($($arg:ident: $type:ty),*) $(-> $ret:ty)? $body:block on_panic $fallback:block) => {
         $(#[$meta])*
         #[unsafe(no_mangle)]
-        pub(in $crate::server) unsafe extern "C" fn $name($($arg: $type),*) $(-> $ret)? {
-            $crate::server::boundary::catch(stringify!($name), || $body).unwrap_or_else(|| $fallback)
+        pub(crate) unsafe extern "C" fn $name($($arg: $type),*) $(-> $ret)? {
+            $crate::boundary::catch(stringify!($name), || $body).unwrap_or_else(|| $fallback)
         }
     };
     ($(#[$meta:meta])* pointer fn $name:ident $(<const $n:ident: $nt:ty>)? ($($arg:ident: $type:ty),*) $(-> $ret:ty)? $body:block on_panic $fallback:block) => {
         $(#[$meta])*
-        pub(in $crate::server) unsafe extern "C" fn $name $(<const $n: $nt>)? ($($arg: $type),*) $(-> $ret)? {
-            $crate::server::boundary::catch(stringify!($name), || $body).unwrap_or_else(|| $fallback)
+        pub(crate) unsafe extern "C" fn $name $(<const $n: $nt>)? ($($arg: $type),*) $(-> $ret)? {
+            $crate::boundary::catch(stringify!($name), || $body).unwrap_or_else(|| $fallback)
         }
     };
 }
-pub(super) use callback;
+pub(crate) use callback;
 
 /// Runs the body of a callback: its result, or nothing if it panicked.
 #[inline]
-pub(super) fn catch<R>(callback: &'static str, body: impl FnOnce() -> R) -> Option<R> {
+pub(crate) fn catch<R>(callback: &'static str, body: impl FnOnce() -> R) -> Option<R> {
     // AssertUnwindSafe: all shared state is atomics, immutable snapshots, and mutexes that are replaced as a whole.
     let body = || {
         inject_panic(callback);
@@ -48,12 +48,14 @@ thread_local! {
     static LAST_PANIC: Cell<Option<String>> = const { Cell::new(None) };
 }
 
-/// Keeps panics off stderr, which the server shares, and notes where they happened for [`catch`] to report.
-pub(super) fn install_panic_hook() {
-    panic::set_hook(Box::new(|panic| LAST_PANIC.set(Some(panic.to_string()))));
+/// Keeps panics off stderr, which belongs to the program we are in, and notes where they happened for [`catch`] to report.
+/// Only our own code is concerned: other libraries in Rust have a standard library of their own.
+pub(crate) fn install_panic_hook() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| panic::set_hook(Box::new(|panic| LAST_PANIC.set(Some(panic.to_string())))));
 }
 
-/// Says once in the error log that something is wrong with us, and what follows.
+/// Says once in the server's error log that something is wrong with us, and what follows.
 #[cold]
 fn report(callback: &'static str) {
     static REPORTED: AtomicBool = AtomicBool::new(false);
@@ -61,21 +63,18 @@ fn report(callback: &'static str) {
     if !REPORTED.swap(true, Ordering::Relaxed) {
         // A panic while we report one: let it be.
         let _ = panic::catch_unwind(|| {
-            host::log(
-                ifo_severity::IFO_ERROR,
-                &format!(
-                    "a defect in the plugin was caught in {callback} ({}); the server goes on as without the plugin. \
-                     Later ones are not logged. Please report this line",
-                    what.replace('\n', " ")
-                ),
-            );
+            host::log_if_server(&format!(
+                "a defect in the plugin was caught in {callback} ({}); the server goes on as without the plugin. Later \
+                 ones are not logged. Please report this line",
+                what.replace('\n', " ")
+            ));
         });
     }
 }
 
 /// Panics where a test asked for it: the file that `INSTANT_FAILOVER_PANIC` names holds the name of this place.
 #[cfg(feature = "panic-injection")]
-pub(super) fn inject_panic(place: &str) {
+pub(crate) fn inject_panic(place: &str) {
     let file = std::env::var_os("INSTANT_FAILOVER_PANIC");
     let wanted = file.and_then(|file| std::fs::read_to_string(file).ok());
     assert!(wanted.is_none_or(|wanted| wanted.trim() != place), "injected into {place}");
@@ -83,4 +82,4 @@ pub(super) fn inject_panic(place: &str) {
 
 /// Does nothing: only a library that is built for the tests panics on demand.
 #[cfg(not(feature = "panic-injection"))]
-pub(super) const fn inject_panic(_place: &str) {}
+pub(crate) const fn inject_panic(_place: &str) {}

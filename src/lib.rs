@@ -1,3 +1,32 @@
 //! Instant failover for MariaDB: a server that can tell every new client, at once, "not here, go there".
+//!
+//! # Layout
+//!
+//! - [`failover`]: the decision, and following it: pure values and functions, for any program to use;
+//! - `server`: the plugin inside mariadbd, which takes the decision for each login;
+//! - `client`: the plugin inside Connector/C, which follows;
+//! - `boundary`: the one way to define a function that C may call, which no panic leaves;
+//! - `sys`: what C offers, generated from `c-shim/shim.h`.
+//!
+//! Only `server`, `client`, `boundary` and `sys` hold `unsafe` code. As a library, the crate is [`failover`] alone.
+
+mod boundary;
+mod client;
 pub mod failover;
 mod server;
+mod sys;
+
+/// The version of this crate: major, minor, patch.
+const VERSION: [std::ffi::c_uint; 3] = {
+    const fn number(text: &str) -> std::ffi::c_uint {
+        match std::ffi::c_uint::from_str_radix(text, 10) {
+            Ok(number) => number,
+            Err(_) => panic!("cargo gives numbers"),
+        }
+    }
+    [
+        number(env!("CARGO_PKG_VERSION_MAJOR")),
+        number(env!("CARGO_PKG_VERSION_MINOR")),
+        number(env!("CARGO_PKG_VERSION_PATCH")),
+    ]
+};

@@ -7,7 +7,7 @@ use std::ffi::{c_int, c_uint, c_void};
 use std::ptr;
 
 use super::lifecycle::{ifo_rs_deinit, ifo_rs_init};
-use super::sys::{
+use crate::sys::{
     MARIA_PLUGIN_INTERFACE_VERSION, MYSQL_AUTHENTICATION_PLUGIN, MariaDB_PLUGIN_MATURITY_GAMMA, PLUGIN_LICENSE_BSD,
     ifo_c_auth, ifo_c_status_vars, ifo_c_system_vars, st_maria_plugin,
 };
@@ -64,11 +64,7 @@ const END: st_maria_plugin = st_maria_plugin {
 
 /// What SHOW PLUGINS has room for: major and minor version, a byte each.
 const VERSION: c_uint = {
-    const fn number(text: &str) -> c_uint {
-        match c_uint::from_str_radix(text, 10) {
-            Ok(number) if number < 256 => number,
-            _ => panic!("a version number that fits a byte"),
-        }
-    }
-    number(env!("CARGO_PKG_VERSION_MAJOR")) << 8 | number(env!("CARGO_PKG_VERSION_MINOR"))
+    let [major, minor, _] = crate::VERSION;
+    assert!(major < 256 && minor < 256, "each fits a byte");
+    major << 8 | minor
 };

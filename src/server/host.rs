@@ -7,10 +7,10 @@ use std::mem::ManuallyDrop;
 use std::net::TcpStream;
 use std::os::fd::FromRawFd;
 
-use super::sys;
 use crate::failover::{Connection, ThisServer, Transport};
+use crate::sys;
 
-pub(super) use super::sys::ifo_severity as Severity;
+pub(super) use crate::sys::ifo_severity as Severity;
 
 /// `ER_WRONG_VALUE_FOR_VAR`: SET GLOBAL was given a value the variable cannot have.
 pub(super) const ER_WRONG_VALUE_FOR_VAR: u32 = 1231;
@@ -33,6 +33,14 @@ pub(super) fn warning(text: &str) {
 pub(super) fn log(severity: Severity, text: &str) {
     // SAFETY: as for error().
     unsafe { sys::ifo_c_log(severity, c_string(text).as_ptr()) }
+}
+
+/// Writes an error to the error log; does nothing where there is no server around us.
+pub(crate) fn log_if_server(text: &str) {
+    // SAFETY: may be called in any process.
+    if unsafe { sys::ifo_c_missing_export() }.is_null() {
+        log(Severity::IFO_ERROR, text);
+    }
 }
 
 /// Writes a line to the error log, and to the list of warnings of whoever is installing the plugin.

@@ -4,8 +4,6 @@
 //! ask the [policy in force](state) for a verdict and either send the redirect or let the original go on. What changes the
 //! policy comes through [`variables`]; what has been done is counted in [`status`].
 //!
-//! - [`sys`]: the border, as bindgen reads it from `c-shim/shim.h`;
-//! - [`boundary`]: the one way to define a function that C may call, which no panic leaves;
 //! - [`host`]: safe functions over what the server offers us;
 //! - [`declaration`]: what the server looks up in the library;
 //! - [`lifecycle`]: INSTALL, start-up and UNINSTALL;
@@ -18,13 +16,11 @@
 //! `nodelete` and never unmapped. Logins only read atomics and the policy, and never wait for a change of it.
 
 mod account;
-mod boundary;
 mod declaration;
 mod hooks;
-mod host;
+pub(crate) mod host;
 mod lifecycle;
 mod redirect;
 mod state;
 mod status;
-mod sys;
 mod variables;

@@ -5,11 +5,11 @@ use std::ffi::{CString, c_char};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::boundary::callback;
 use super::host::{self, Statement};
 use super::redirect::Reason;
-use super::sys;
+use crate::boundary::callback;
 use crate::failover::{Exemption, WayIn};
+use crate::sys;
 
 /// When the last redirect was sent, in seconds since 1970; 0 if there was none.
 static LAST_REDIRECT: AtomicU64 = AtomicU64::new(0);

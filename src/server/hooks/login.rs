@@ -15,12 +15,12 @@
 use std::cell::Cell;
 
 use super::slots::{self, Authenticate};
+use crate::boundary::{callback, catch};
 use crate::failover::{Exemption, Verdict};
-use crate::server::boundary::{callback, catch};
 use crate::server::host::{self, Login};
 use crate::server::redirect::{self, Reason};
-use crate::server::sys::{self, CR_ERROR, CR_OK, MYSQL_PLUGIN_VIO, MYSQL_SERVER_AUTH_INFO, ifo_read_packet_fn};
 use crate::server::{state, status};
+use crate::sys::{self, CR_ERROR, CR_OK, MYSQL_PLUGIN_VIO, MYSQL_SERVER_AUTH_INFO, ifo_read_packet_fn};
 
 callback! {
     /// Stands in front of the plugin of slot `N`.

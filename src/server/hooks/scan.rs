@@ -9,8 +9,8 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use super::slots::Authenticate;
-use crate::server::boundary::callback;
-use crate::server::sys::{self, ifo_authenticate_fn, st_maria_plugin};
+use crate::boundary::callback;
+use crate::sys::{self, ifo_authenticate_fn, st_maria_plugin};
 
 /// An authentication plugin: where its `authenticate_user` stands.
 #[derive(Clone, Debug, PartialEq, Eq)]

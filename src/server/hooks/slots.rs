@@ -5,7 +5,7 @@ use std::{mem, ptr};
 
 use super::login;
 use super::scan::{Library, Plugin};
-use crate::server::sys::{MYSQL_PLUGIN_VIO, MYSQL_SERVER_AUTH_INFO, ifo_authenticate_fn};
+use crate::sys::{MYSQL_PLUGIN_VIO, MYSQL_SERVER_AUTH_INFO, ifo_authenticate_fn};
 
 /// A plugin's `authenticate_user`.
 pub(super) type Authenticate = unsafe extern "C" fn(*mut MYSQL_PLUGIN_VIO, *mut MYSQL_SERVER_AUTH_INFO) -> i32;

@@ -1,0 +1,138 @@
+/*
+  Connector/C's side of the client plugin: its structs, and nothing that decides.
+  See client_shim.h for the border and src/client/ for what happens behind it.
+
+  All calls go through the tables that the handle brings along. Many programs
+  hold Connector/C as a static library, and export none of its functions.
+*/
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <mysql.h>
+#include <mysql/client_plugin.h>
+
+#include "client_shim.h"
+
+/* Set before a connection is tried: every command sets affected_rows, the
+   login itself only if it succeeds. */
+#define NO_COMMAND_YET 0x1f0ULL
+
+int ifo_c_client_connect(MYSQL *mysql, const struct ifo_client_address *address, const struct ifo_client_login *login)
+{
+  mysql->affected_rows= NO_COMMAND_YET;
+  return mysql->methods->db_connect(mysql, address->host, login->user, login->password, login->database,
+                                    address->port, address->unix_socket,
+                                    login->flags | CLIENT_REMEMBER_OPTIONS) != NULL;
+}
+
+struct ifo_client_error ifo_c_client_error(MYSQL *mysql)
+{
+  struct ifo_client_error error= {mysql->net.last_errno, mysql->net.last_error, mysql->net.sqlstate,
+                                  mysql->affected_rows == NO_COMMAND_YET};
+  return error;
+}
+
+void ifo_c_client_set_error(MYSQL *mysql, unsigned int code, const char *sqlstate, const char *text)
+{
+  mysql->methods->set_error(mysql, code, sqlstate, "%s", text);
+}
+
+unsigned int ifo_c_client_protocol(MYSQL *mysql)
+{
+  return mysql->options.protocol;
+}
+
+void ifo_c_client_set_protocol(MYSQL *mysql, unsigned int protocol)
+{
+  mysql->options.protocol= protocol;
+}
+
+unsigned int ifo_c_client_tcp(void)
+{
+  return MYSQL_PROTOCOL_TCP;
+}
+
+static const char data_key[]= "instant_failover";
+
+void *ifo_c_client_data(MYSQL *mysql)
+{
+  void *data= NULL;
+  mysql->methods->api->mysql_get_optionv(mysql, MARIADB_OPT_USERDATA, (void *) data_key, (void *) &data);
+  return data;
+}
+
+int ifo_c_client_set_data(MYSQL *mysql, void *data)
+{
+  return mysql->methods->api->mysql_optionsv(mysql, MARIADB_OPT_USERDATA, (void *) data_key, data) != 0;
+}
+
+/*
+  mariadb_reconnect() calls the plugin's reconnect, where there is one, instead
+  of reconnecting. So that it does what it would without a plugin, it must not
+  see that there is one: the first member of the handle's extension, in every
+  Connector/C since 3.0.
+*/
+char ifo_c_client_reconnect(MYSQL *mysql, const struct ifo_client_address *address)
+{
+  void **plugin_place= (void **) mysql->extension;
+  void *plugin= *plugin_place;
+  char *host= strdup(address->host);
+  char *unix_socket= address->unix_socket ? strdup(address->unix_socket) : NULL;
+  char *old_host= mysql->host, *old_unix_socket= mysql->unix_socket;
+  unsigned int old_port= mysql->port;
+  char failed;
+
+  *plugin_place= NULL;
+  mysql->host= host;
+  mysql->unix_socket= unix_socket;
+  mysql->port= address->port;
+  failed= !host || mysql->methods->api->mariadb_reconnect(mysql);
+  if (!failed)
+  {
+    /* The handle holds the new connection now, and what it held is freed. */
+    free(old_host);
+    free(old_unix_socket);
+    free(plugin);
+    return 0;
+  }
+  mysql->host= old_host;
+  mysql->unix_socket= old_unix_socket;
+  mysql->port= old_port;
+  *(void **) mysql->extension= plugin;
+  free(host);
+  free(unix_socket);
+  return 1;
+}
+
+int ifo_c_client_set_connection(MYSQL *mysql, int command, const char *argument, size_t length, char skip_check,
+                                void *more)
+{
+  (void) mysql, (void) command, (void) argument, (void) length, (void) skip_check, (void) more;
+  return 0;
+}
+
+#define SAME(ours, theirs) \
+  _Static_assert(offsetof(struct ifo_client_plugin, ours) == offsetof(MARIADB_CONNECTION_PLUGIN, theirs), #ours)
+
+SAME(type, type);
+SAME(interface_version, interface_version);
+SAME(name, name);
+SAME(author, author);
+SAME(description, desc);
+SAME(version, version);
+SAME(license, license);
+SAME(mysql_api, mysql_api);
+SAME(init, init);
+SAME(deinit, deinit);
+SAME(options, options);
+SAME(connect, connect);
+SAME(close, close);
+SAME(set_optionsv, set_optionsv);
+SAME(set_connection, set_connection);
+SAME(reconnect, reconnect);
+SAME(reset, reset);
+_Static_assert(sizeof(struct ifo_client_plugin) == sizeof(MARIADB_CONNECTION_PLUGIN), "the same size");
+_Static_assert((int) IFO_CLIENT_PLUGIN_TYPE == MARIADB_CLIENT_CONNECTION_PLUGIN, "the same type");
+_Static_assert((int) IFO_CLIENT_INTERFACE_VERSION == MARIADB_CLIENT_CONNECTION_PLUGIN_INTERFACE_VERSION,
+               "the same version");

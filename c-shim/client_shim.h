@@ -1,0 +1,98 @@
+/*
+  The border between Connector/C and the Rust code. See shim.h, of which it is
+  a part.
+*/
+#ifndef INSTANT_FAILOVER_CLIENT_SHIM_H
+#define INSTANT_FAILOVER_CLIENT_SHIM_H
+
+#include <stddef.h>
+
+/* A connection handle, MYSQL. */
+struct st_mysql;
+
+/* What a program passes to mysql_real_connect(). */
+struct ifo_client_login {
+  const char *user;
+  const char *password;
+  const char *database;
+  unsigned long flags;
+};
+
+/* Where to connect to, as Connector/C wants it. */
+struct ifo_client_address {
+  const char *host;
+  const char *unix_socket;
+  unsigned int port;
+};
+
+struct ifo_client_error {
+  unsigned int code;
+  const char *text;      /* lives until the next call with the handle */
+  const char *sqlstate;  /* likewise */
+  char while_connecting; /* the session had not begun when it happened */
+};
+
+/* Same layout as MARIADB_CONNECTION_PLUGIN. */
+struct ifo_client_plugin {
+  int type;
+  unsigned int interface_version;
+  const char *name;
+  const char *author;
+  const char *description;
+  unsigned int version[3];
+  const char *license;
+  void *mysql_api;
+  void *init;
+  int (*deinit)(void);
+  int (*options)(const char *option, const void *value);
+  struct st_mysql *(*connect)(struct st_mysql *mysql, const char *host, const char *user, const char *password,
+                              const char *database, unsigned int port, const char *unix_socket,
+                              unsigned long flags);
+  void (*close)(struct st_mysql *mysql);
+  void *set_optionsv;
+  int (*set_connection)(struct st_mysql *mysql, int command, const char *argument, size_t length,
+                        char skip_check, void *more);
+  char (*reconnect)(struct st_mysql *mysql);
+  void *reset;
+};
+
+enum { IFO_CLIENT_PLUGIN_TYPE = 103, IFO_CLIENT_INTERFACE_VERSION = 0x0100 };
+
+/* ---- What Rust calls ---- */
+
+/* Connects as mysql_real_connect() does without a plugin; 1 if the client is
+   in. The handle keeps its options whatever happens. */
+int ifo_c_client_connect(struct st_mysql *mysql, const struct ifo_client_address *address,
+                         const struct ifo_client_login *login);
+struct ifo_client_error ifo_c_client_error(struct st_mysql *mysql);
+void ifo_c_client_set_error(struct st_mysql *mysql, unsigned int code, const char *sqlstate, const char *text);
+
+/* Whether TCP, a Unix socket or neither was asked for: MYSQL_OPT_PROTOCOL. */
+unsigned int ifo_c_client_protocol(struct st_mysql *mysql);
+void ifo_c_client_set_protocol(struct st_mysql *mysql, unsigned int protocol);
+unsigned int ifo_c_client_tcp(void);
+
+/* A pointer of ours that the handle keeps, through reconnects too. */
+void *ifo_c_client_data(struct st_mysql *mysql);
+/* Returns 0, or 1 where there is no memory. */
+int ifo_c_client_set_data(struct st_mysql *mysql, void *data);
+
+/* What Connector/C does when a connection is lost, with the place it connects
+   to exchanged for this one. Returns 0 if there is a new session. */
+char ifo_c_client_reconnect(struct st_mysql *mysql, const struct ifo_client_address *address);
+
+/* Connector/C calls it before every command, with no check for NULL. Lets the
+   command pass. */
+int ifo_c_client_set_connection(struct st_mysql *mysql, int command, const char *argument, size_t length,
+                                char skip_check, void *more);
+
+/* ---- What C calls: the functions of the plugin, see client_plugin.h ---- */
+
+struct st_mysql *ifo_rs_client_connect(struct st_mysql *mysql, const char *host, const char *user,
+                                       const char *password, const char *database, unsigned int port,
+                                       const char *unix_socket, unsigned long flags);
+void ifo_rs_client_close(struct st_mysql *mysql);
+char ifo_rs_client_reconnect(struct st_mysql *mysql);
+int ifo_rs_client_options(const char *option, const void *value);
+
+#endif

@@ -1,0 +1,177 @@
+//! Connecting, reconnecting and closing.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_ulong, c_void};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::handle::{Address, CR_OUT_OF_MEMORY, CR_UNKNOWN_ERROR, CR_UNKNOWN_HOST, Handle, Login, Protocol};
+use super::url::Location;
+use crate::boundary::{self, callback};
+use crate::failover::{ER_INSTANT_FAILOVER, Follow, Host, Next, Target};
+use crate::sys::{ifo_client_login, st_mysql};
+
+/// Whether redirects are followed: `mysql_plugin_options(plugin, "follow", &off)`.
+static FOLLOW: AtomicBool = AtomicBool::new(true);
+
+/// The environment variable that turns following off, with the value `0`.
+const ENVIRONMENT: &str = "INSTANT_FAILOVER_FOLLOW";
+
+callback! {
+    /// `mysql_real_connect()` for a host that begins with `instant_failover://`; `host` is what follows.
+    export fn ifo_rs_client_connect(
+        mysql: *mut st_mysql,
+        host: *const c_char,
+        user: *const c_char,
+        password: *const c_char,
+        database: *const c_char,
+        port: c_uint,
+        unix_socket: *const c_char,
+        flags: c_ulong
+    ) -> *mut st_mysql {
+        boundary::install_panic_hook();
+        // SAFETY: Connector/C passes the handle and the strings of the program on, which last as long as this call.
+        let (handle, login, host, unix_socket) = unsafe {
+            let login = Login::new(ifo_client_login { user, password, database, flags });
+            (Handle::new(mysql), login, string(host), string(unix_socket))
+        };
+        let Some(handle) = handle else { return ptr::null_mut() };
+        let url = host.as_ref().map_or("", |host| host.to_str().unwrap_or("\u{fffd}"));
+        match Location::parse(url) {
+            Ok(location) => {
+                let host = location.host.map(|host| CString::new(host).unwrap_or_default());
+                let origin = Address { host, unix_socket, port: location.port.map_or(port, c_uint::from) };
+                if connect(handle, &origin, &login) {
+                    return mysql;
+                }
+            }
+            Err(error) => handle.set_error(CR_UNKNOWN_HOST, c"HY000", error.to_string().as_bytes()),
+        }
+        ptr::null_mut()
+    } on_panic {
+        // SAFETY: as above.
+        if let Some(handle) = unsafe { Handle::new(mysql) } {
+            handle.set_error(CR_UNKNOWN_ERROR, c"HY000", b"A defect in the instant_failover client plugin was caught");
+        }
+        ptr::null_mut()
+    }
+}
+
+/// # Safety
+/// `text` is NULL, or ends with NUL and stays as it is during the call.
+unsafe fn string(text: *const c_char) -> Option<CString> {
+    // SAFETY: the caller's promise.
+    (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_owned())
+}
+
+/// Connects to `origin`, and to where it sends us; whether the client is in. If not, the handle has the error.
+fn connect(handle: Handle, origin: &Address, login: &Login) -> bool {
+    let asked = handle.protocol();
+    let connected = follow(handle, origin, login);
+    // The next connection begins at the origin again.
+    handle.set_protocol(asked);
+    if connected && !handle.keep(origin.clone()) {
+        handle.set_error(CR_OUT_OF_MEMORY, c"HY000", b"Client run out of memory");
+    }
+    connected
+}
+
+fn follow(handle: Handle, origin: &Address, login: &Login) -> bool {
+    if handle.connect(origin, login) {
+        return true;
+    }
+    if !is_following() {
+        return false;
+    }
+    let mut attempt = Follow::from(name(origin));
+    loop {
+        let error = handle.error();
+        // The session has begun, and this is the error of a command: that of an init command, say.
+        if !error.while_connecting {
+            return false;
+        }
+        match attempt.refused(error.code, &error.text) {
+            Next::GoTo(target) => {
+                // `localhost` is a TCP address here, not this machine's Unix socket.
+                handle.set_protocol(Protocol::tcp());
+                if handle.connect(&address(&target), login) {
+                    return true;
+                }
+            }
+            Next::Stop(reason) => {
+                handle.set_error(ER_INSTANT_FAILOVER.into(), c"HY000", reason.to_string().as_bytes());
+                return false;
+            }
+            Next::NoRedirect if attempt.was_redirected() => {
+                let text = [&error.text, &b" (redirected: "[..], attempt.to_string().as_bytes(), b")"].concat();
+                handle.set_error(error.code.into(), &error.sqlstate, &text);
+                return false;
+            }
+            Next::NoRedirect => return false,
+        }
+    }
+}
+
+fn is_following() -> bool {
+    FOLLOW.load(Ordering::Relaxed) && std::env::var_os(ENVIRONMENT).is_none_or(|value| value != "0")
+}
+
+/// The origin as the target of a redirect back to it would be written.
+fn name(origin: &Address) -> String {
+    let host = origin.host.as_deref().map_or_else(|| "localhost".into(), CStr::to_string_lossy);
+    let port = if origin.port == 0 { u32::from(crate::failover::DEFAULT_PORT) } else { origin.port };
+    if host.contains(',') {
+        host.into_owned()
+    } else if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+fn address(target: &Target) -> Address {
+    let host = match target.host() {
+        Host::Name(name) => name.clone(),
+        Host::V4(address) => address.to_string(),
+        Host::V6(address) => address.to_string(),
+    };
+    Address { host: CString::new(host).ok(), unix_socket: None, port: target.port().into() }
+}
+
+callback! {
+    /// The connection is lost, and the program asked for another in its place: it begins at the origin again.
+    export fn ifo_rs_client_reconnect(mysql: *mut st_mysql) -> c_char {
+        // SAFETY: Connector/C passes its handle.
+        let Some(handle) = (unsafe { Handle::new(mysql) }) else { return 1 };
+        let Some(origin) = handle.kept() else { return 1 };
+        let url = format!("instant_failover://{}", name(&origin));
+        let address = Address { host: CString::new(url).ok(), ..origin };
+        c_char::from(!handle.reconnect(&address))
+    } on_panic {
+        1
+    }
+}
+
+callback! {
+    export fn ifo_rs_client_close(mysql: *mut st_mysql) {
+        // SAFETY: Connector/C passes its handle.
+        if let Some(handle) = unsafe { Handle::new(mysql) } {
+            handle.forget();
+        }
+    } on_panic {}
+}
+
+callback! {
+    /// `mysql_plugin_options(plugin, option, value)`: 0 if the option is known. The one there is is `follow`, and its value
+    /// a `my_bool`.
+    export fn ifo_rs_client_options(option: *const c_char, value: *const c_void) -> c_int {
+        // SAFETY: the program passes a string that ends with NUL.
+        if unsafe { string(option) }.as_deref() != Some(c"follow") || value.is_null() {
+            return 1;
+        }
+        // SAFETY: the value of this option is a my_bool, one byte.
+        FOLLOW.store(unsafe { value.cast::<u8>().read() } != 0, Ordering::Relaxed);
+        0
+    } on_panic {
+        1
+    }
+}

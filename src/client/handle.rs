@@ -1,0 +1,158 @@
+//! A connection handle of Connector/C, as safe functions.
+
+use std::ffi::{CStr, CString, c_char, c_uint};
+use std::ptr::{self, NonNull};
+
+use crate::sys::{self, ifo_client_address, ifo_client_login, st_mysql};
+
+/// `CR_UNKNOWN_ERROR`.
+pub(super) const CR_UNKNOWN_ERROR: u32 = 2000;
+/// `CR_UNKNOWN_MYSQL_HOST`.
+pub(super) const CR_UNKNOWN_HOST: u32 = 2005;
+/// `CR_OUT_OF_MEMORY`.
+pub(super) const CR_OUT_OF_MEMORY: u32 = 2008;
+
+/// The handle of a call that Connector/C makes to us.
+#[derive(Clone, Copy)]
+pub(super) struct Handle(NonNull<st_mysql>);
+
+/// Where to connect to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Address {
+    /// A name, an address without brackets, or a list of hosts; none for the default.
+    pub(super) host: Option<CString>,
+    /// The Unix socket to use if the host is none or `localhost`.
+    pub(super) unix_socket: Option<CString>,
+    /// 0 for the default.
+    pub(super) port: c_uint,
+}
+
+impl Address {
+    /// Borrowed from self, for the length of a call.
+    fn raw(&self) -> ifo_client_address {
+        let pointer = |string: &Option<CString>| string.as_deref().map_or(ptr::null(), CStr::as_ptr);
+        ifo_client_address { host: pointer(&self.host), unix_socket: pointer(&self.unix_socket), port: self.port }
+    }
+}
+
+/// The user, the password and so on, as the program passed them.
+pub(super) struct Login(ifo_client_login);
+
+impl Login {
+    /// # Safety
+    /// The strings are NULL or end with NUL, and live as long as the value.
+    pub(super) const unsafe fn new(login: ifo_client_login) -> Self {
+        Self(login)
+    }
+}
+
+/// Why a connection failed.
+pub(super) struct ClientError {
+    pub(super) code: u16,
+    pub(super) text: Vec<u8>,
+    pub(super) sqlstate: CString,
+    /// The session had not begun.
+    pub(super) while_connecting: bool,
+}
+
+/// The value of `MYSQL_OPT_PROTOCOL`.
+#[derive(Clone, Copy)]
+pub(super) struct Protocol(c_uint);
+
+impl Protocol {
+    pub(super) fn tcp() -> Self {
+        // SAFETY: a constant of Connector/C.
+        Self(unsafe { sys::ifo_c_client_tcp() })
+    }
+}
+
+impl Handle {
+    /// # Safety
+    /// `mysql` is a handle that this thread may use as long as the value lives.
+    pub(super) const unsafe fn new(mysql: *mut st_mysql) -> Option<Self> {
+        match NonNull::new(mysql) {
+            Some(mysql) => Some(Self(mysql)),
+            None => None,
+        }
+    }
+
+    pub(super) const fn as_ptr(self) -> *mut st_mysql {
+        self.0.as_ptr()
+    }
+
+    /// Connects as Connector/C does without a plugin; whether the client is in.
+    pub(super) fn connect(self, address: &Address, login: &Login) -> bool {
+        // SAFETY: a handle, and strings that outlive the call.
+        unsafe { sys::ifo_c_client_connect(self.as_ptr(), &address.raw(), &raw const login.0) != 0 }
+    }
+
+    /// The last error.
+    pub(super) fn error(self) -> ClientError {
+        // SAFETY: a handle; its strings end with NUL, and are copied before it is used again.
+        let (error, bytes) = unsafe {
+            let error = sys::ifo_c_client_error(self.as_ptr());
+            (error, |text: *const c_char| CStr::from_ptr(text).to_owned())
+        };
+        ClientError {
+            code: u16::try_from(error.code).unwrap_or_default(),
+            text: bytes(error.text).into_bytes(),
+            sqlstate: bytes(error.sqlstate),
+            while_connecting: error.while_connecting != 0,
+        }
+    }
+
+    /// Sets the error that the program will see. Connector/C keeps 511 bytes of the text.
+    pub(super) fn set_error(self, code: u32, sqlstate: &CStr, text: &[u8]) {
+        let text = CString::new(text).unwrap_or_default();
+        // SAFETY: a handle, and strings that are copied.
+        unsafe { sys::ifo_c_client_set_error(self.as_ptr(), code, sqlstate.as_ptr(), text.as_ptr()) }
+    }
+
+    pub(super) fn protocol(self) -> Protocol {
+        // SAFETY: a handle.
+        Protocol(unsafe { sys::ifo_c_client_protocol(self.as_ptr()) })
+    }
+
+    pub(super) fn set_protocol(self, protocol: Protocol) {
+        // SAFETY: a handle, and a value that was one of its own.
+        unsafe { sys::ifo_c_client_set_protocol(self.as_ptr(), protocol.0) }
+    }
+
+    /// Reconnects as Connector/C does without a plugin, but to `address`; whether there is a new session.
+    pub(super) fn reconnect(self, address: &Address) -> bool {
+        // SAFETY: a handle, and strings that outlive the call.
+        unsafe { sys::ifo_c_client_reconnect(self.as_ptr(), &address.raw()) == 0 }
+    }
+
+    /// What [`keep`](Self::keep) stored.
+    pub(super) fn kept(self) -> Option<Address> {
+        // SAFETY: a handle. What it keeps under our name is what keep() stored, until forget() takes it away.
+        unsafe { sys::ifo_c_client_data(self.as_ptr()).cast::<Address>().as_ref() }.cloned()
+    }
+
+    /// Stores an address with the handle, in the place of the one before. Whether there was memory for it.
+    pub(super) fn keep(self, address: Address) -> bool {
+        let new = Box::into_raw(Box::new(address));
+        // SAFETY: a handle; the pointer it had is ours, as in kept(), and it is forgotten before it is freed.
+        unsafe {
+            let old = sys::ifo_c_client_data(self.as_ptr()).cast::<Address>();
+            let stored = sys::ifo_c_client_set_data(self.as_ptr(), new.cast()) == 0;
+            let unused = if stored { old } else { new };
+            if !unused.is_null() {
+                drop(Box::from_raw(unused));
+            }
+            stored
+        }
+    }
+
+    /// Frees what [`keep`](Self::keep) stored. The handle is being closed: nobody asks again.
+    pub(super) fn forget(self) {
+        // SAFETY: as in kept(); Connector/C calls us once, and frees the handle next.
+        unsafe {
+            let kept = sys::ifo_c_client_data(self.as_ptr()).cast::<Address>();
+            if !kept.is_null() {
+                drop(Box::from_raw(kept));
+            }
+        }
+    }
+}
