@@ -51,9 +51,11 @@ fn start() {
         }
     }
     let this_server = host::this_server();
-    for variable in [Variable::Mode, Variable::ExemptUsers] {
-        for caution in settings.cautions(variable, &this_server) {
+    let mut cautions = Vec::new();
+    for caution in Variable::ALL.iter().flat_map(|&variable| settings.cautions(variable, &this_server)) {
+        if !cautions.contains(&caution) {
             host::report(Severity::IFO_WARNING, &caution.to_string());
+            cautions.push(caution);
         }
     }
     let mode = settings.mode();

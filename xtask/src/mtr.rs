@@ -3,10 +3,10 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
 use xtask::build::Flavour;
 use xtask::{packages, project_root, server, target_dir};
 
@@ -50,13 +50,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     server::link_system_plugins(&plugins)?;
     symlink(library, plugins.join("instant_failover.so"))?;
 
+    let suite = link_to_suite()?;
     let mut mtr = Command::new("perl");
     mtr.current_dir(MTR_DIR)
         .arg("mysql-test-run.pl")
-        .arg(format!("--suite={}", Suite::link()?.0.join("instant_failover").display()))
+        .arg(format!("--suite={}", suite.path().join("instant_failover").display()))
         .arg(format!("--vardir={}", dir.join("var").display()))
         .arg(format!("--mysqld=--plugin-dir={}", plugins.display()))
-        .args(["--force", "--max-test-fail=0", "--parallel=2", "--nocheck-testcases=0"])
+        .args(["--force", "--max-test-fail=0", "--parallel=2"])
         .args(arguments.record.then_some("--record"))
         .args(&arguments.tests)
         .stdout(Stdio::piped());
@@ -81,13 +82,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// A way to the suite whose name has no hyphen: mtr cuts the names of suites there.
-struct Suite(PathBuf, #[expect(dead_code, reason = "removes the directory when dropped")] tempfile::TempDir);
-
-impl Suite {
-    fn link() -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix("instant_failover_").rand_bytes(8).tempdir_in("/tmp")?;
-        symlink(project_root().join("mysql-test/instant_failover"), dir.path().join("instant_failover"))?;
-        Ok(Self(dir.path().to_path_buf(), dir))
-    }
+/// A directory with a link to the suite: mtr cuts the names of suites at a hyphen, and our own path has one.
+fn link_to_suite() -> Result<TempDir> {
+    let dir = tempfile::Builder::new().prefix("instant_failover_").tempdir_in("/tmp")?;
+    symlink(project_root().join("mysql-test/instant_failover"), dir.path().join("instant_failover"))?;
+    Ok(dir)
 }
