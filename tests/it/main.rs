@@ -2,6 +2,7 @@
 //!
 //! Run by `cargo xtask test`, which builds the libraries and installs MariaDB. Each test has a server of its own.
 
+mod client;
 mod library;
 mod lifecycle;
 mod misbehaviour;

@@ -1,0 +1,188 @@
+//! The client plugin in a program on Connector/C (`tests/fixtures/client.c`), with real servers to follow to.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::{fs, thread};
+
+use xtask::server::Server;
+
+use crate::{library, log_in, redirect_to, server_with_plugin};
+
+/// The program, and beside it a directory with the plugins of Connector/C and ours.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("client");
+        let _ = fs::remove_dir_all(&directory);
+        let plugins = directory.join("plugin");
+        fs::create_dir_all(&plugins).unwrap();
+        fs::copy(library(), plugins.join("instant_failover.so")).unwrap();
+        let config = |option| xtask::output(Command::new("mariadb_config").arg(option)).unwrap();
+        for plugin in fs::read_dir(config("--plugindir").trim()).unwrap() {
+            let plugin = plugin.unwrap();
+            symlink(plugin.path(), plugins.join(plugin.file_name())).unwrap();
+        }
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let program = directory.join("client");
+        let mut cc = Command::new("cc");
+        cc.args(["-g", "-Wall", "-Wextra", "-Werror", "-pthread"]).arg("-I").arg(root.join("c-shim/compat"));
+        cc.args(config("--cflags").split_whitespace())
+            .arg(root.join("tests/fixtures/client.c"))
+            .arg("-o")
+            .arg(&program);
+        cc.args(config("--libs").split_whitespace());
+        xtask::run(&mut cc).unwrap();
+        program
+    })
+}
+
+/// A run of the program against `server`, by way of the plugin.
+fn client(through: &[&str], scenario: &str, server: &Server, count: u32) -> Command {
+    let program = program();
+    let mut words = through.iter().map(Path::new).chain([program]);
+    let mut command = Command::new(words.next().unwrap());
+    command
+        .args(words)
+        .arg(scenario)
+        .arg(format!("instant_failover://{}", server.address().ip()))
+        .arg(server.address().port().to_string())
+        .arg(count.to_string())
+        .env("MARIADB_PLUGIN_DIR", program.with_file_name("plugin"));
+    command
+}
+
+/// The lines it prints.
+fn lines(mut command: Command) -> Vec<String> {
+    xtask::output(&mut command).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// Memory lost or misused ends the program with an error.
+const VALGRIND: &[&str] =
+    &["valgrind", "--quiet", "--leak-check=full", "--errors-for-leak-kinds=definite", "--error-exitcode=99"];
+
+fn port(server: &Server) -> String {
+    format!("port {}", server.address().port())
+}
+
+fn redirect(from: &Server, to: &Server) {
+    let sql = format!("SET GLOBAL instant_failover_target = '{}', instant_failover_mode = ON", to.address());
+    from.root().unwrap().query(&sql).unwrap();
+}
+
+fn circle(chain: &[&Server]) -> String {
+    let chain: Vec<_> = chain.iter().map(|server| server.address().to_string()).collect();
+    format!("error 4196 Instant failover goes in circles: {}", chain.join(" -> "))
+}
+
+#[test]
+fn a_thousand_follows_and_a_thousand_circles_leave_nothing_behind() {
+    let (one, two) = (server_with_plugin(), server_with_plugin());
+    redirect(&one, &two);
+    assert_eq!(lines(client(VALGRIND, "many", &one, 1000)), [port(&two), "left open 0".to_owned()]);
+    redirect(&two, &one);
+    let expected = [circle(&[&one, &two, &one]), "left open 0".to_owned()];
+    assert_eq!(lines(client(VALGRIND, "many", &one, 1000)), expected);
+    // Each attempt was told once by each server, and once more by nobody.
+    let told = |server: &Server| {
+        server.root().unwrap().query("SHOW GLOBAL STATUS LIKE 'Instant_failover_redirects'").unwrap()[0][1].clone()
+    };
+    assert_eq!((told(&one), told(&two)), ("2000".to_owned(), "1000".to_owned()));
+}
+
+#[test]
+fn thirty_two_threads_at_once() {
+    let (one, two) = (server_with_plugin(), server_with_plugin());
+    redirect(&one, &two);
+    // Connector/C refuses a plugin that two threads load at the same time. With this it is loaded at the start.
+    let mut command = client(VALGRIND, "threads", &one, 10);
+    command.env("LIBMYSQL_PLUGINS", "instant_failover");
+    let arrivals = lines(command);
+    assert_eq!(arrivals, vec![port(&two); 320]);
+}
+
+#[test]
+fn without_blocking() {
+    let (one, two) = (server_with_plugin(), server_with_plugin());
+    redirect(&one, &two);
+    let expected = [port(&two), "waited yes".to_owned()];
+    assert_eq!(lines(client(VALGRIND, "nonblocking", &one, 20)), expected);
+    redirect(&two, &one);
+    let expected = [circle(&[&one, &two, &one]), "waited yes".to_owned()];
+    assert_eq!(lines(client(VALGRIND, "nonblocking", &one, 20)), expected);
+}
+
+/// A connection that was lost is made anew from the server that the program named, not from where it was sent then.
+#[test]
+fn reconnecting_begins_at_the_origin() {
+    let servers = [server_with_plugin(), server_with_plugin(), server_with_plugin()];
+    let [one, two, three] = &servers;
+    redirect(one, two);
+    let mut process =
+        client(VALGRIND, "reconnect", one, 4).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = process.stdin.take().unwrap();
+    let mut seen = BufReader::new(process.stdout.take().unwrap()).lines();
+    let mut next = || seen.next().unwrap().unwrap();
+    let mut lose = || input.write_all(b"\n").unwrap();
+    assert_eq!(next(), port(two));
+    redirect(one, three);
+    lose();
+    assert_eq!(next(), port(three));
+    one.root().unwrap().query("SET GLOBAL instant_failover_mode = OFF").unwrap();
+    lose();
+    assert_eq!(next(), port(one));
+    // Nowhere to go: the connection stays lost, and can be tried again.
+    redirect(one, one);
+    lose();
+    assert_eq!(next(), circle(&[one, one]));
+    redirect(one, two);
+    lose();
+    // Connector/C tries again on the next command only if the handle still knows how.
+    assert_eq!(next(), port(two));
+    drop(input);
+    assert!(process.wait().unwrap().success());
+}
+
+#[test]
+fn a_handle_can_be_used_again_after_a_failure() {
+    let one = server_with_plugin();
+    redirect(&one, &one);
+    assert_eq!(lines(client(VALGRIND, "again", &one, 3)), vec![circle(&[&one, &one]); 3]);
+}
+
+#[test]
+fn a_program_can_opt_out() {
+    let (one, two) = (server_with_plugin(), server_with_plugin());
+    redirect(&one, &two);
+    let target = two.address().to_string();
+    let xtask::wire::Reply::Err(plain) = redirect_to(&target) else { unreachable!() };
+    let told = format!("error 4196 {}", plain.message);
+    assert_eq!(lines(client(VALGRIND, "opt_out", &one, 1)), [told.clone(), port(&two)]);
+    let mut command = client(&[], "many", &one, 1);
+    command.env("INSTANT_FAILOVER_FOLLOW", "0");
+    assert_eq!(lines(command), [told, "left open 0".to_owned()]);
+}
+
+/// Servers change their minds while clients are on their way: each arrives, or says why not.
+#[test]
+fn while_everything_changes() {
+    let (one, two) = (server_with_plugin(), server_with_plugin());
+    redirect(&one, &two);
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(|| lines(client(&[], "many", &one, 200)))).collect();
+        let (mut root_one, mut root_two) = (one.root().unwrap(), two.root().unwrap());
+        for n in 0..50 {
+            let mode = if n % 2 == 0 { "OFF" } else { "ON" };
+            root_one.query(&format!("SET GLOBAL instant_failover_mode = {mode}")).unwrap();
+            root_two.query(&format!("SET GLOBAL instant_failover_exempt_users = 'x{n}'")).unwrap();
+        }
+        for client in clients {
+            let lines = client.join().unwrap();
+            assert!(lines[0] == port(&one) || lines[0] == port(&two), "{lines:?}");
+            assert_eq!(lines[1], "left open 0");
+        }
+    });
+    assert_eq!(log_in(&one, "app"), redirect_to(&two.address().to_string()));
+}
