@@ -150,6 +150,7 @@ impl std::error::Error for FollowError {}
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::{Value, json};
 
     use super::super::target::tests::any_target;
     use super::{Follow, FollowError, MOST_HOPS, Next};
@@ -236,6 +237,48 @@ mod tests {
             "{error}"
         );
         assert!(!attempt.was_redirected());
+    }
+
+    /// The test vectors that `docs/protocol.md` gives to authors of connectors.
+    #[test]
+    fn published_vectors() {
+        let vectors: Value = serde_json::from_str(include_str!("../../docs/protocol-vectors.json")).unwrap();
+        for vector in vectors["messages"].as_array().unwrap() {
+            let bytes = match &vector["hex"] {
+                Value::String(hex) => hex
+                    .as_bytes()
+                    .chunks(2)
+                    .map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap())
+                    .collect(),
+                _ => vector["message"].as_str().unwrap().as_bytes().to_vec(),
+            };
+            let found = match Follow::from("db1:3306").refused(4196, &bytes) {
+                Next::GoTo(target) => {
+                    let host = target.host().to_string();
+                    json!({ "host": host.trim_matches(['[', ']']), "port": target.port() })
+                }
+                Next::Stop(FollowError::BadTarget { .. }) => json!("malformed"),
+                Next::Stop(other) => panic!("{other}"),
+                Next::NoRedirect => Value::Null,
+            };
+            assert_eq!(found, vector["target"], "{vector}");
+        }
+        for vector in vectors["attempts"].as_array().unwrap() {
+            let mut attempt = Follow::from(vector["origin"].as_str().unwrap());
+            let errors = vector["errors"].as_array().unwrap();
+            let steps = errors.iter().map(|error| {
+                let code = u16::try_from(error[0].as_u64().unwrap()).unwrap();
+                attempt.refused(code, error[1].as_str().unwrap().as_bytes())
+            });
+            let outcome = match steps.last().unwrap() {
+                Next::GoTo(target) => super::address(&target),
+                Next::Stop(FollowError::Circle { .. }) => "circle".to_owned(),
+                Next::Stop(FollowError::TooMany { .. }) => "too many".to_owned(),
+                Next::Stop(FollowError::BadTarget { .. }) => "malformed".to_owned(),
+                Next::NoRedirect => "ordinary".to_owned(),
+            };
+            assert_eq!(vector["outcome"], outcome, "{vector}");
+        }
     }
 
     proptest! {
