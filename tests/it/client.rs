@@ -1,13 +1,12 @@
 //! The client plugin in a program on Connector/C (`tests/fixtures/client.c`), with real servers to follow to.
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::{fs, thread};
 
-use xtask::server::Server;
+use xtask::server::{Server, install_client_plugins};
 
 use crate::{library, log_in, redirect_to, server_with_plugin};
 
@@ -17,14 +16,8 @@ fn program() -> &'static Path {
     PROGRAM.get_or_init(|| {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("client");
         let _ = fs::remove_dir_all(&directory);
-        let plugins = directory.join("plugin");
-        fs::create_dir_all(&plugins).unwrap();
-        fs::copy(library(), plugins.join("instant_failover.so")).unwrap();
+        install_client_plugins(&directory.join("plugin"), &library()).unwrap();
         let config = |option| xtask::output(Command::new("mariadb_config").arg(option)).unwrap();
-        for plugin in fs::read_dir(config("--plugindir").trim()).unwrap() {
-            let plugin = plugin.unwrap();
-            symlink(plugin.path(), plugins.join(plugin.file_name())).unwrap();
-        }
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let program = directory.join("client");
         let mut cc = Command::new("cc");

@@ -56,6 +56,11 @@ pub(crate) fn run() -> Result<()> {
     say("Where it was told to go, it gets in:");
     application(two)?;
 
+    step("A client that follows: the same command, with instant_failover:// before the host");
+    let plugins = db1.dir().join("client");
+    server::install_client_plugins(&plugins, &library)?;
+    follower(&plugins, one)?;
+
     step("The DBA still gets in, through the extra port and through the Unix socket");
     client(&["-h", "127.0.0.1", "-P", &db1.extra_address().port().to_string(), "-u", "dba", "-pdemo"])?;
     client(&["-S", &db1.socket().display().to_string(), "-u", "dba", "-pdemo"])?;
@@ -70,9 +75,10 @@ pub(crate) fn run() -> Result<()> {
         println!("    {line}");
     }
 
-    step("Maintenance is over");
+    step("Maintenance is over. Both clients are back on db1; nothing remembers the redirect");
     dba.types("SET GLOBAL instant_failover_mode = OFF")?;
     application(one)?;
+    follower(&plugins, one)?;
 
     let (mut db1, mut db2) = (db1, db2);
     db1.stop()?;
@@ -101,11 +107,22 @@ fn application(address: SocketAddr) -> Result<()> {
     client(&["-h", &address.ip().to_string(), "-P", &address.port().to_string(), "-u", "app", "-pdemo"])
 }
 
+/// The same, with the client plugin.
+fn follower(plugins: &Path, address: SocketAddr) -> Result<()> {
+    let host = format!("instant_failover://{}", address.ip());
+    let shown = ["-h", &host, "-P", &address.port().to_string(), "-u", "app", "-pdemo"];
+    show_client(&shown, server::client().arg("--plugin-dir").arg(plugins))
+}
+
 fn client(arguments: &[&str]) -> Result<()> {
+    show_client(arguments, &mut server::client())
+}
+
+/// Runs the program with these arguments, shows them, and what it prints.
+fn show_client(arguments: &[&str], program: &mut Command) -> Result<()> {
     const QUERY: &str = "SELECT CONCAT('Hello from ', name) FROM demo.this_server";
     println!("    {}", bold(&format!("$ mariadb {} -Ne \"{QUERY}\"", arguments.join(" "))));
-    let mut command: Command = server::client();
-    let output = command.args(arguments).args(["-N", "-e", QUERY]).output().context("mariadb cannot be started")?;
+    let output = program.args(arguments).args(["-N", "-e", QUERY]).output().context("mariadb cannot be started")?;
     for bytes in [output.stdout, output.stderr] {
         for line in String::from_utf8_lossy(&bytes).lines().filter(|line| !line.starts_with("---") && *line != QUERY) {
             println!("    {line}");

@@ -45,14 +45,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let library = Flavour::Release.build()?;
     let dir = target_dir().join("mtr");
     let plugins = dir.join("plugin");
-    let _ = fs::remove_dir_all(&plugins);
-    fs::create_dir_all(&plugins)?;
-    server::link_system_plugins(&plugins)?;
-    symlink(library, plugins.join("instant_failover.so"))?;
+    let client_plugins = dir.join("client");
+    for old in [&plugins, &client_plugins] {
+        let _ = fs::remove_dir_all(old);
+    }
+    server::install_plugins(&plugins, &library)?;
+    server::install_client_plugins(&client_plugins, &library)?;
 
     let suite = link_to_suite()?;
     let mut mtr = Command::new("perl");
     mtr.current_dir(MTR_DIR)
+        .env("INSTANT_FAILOVER_CLIENT_PLUGIN_DIR", client_plugins)
         .arg("mysql-test-run.pl")
         .arg(format!("--suite={}", suite.path().join("instant_failover").display()))
         .arg(format!("--vardir={}", dir.join("var").display()))

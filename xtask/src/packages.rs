@@ -12,7 +12,7 @@ pub const BUILD: &[&str] = &["libmariadbd-dev", "libclang-dev"];
 /// To run a private server and talk to it.
 pub const SERVER: &[&str] = &["mariadb-server-core", "mariadb-client-core"];
 /// To run the tests: `mtr`, and the authentication plugins they log in with.
-pub const TEST: &[&str] = &["mariadb-test", "mariadb-server", "binutils"];
+pub const TEST: &[&str] = &["mariadb-test", "mariadb-server", "binutils", "valgrind"];
 
 /// Installs those of `packages` that are missing. No service is started or restarted by that.
 ///

@@ -239,29 +239,38 @@ fn install_data(data: &Path) -> Result<()> {
     output(Command::new("cp").arg("--recursive").arg(&template).arg(data)).map(drop)
 }
 
-/// Fills a directory with the plugins of this machine, and `library` as `instant_failover.so`.
-fn install_plugins(directory: &Path, library: &Path) -> Result<()> {
-    fs::create_dir(directory)?;
-    link_system_plugins(directory)?;
-    fs::copy(library, directory.join("instant_failover.so"))
-        .with_context(|| format!("{} cannot be copied", library.display()))?;
-    Ok(())
-}
-
-/// Links the plugins of this machine's MariaDB into `directory`.
+/// Fills a new directory with what a server needs: `library` as `instant_failover.so`, and the plugins of this machine's
+/// MariaDB.
 ///
 /// # Errors
-/// If there is no mariadbd, or the directory cannot be written.
-pub fn link_system_plugins(directory: &Path) -> Result<()> {
+/// If it cannot be made, or there is no mariadbd.
+pub fn install_plugins(directory: &Path, library: &Path) -> Result<()> {
     let help = output(Command::new("mariadbd").args(["--no-defaults", "--verbose", "--help"]))?;
     let system =
         help.lines().find_map(|line| line.strip_prefix("plugin-dir ")).context("mariadbd has no plugin-dir")?;
-    let Ok(entries) = fs::read_dir(system.trim()) else { return Ok(()) };
+    fill(directory, library, Path::new(system.trim()))
+}
+
+/// Fills a new directory with what a program on Connector/C needs to follow redirects: `library` as `instant_failover.so`,
+/// and Connector/C's own plugins. `MARIADB_PLUGIN_DIR` names it to the program.
+///
+/// # Errors
+/// If it cannot be made, or there is no `mariadb_config`.
+pub fn install_client_plugins(directory: &Path, library: &Path) -> Result<()> {
+    let system = output(Command::new("mariadb_config").arg("--plugindir"))?;
+    fill(directory, library, Path::new(system.trim()))
+}
+
+/// Our library comes first: one that the machine has installed must be neither used nor written to.
+fn fill(directory: &Path, library: &Path, system: &Path) -> Result<()> {
+    const OURS: &str = "instant_failover.so";
+    fs::create_dir_all(directory)?;
+    fs::copy(library, directory.join(OURS)).with_context(|| format!("{} cannot be copied", library.display()))?;
+    let Ok(entries) = fs::read_dir(system) else { return Ok(()) };
     for entry in entries {
         let entry = entry?;
-        let link = directory.join(entry.file_name());
-        if fs::symlink_metadata(&link).is_err() {
-            symlink(entry.path(), link)?;
+        if entry.file_name() != OURS {
+            symlink(entry.path(), directory.join(entry.file_name()))?;
         }
     }
     Ok(())
