@@ -117,15 +117,19 @@ fn is_following() -> bool {
 
 /// The origin as the target of a redirect back to it would be written.
 fn name(origin: &Address) -> String {
-    let host = origin.host.as_deref().map_or_else(|| "localhost".into(), CStr::to_string_lossy);
+    let host = bracketed(origin);
     let port = if origin.port == 0 { u32::from(crate::failover::DEFAULT_PORT) } else { origin.port };
-    if host.contains(',') {
-        host.into_owned()
-    } else if host.contains(':') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
+    match host.as_str() {
+        "" => format!("localhost:{port}"),
+        _ if host.contains(',') => host,
+        _ => format!("{host}:{port}"),
     }
+}
+
+/// The host as a URL has it; empty for the default.
+fn bracketed(origin: &Address) -> String {
+    let host = origin.host.as_deref().map(CStr::to_string_lossy).unwrap_or_default();
+    if host.contains(':') && !host.contains(',') { format!("[{host}]") } else { host.into_owned() }
 }
 
 fn address(target: &Target) -> Address {
@@ -143,7 +147,8 @@ callback! {
         // SAFETY: Connector/C passes its handle.
         let Some(handle) = (unsafe { Handle::new(mysql) }) else { return 1 };
         let Some(origin) = handle.kept() else { return 1 };
-        let url = format!("instant_failover://{}", name(&origin));
+        // The port stays beside the URL: 0 stands for the default of the program's configuration.
+        let url = format!("instant_failover://{}", bracketed(&origin));
         let address = Address { host: CString::new(url).ok(), ..origin };
         c_char::from(!handle.reconnect(&address))
     } on_panic {
@@ -173,5 +178,24 @@ callback! {
         0
     } on_panic {
         1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Address, CString, bracketed, name};
+
+    #[test]
+    fn origins() {
+        for (host, port, url, shown) in [
+            (Some("db1"), 3307, "db1", "db1:3307"),
+            (Some("db1"), 0, "db1", "db1:3306"),
+            (Some("::1"), 3307, "[::1]", "[::1]:3307"),
+            (Some("db1:1,[::1]:2"), 3307, "db1:1,[::1]:2", "db1:1,[::1]:2"),
+            (None, 0, "", "localhost:3306"),
+        ] {
+            let origin = Address { host: host.map(|host| CString::new(host).unwrap()), unix_socket: None, port };
+            assert_eq!((bracketed(&origin), name(&origin)), (url.to_owned(), shown.to_owned()));
+        }
     }
 }
