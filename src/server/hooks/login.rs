@@ -102,8 +102,8 @@ impl Decision {
 ///
 /// # Safety
 /// `vio` is the channel of the login that the current session is making.
-unsafe fn decide(vio: *mut MYSQL_PLUGIN_VIO, callback: &'static str) -> Decision {
-    catch(callback, || {
+unsafe fn decide(vio: *mut MYSQL_PLUGIN_VIO, place: &'static str) -> Decision {
+    catch(place, || {
         // SAFETY: the caller's promise; `login` ends here.
         let login = unsafe { Login::of(vio) };
         match state::policy().verdict(&login.connection()) {
@@ -159,6 +159,10 @@ callback! {
     /// hooked too, and comes next.
     pointer fn read_packet(vio: *mut MYSQL_PLUGIN_VIO, packet: *mut *mut u8) -> i32 {
         let (server, decided) = GATE.get();
+        if matches!(decided, Some(Decision::Refused)) {
+            // The client has been told: there is nothing to wait for.
+            return -1;
+        }
         // SAFETY: what the plugin would have called, called as the plugin calls us.
         let length = server.map_or(-1, |read_packet| unsafe { read_packet(vio, packet) });
         if length < 0 || decided.is_some() {
