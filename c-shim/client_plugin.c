@@ -14,13 +14,15 @@
 
 #include "client_shim.h"
 
-/* Set before a connection is tried: every command sets affected_rows, the
-   login itself only if it succeeds. */
+/* Set before a connection is tried. Every command sets affected_rows, the login
+   itself only if it succeeds; the greeting sets thread_id, to more than 0. */
 #define NO_COMMAND_YET 0x1f0ULL
+#define NO_GREETING_YET 0
 
 int ifo_c_client_connect(MYSQL *mysql, const struct ifo_client_address *address, const struct ifo_client_login *login)
 {
   mysql->affected_rows= NO_COMMAND_YET;
+  mysql->thread_id= NO_GREETING_YET;
   return mysql->methods->db_connect(mysql, address->host, login->user, login->password, login->database,
                                     address->port, address->unix_socket,
                                     login->flags | CLIENT_REMEMBER_OPTIONS) != NULL;
@@ -29,8 +31,30 @@ int ifo_c_client_connect(MYSQL *mysql, const struct ifo_client_address *address,
 struct ifo_client_error ifo_c_client_error(MYSQL *mysql)
 {
   struct ifo_client_error error= {mysql->net.last_errno, mysql->net.last_error, mysql->net.sqlstate,
-                                  mysql->affected_rows == NO_COMMAND_YET};
+                                  mysql->affected_rows != NO_COMMAND_YET ? IFO_IN_SESSION :
+                                  mysql->thread_id != NO_GREETING_YET ? IFO_LOGGING_IN : IFO_CONNECTING};
   return error;
+}
+
+int ifo_c_client_uses_tls(MYSQL *mysql)
+{
+  return mysql->options.use_ssl && mysql->server_capabilities & CLIENT_SSL;
+}
+
+/* As after a connection that failed, options and all. */
+void ifo_c_client_disconnect(MYSQL *mysql)
+{
+  my_bool reconnect= mysql->options.reconnect;
+  char **strings[]= {&mysql->host_info, &mysql->host, &mysql->user, &mysql->passwd, &mysql->db,
+                     &mysql->unix_socket, &mysql->server_version};
+
+  mysql->methods->db_close(mysql);
+  mysql->options.reconnect= reconnect;
+  for (size_t n= 0; n < sizeof strings / sizeof *strings; n++)
+  {
+    free(*strings[n]);
+    *strings[n]= NULL;
+  }
 }
 
 void ifo_c_client_set_error(MYSQL *mysql, unsigned int code, const char *sqlstate, const char *text)

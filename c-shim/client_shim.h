@@ -25,11 +25,18 @@ struct ifo_client_address {
   unsigned int port;
 };
 
+/* How far a connection has come. */
+enum ifo_client_phase {
+  IFO_CONNECTING, /* no greeting yet */
+  IFO_LOGGING_IN, /* the server has greeted, and has not let the client in */
+  IFO_IN_SESSION  /* a command was sent */
+};
+
 struct ifo_client_error {
   unsigned int code;
   const char *text;      /* lives until the next call with the handle */
   const char *sqlstate;  /* likewise */
-  char while_connecting; /* the session had not begun when it happened */
+  enum ifo_client_phase phase;
 };
 
 /* Same layout as MARIADB_CONNECTION_PLUGIN. */
@@ -66,6 +73,11 @@ int ifo_c_client_connect(struct st_mysql *mysql, const struct ifo_client_address
                          const struct ifo_client_login *login);
 struct ifo_client_error ifo_c_client_error(struct st_mysql *mysql);
 void ifo_c_client_set_error(struct st_mysql *mysql, unsigned int code, const char *sqlstate, const char *text);
+
+/* Whether the connection that was made or tried last is or was under TLS. */
+int ifo_c_client_uses_tls(struct st_mysql *mysql);
+/* Ends the session of a handle that is connected. */
+void ifo_c_client_disconnect(struct st_mysql *mysql);
 
 /* Whether TCP, a Unix socket or neither was asked for: MYSQL_OPT_PROTOCOL. */
 unsigned int ifo_c_client_protocol(struct st_mysql *mysql);

@@ -4,13 +4,16 @@ use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_ulong, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::handle::{Address, CR_OUT_OF_MEMORY, CR_UNKNOWN_ERROR, CR_UNKNOWN_HOST, Handle, Login, Protocol};
+use super::handle::{
+    Address, CR_OUT_OF_MEMORY, CR_SSL_CONNECTION_ERROR, CR_UNKNOWN_ERROR, CR_UNKNOWN_HOST, Handle, Login, Phase,
+    Protocol,
+};
 use super::url::Location;
 use crate::boundary::{self, callback};
 use crate::failover::{ER_INSTANT_FAILOVER, Follow, Host, Next, Target};
 use crate::sys::{ifo_client_login, st_mysql};
 
-/// Whether redirects are followed: `mysql_plugin_options(plugin, "follow", &off)`.
+/// Whether redirects are followed: the option `follow`.
 static FOLLOW: AtomicBool = AtomicBool::new(true);
 
 /// The environment variable that turns following off, with the value `0`.
@@ -83,17 +86,29 @@ fn follow(handle: Handle, origin: &Address, login: &Login) -> bool {
         return false;
     }
     let mut attempt = Follow::from(name(origin));
+    // Whether a server so far was reached under TLS: then the last one must be, too.
+    let mut tls = false;
     loop {
         let error = handle.error();
-        // The session has begun, and this is the error of a command: that of an init command, say.
-        if !error.while_connecting {
-            return false;
-        }
-        match attempt.refused(error.code, &error.text) {
+        tls |= handle.uses_tls();
+        let next = match error.phase {
+            // Nobody has been asked who they are, and TLS is not in place: what comes now is no redirect.
+            Phase::IFO_CONNECTING => Next::NoRedirect,
+            Phase::IFO_LOGGING_IN => attempt.refused(error.code, &error.text),
+            // The error of a command that the program wanted to be sent at the start: its own affair.
+            Phase::IFO_IN_SESSION => return false,
+        };
+        match next {
             Next::GoTo(target) => {
                 // `localhost` is a TCP address here, not this machine's Unix socket.
                 handle.set_protocol(Protocol::tcp());
                 if handle.connect(&address(&target), login) {
+                    if tls && !handle.uses_tls() {
+                        handle.disconnect();
+                        let text = format!("SSL connection error: the last server has no TLS (redirected: {attempt})");
+                        handle.set_error(CR_SSL_CONNECTION_ERROR, c"HY000", text.as_bytes());
+                        return false;
+                    }
                     return true;
                 }
             }
@@ -166,8 +181,8 @@ callback! {
 }
 
 callback! {
-    /// `mysql_plugin_options(plugin, option, value)`: 0 if the option is known. The one there is is `follow`, and its value
-    /// a `my_bool`.
+    /// The function `options` of the plugin that `mysql_client_find_plugin()` gives a program: 0 if the option is known. The
+    /// one there is is `follow`, for all connections of the process; its value is a `my_bool`.
     export fn ifo_rs_client_options(option: *const c_char, value: *const c_void) -> c_int {
         // SAFETY: the program passes a string that ends with NUL.
         if unsafe { string(option) }.as_deref() != Some(c"follow") || value.is_null() {

@@ -5,10 +5,14 @@ use std::ptr::{self, NonNull};
 
 use crate::sys::{self, ifo_client_address, ifo_client_login, st_mysql};
 
+pub(super) use crate::sys::ifo_client_phase as Phase;
+
 /// `CR_UNKNOWN_ERROR`.
 pub(super) const CR_UNKNOWN_ERROR: u32 = 2000;
 /// `CR_UNKNOWN_MYSQL_HOST`.
 pub(super) const CR_UNKNOWN_HOST: u32 = 2005;
+/// `CR_SSL_CONNECTION_ERROR`.
+pub(super) const CR_SSL_CONNECTION_ERROR: u32 = 2026;
 /// `CR_OUT_OF_MEMORY`.
 pub(super) const CR_OUT_OF_MEMORY: u32 = 2008;
 
@@ -51,8 +55,8 @@ pub(super) struct ClientError {
     pub(super) code: u16,
     pub(super) text: Vec<u8>,
     pub(super) sqlstate: CString,
-    /// The session had not begun.
-    pub(super) while_connecting: bool,
+    /// How far the connection had come.
+    pub(super) phase: Phase,
 }
 
 /// The value of `MYSQL_OPT_PROTOCOL`.
@@ -97,7 +101,7 @@ impl Handle {
             code: u16::try_from(error.code).unwrap_or_default(),
             text: bytes(error.text).into_bytes(),
             sqlstate: bytes(error.sqlstate),
-            while_connecting: error.while_connecting != 0,
+            phase: error.phase,
         }
     }
 
@@ -106,6 +110,18 @@ impl Handle {
         let text = CString::new(text).unwrap_or_default();
         // SAFETY: a handle, and strings that are copied.
         unsafe { sys::ifo_c_client_set_error(self.as_ptr(), code, sqlstate.as_ptr(), text.as_ptr()) }
+    }
+
+    /// Whether the connection that was made or tried last is or was under TLS.
+    pub(super) fn uses_tls(self) -> bool {
+        // SAFETY: a handle.
+        unsafe { sys::ifo_c_client_uses_tls(self.as_ptr()) != 0 }
+    }
+
+    /// Ends the session that [`connect`](Self::connect) began.
+    pub(super) fn disconnect(self) {
+        // SAFETY: a handle that is connected.
+        unsafe { sys::ifo_c_client_disconnect(self.as_ptr()) }
     }
 
     pub(super) fn protocol(self) -> Protocol {
