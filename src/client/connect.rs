@@ -105,7 +105,10 @@ fn follow(handle: Handle, origin: &Address, login: &Login) -> bool {
                 if handle.connect(&address(&target), login) {
                     if tls && !handle.uses_tls() {
                         handle.disconnect();
-                        let text = format!("SSL connection error: the last server has no TLS (redirected: {attempt})");
+                        let text = format!(
+                            "SSL connection error: the last server has no TLS, one before it had; turn TLS off to go \
+                             there (redirected: {attempt})"
+                        );
                         handle.set_error(CR_SSL_CONNECTION_ERROR, c"HY000", text.as_bytes());
                         return false;
                     }

@@ -1,5 +1,6 @@
 //! The project's commands: `cargo xtask --help`.
 
+mod clients;
 mod demo;
 mod mtr;
 mod test;
@@ -22,6 +23,8 @@ enum Task {
     Test,
     /// Run tests of the MTR suite: all of them, or those named
     Mtr(mtr::Arguments),
+    /// Try real client libraries: all of them, or those named
+    Clients(clients::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -29,5 +32,6 @@ fn main() -> anyhow::Result<()> {
         Task::Demo => demo::run(),
         Task::Test => test::run_all(),
         Task::Mtr(arguments) => mtr::command(&arguments),
+        Task::Clients(arguments) => clients::command(&arguments),
     }
 }

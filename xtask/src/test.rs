@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use xtask::build::Flavour;
 use xtask::{packages, project_root, run};
 
-use crate::mtr;
+use crate::{clients, mtr};
 
 pub(crate) fn run_all() -> Result<()> {
     packages::install(&[packages::BUILD, packages::SERVER, packages::TEST])?;
@@ -32,18 +32,24 @@ pub(crate) fn run_all() -> Result<()> {
         .env("INSTANT_FAILOVER_PANIC_SO", panicking))?;
 
     title("MTR suite");
-    let outcome = mtr::run(&mtr::Arguments::default())?;
+    let mtr = mtr::run(&mtr::Arguments::default())?;
+
+    title("Client libraries");
+    let clients = clients::run(&clients::Arguments::default())?;
     for reason in &skipped {
         println!("skipped: {reason}");
     }
     println!(
-        "\nMTR and tools: {} passed, {} failed, {} skipped",
-        outcome.passed,
-        outcome.failed,
-        outcome.skipped + skipped.len()
+        "\nMTR, clients and tools: {} passed, {} failed, {} skipped",
+        mtr.passed + clients.passed,
+        mtr.failed + clients.failed,
+        mtr.skipped + clients.skipped + skipped.len()
     );
-    if outcome.failed > 0 {
+    if mtr.failed > 0 {
         bail!("the MTR suite failed");
+    }
+    if clients.failed > 0 {
+        bail!("a client did not do as it should");
     }
     println!("Everything else passed too.");
     Ok(())
