@@ -5,6 +5,9 @@ mod demo;
 mod mtr;
 mod test;
 
+use std::fmt;
+use std::ops::AddAssign;
+
 use clap::{Parser, Subcommand};
 
 /// What can be done with instant failover for MariaDB.
@@ -33,5 +36,27 @@ fn main() -> anyhow::Result<()> {
         Task::Test => test::run_all(),
         Task::Mtr(arguments) => mtr::command(&arguments),
         Task::Clients(arguments) => clients::command(&arguments),
+    }
+}
+
+/// How many tests ended in which way.
+#[derive(Clone, Copy, Debug, Default)]
+struct Outcome {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+impl AddAssign for Outcome {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
     }
 }

@@ -10,6 +10,8 @@ use tempfile::TempDir;
 use xtask::build::Flavour;
 use xtask::{packages, project_root, server, target_dir};
 
+use crate::Outcome;
+
 /// Where Debian's mariadb-test puts it.
 const MTR_DIR: &str = "/usr/share/mysql/mysql-test";
 
@@ -22,18 +24,10 @@ pub(crate) struct Arguments {
     tests: Vec<String>,
 }
 
-/// How many tests ended in which way.
-#[derive(Debug, Default)]
-pub(crate) struct Outcome {
-    pub(crate) passed: usize,
-    pub(crate) failed: usize,
-    pub(crate) skipped: usize,
-}
-
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     packages::install(&[packages::BUILD, packages::SERVER, packages::TEST])?;
     let outcome = run(arguments)?;
-    println!("{} passed, {} failed, {} skipped", outcome.passed, outcome.failed, outcome.skipped);
+    println!("{outcome}");
     if outcome.failed > 0 {
         bail!("the MTR suite failed");
     }

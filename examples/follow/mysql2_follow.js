@@ -1,0 +1,38 @@
+'use strict';
+// mysql2 that follows instant failover: connect() takes the options of createConnection(), and resolves as its promise does.
+const net = require('node:net');
+const mysql = require('mysql2');
+
+const FORM = /^\|[^]*\|(?:\[([\da-f:.]+)\]|([\da-z.-]{1,253}))(?::([1-9]\d{0,4}))?$/i;
+const NAME = /^(?:(?!-)[\da-z-]{1,63}(?<!-)\.)*(?!-)[\da-z-]{1,63}(?<!-)$/i;
+const NUMBER = /(?:^|\.)(?:\d+|0x[\da-f]*)$/i; // a name that ends so must be an address (RFC 1123)
+
+// Host and port if the error is 4196 (or 4200) and its message `|text|target`, else undefined.
+function targetOf(error) {
+    const form = (error.errno === 4196 || error.errno === 4200) && FORM.exec(error.sqlMessage);
+    if (!form) return undefined;
+    const [, v6, name, port] = [...form];
+    const good = v6 ? net.isIPv6(v6) : NAME.test(name) && (net.isIPv4(name) || !NUMBER.test(name));
+    return good && Number(port ?? 3306) <= 65535 ? { host: v6 ?? name, port: Number(port ?? 3306) } : undefined;
+}
+
+exports.connect = async (options) => {
+    const chain = [];
+    for (let target; ; ) {
+        // Over TCP, the rest as asked for; a certificate is checked against this host.
+        const connection = mysql.createConnection(target ? { ...options, ...target, socketPath: undefined } : options);
+        const error = await new Promise((resolve) => {
+            connection.once('connect', () => resolve()).once('error', resolve);
+        });
+        if (!error) return connection.promise();
+        const { host, port, socketPath, ssl } = connection.config;
+        if (!target) chain.push(socketPath ?? `${host}:${port}`.toLowerCase());
+        target = targetOf(error);
+        // What was said outside TLS is not to be trusted if TLS was asked for.
+        if (!target || (ssl && connection.stream.secureConnecting !== false)) throw error;
+        chain.push(`${target.host}:${target.port}`.toLowerCase());
+        if (new Set(chain).size < chain.length || chain.length > 9) {
+            throw Object.assign(new Error(`Redirected in circles, or too often: ${chain.join(' -> ')}`), { errno: 4196 });
+        }
+    }
+};

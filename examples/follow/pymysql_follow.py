@@ -1,0 +1,40 @@
+"""PyMySQL that follows instant failover: connect() takes the options of pymysql.connect()."""
+import ipaddress, re, pymysql
+
+FORM = re.compile(r"\|.*\|(?:\[([0-9A-Fa-f:.]+)\]|([0-9A-Za-z.-]{1,253}))(?::([1-9][0-9]{0,4}))?", re.DOTALL)
+NAME = re.compile(r"((?!-)[0-9A-Za-z-]{1,63}(?<!-)\.)*(?!-)[0-9A-Za-z-]{1,63}(?<!-)")
+
+def target_of(error):
+    """Host and port if the error is 4196 (or 4200) and its message `|text|target`, else None."""
+    form = len(error.args) == 2 and error.args[0] in (4196, 4200) and FORM.fullmatch(error.args[1])
+    if not form or int(form[3] or 3306) > 65535 or form[2] and not NAME.fullmatch(form[2]):
+        return None
+    try:
+        if form[1]:
+            ipaddress.IPv6Address(form[1])
+        elif re.search(r"(^|\.)([0-9]+|0[xX][0-9A-Fa-f]*)$", form[2]):  # an address, or nothing (RFC 1123)
+            ipaddress.IPv4Address(form[2])
+    except ValueError:
+        return None
+    return form[1] or form[2], int(form[3] or 3306)
+
+def connect(**options):
+    init, target, chain = options.pop("init_command", None), None, []
+    while True:
+        connection = pymysql.Connection(**options, defer_connect=True)
+        if target:  # over TCP, the rest as asked for; a certificate is checked against this host
+            connection.host, connection.port, connection.unix_socket = *target, None
+        chain.append(connection.unix_socket or "{}:{}".format(connection.host, connection.port).lower())
+        if chain[-1] in chain[:-1] or len(chain) > 9:  # nine servers are eight redirects
+            raise pymysql.OperationalError(4196, "Redirected in circles, or too often: " + " -> ".join(chain))
+        try:
+            connection.connect()
+            break
+        except pymysql.MySQLError as error:
+            target = target_of(error)
+            if not target or not hasattr(connection, "server_version"):  # before the greeting is before TLS: distrust it
+                raise
+    if init:  # only now: its errors are no redirects
+        connection.init_command = init
+        connection.query(init)
+    return connection

@@ -1,0 +1,37 @@
+"""MySQL's Connector/Python, in C or in pure Python, which does not follow."""
+
+import sys
+
+import mysql.connector
+from mysql.connector.pooling import MySQLConnectionPool
+
+import talk
+
+OPTIONS = {
+    "host": talk.HOST,
+    "port": talk.PORT,
+    "user": talk.USER,
+    "password": talk.PASSWORD,
+    "database": talk.DATABASE,
+    "use_pure": sys.argv[1] == "pure",
+    # MariaDB 10.11 lacks the collation this client would ask for.
+    "charset": "utf8mb4",
+    "collation": "utf8mb4_general_ci",
+}
+pools = []
+
+
+def connect():
+    with mysql.connector.connect(**OPTIONS) as connection:
+        return talk.use(connection, prepared=True)
+
+
+def pool():
+    """The pool connects when it is made; one that could not is no pool yet."""
+    if not pools:
+        pools.append(MySQLConnectionPool(pool_name="pool", pool_size=2, **OPTIONS))
+    with pools[0].get_connection() as connection:
+        return talk.use(connection, prepared=True)
+
+
+talk.answer({"connect": connect, "pool": pool})

@@ -1,0 +1,23 @@
+// The helper for mysql2 among the examples.
+'use strict';
+
+const fs = require('node:fs');
+const { connect } = require('../../../examples/follow/mysql2_follow.js');
+const { answer, options, query } = require('./talk.js');
+
+// The file of the authority is `-` for no TLS.
+async function follow(host, port, authority) {
+    const ssl = authority === '-' ? undefined : { ca: fs.readFileSync(authority), verifyIdentity: true };
+    const connection = await connect({ ...options, host, port: Number(port), ssl });
+    try {
+        const [rows] = await connection.query(query);
+        const [prepared] = await connection.execute(`${query} WHERE 1 = ?`, [1]);
+        const [again] = await connection.query(query);
+        const [[{ Value: cipher }]] = await connection.query("SHOW STATUS LIKE 'Ssl_cipher'");
+        return [rows[0].name, prepared[0].name, again[0].name, cipher ? 'tls' : 'plain'];
+    } finally {
+        await connection.end();
+    }
+}
+
+answer({ connect: follow });

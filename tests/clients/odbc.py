@@ -1,0 +1,23 @@
+"""MariaDB Connector/ODBC under unixODBC, which follows: Connector/C takes the URL in SERVER."""
+
+import glob
+
+import pyodbc
+
+import talk
+
+(DRIVER,) = glob.glob("/usr/lib/*/odbc/libmaodbc.so")
+
+
+def connect():
+    connection = pyodbc.connect(
+        f"DRIVER={DRIVER};SERVER={talk.HOST};PORT={talk.PORT};UID={talk.USER};PWD={talk.PASSWORD};DATABASE={talk.DATABASE}"
+    )
+    try:
+        # pyodbc prepares each statement that has parameters.
+        return talk.use(connection, placeholder="?")
+    finally:
+        connection.close()
+
+
+talk.answer({"connect": connect})

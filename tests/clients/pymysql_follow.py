@@ -1,0 +1,28 @@
+"""The helper for PyMySQL among the examples."""
+
+import os
+import sys
+
+import talk
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../../examples/follow"))
+import pymysql_follow  # noqa: E402
+
+
+def connect(host, port, authority, init):
+    """The file of the authority is `-` for no TLS, the initial statement `-` for none."""
+    tls = {"ssl_disabled": True}
+    if authority != "-":
+        tls = {"ssl_ca": authority, "ssl_verify_cert": True, "ssl_verify_identity": True}
+    if init != "-":
+        tls["init_command"] = init
+    with pymysql_follow.connect(
+        host=host, port=int(port), user=talk.USER, password=talk.PASSWORD, database=talk.DATABASE, **tls
+    ) as connection:
+        names = talk.use(connection)
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW STATUS LIKE 'Ssl_cipher'")
+            return names + (" tls" if cursor.fetchone()[1] else " plain")
+
+
+talk.answer({"connect": connect})

@@ -1,0 +1,142 @@
+//! Rust clients. How they talk with `cargo xtask clients`: a command a line in, an answer a line out.
+//!
+//! The argument names the client: `mysql`, `sqlx`, or `mysql_follow` for the helper among the examples.
+
+#[path = "../../../../examples/follow/mysql_follow.rs"]
+#[expect(clippy::missing_errors_doc, reason = "it is to be short")]
+pub mod mysql_follow;
+
+use std::env;
+use std::fmt::Write;
+use std::io::stdin;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use mysql::prelude::Queryable;
+use mysql::{Conn, OptsBuilder, Pool, PoolConstraints, PoolOpts, SslOpts};
+use sqlx::mysql::{
+    MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlPool, MySqlPoolOptions, MySqlSslMode,
+};
+use sqlx::{Connection, Row};
+
+const QUERY: &str = "SELECT name FROM this_server";
+const PREPARED: &str = "SELECT name FROM this_server WHERE 1 = ?";
+
+fn main() -> Result<()> {
+    match env::args().nth(1).as_deref() {
+        Some("mysql") => with_mysql(),
+        Some("sqlx") => tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(with_sqlx()),
+        Some("mysql_follow") => with_follow(),
+        other => bail!("no client {other:?}"),
+    }
+}
+
+fn variable(name: &str) -> Result<String> {
+    env::var(name).context(name.to_owned())
+}
+
+fn answer(names: Result<String>) {
+    match names {
+        Ok(names) => println!("ok {names}"),
+        Err(error) => println!("error {} {}", code(&error), error.to_string().replace('\n', " ")),
+    }
+}
+
+/// The server's error code, or 0 for an error of the client.
+fn code(error: &anyhow::Error) -> u16 {
+    if let Some(mysql::Error::MySqlError(error)) = error.downcast_ref() {
+        return error.code;
+    }
+    let error = error.downcast_ref().and_then(sqlx::Error::as_database_error);
+    error.and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>()).map_or(0, MySqlDatabaseError::number)
+}
+
+fn mysql_options() -> Result<OptsBuilder> {
+    Ok(OptsBuilder::new()
+        .ip_or_hostname(Some(variable("DB_HOST")?))
+        .tcp_port(variable("DB_PORT")?.parse()?)
+        .prefer_socket(false)
+        .user(Some(variable("DB_USER")?))
+        .pass(Some(variable("DB_PASSWORD")?))
+        .db_name(Some(variable("DB_NAME")?)))
+}
+
+fn use_mysql(conn: &mut Conn) -> Result<String> {
+    let (before, prepared, after): (Option<String>, Option<String>, Option<String>) =
+        (conn.query_first(QUERY)?, conn.exec_first(PREPARED, (1,))?, conn.query_first(QUERY)?);
+    Ok([before, prepared, after].map(Option::unwrap_or_default).join(" "))
+}
+
+fn with_mysql() -> Result<()> {
+    let constraints = PoolConstraints::new(0, 2).context("constraints")?;
+    let pool = Pool::new(mysql_options()?.pool_opts(PoolOpts::new().with_constraints(constraints)))?;
+    for line in stdin().lines() {
+        answer(match line?.as_str() {
+            "pool" => pool.get_conn().map_err(Into::into).and_then(|mut conn| use_mysql(conn.as_mut())),
+            _ => Conn::new(mysql_options()?).map_err(Into::into).and_then(|mut conn| use_mysql(&mut conn)),
+        });
+    }
+    Ok(())
+}
+
+async fn use_sqlx(connection: &mut MySqlConnection) -> Result<String> {
+    let before = sqlx::query(QUERY).persistent(false).fetch_one(&mut *connection).await?;
+    let prepared = sqlx::query(PREPARED).bind(1).fetch_one(&mut *connection).await?;
+    let after = sqlx::raw_sql(QUERY).fetch_one(&mut *connection).await?;
+    let mut names = String::new();
+    for row in [before, prepared, after] {
+        write!(names, "{} ", row.try_get::<String, _>(0)?)?;
+    }
+    Ok(names.trim_end().to_owned())
+}
+
+async fn with_sqlx() -> Result<()> {
+    let options = MySqlConnectOptions::new()
+        .host(&variable("DB_HOST")?)
+        .port(variable("DB_PORT")?.parse()?)
+        .username(&variable("DB_USER")?)
+        .password(&variable("DB_PASSWORD")?)
+        .database(&variable("DB_NAME")?)
+        .ssl_mode(MySqlSslMode::Disabled);
+    // The default is 30 seconds.
+    let pool: MySqlPool =
+        MySqlPoolOptions::new().acquire_timeout(Duration::from_secs(3)).connect_lazy_with(options.clone());
+    for line in stdin().lines() {
+        answer(match line?.as_str() {
+            "pool" => match pool.acquire().await {
+                Ok(mut connection) => use_sqlx(&mut connection).await,
+                Err(error) => Err(error.into()),
+            },
+            _ => match MySqlConnection::connect_with(&options).await {
+                Ok(mut connection) => use_sqlx(&mut connection).await,
+                Err(error) => Err(error.into()),
+            },
+        });
+    }
+    Ok(())
+}
+
+/// The words of a line: command, host, port, file of the authority or `-` for no TLS, initial statement or `-` for none.
+fn with_follow() -> Result<()> {
+    for line in stdin().lines() {
+        let line = line?;
+        let [_, host, port, authority, init] = line.split('\t').collect::<Vec<_>>()[..] else {
+            bail!("bad line {line}")
+        };
+        let mut options = mysql_options()?.ip_or_hostname(Some(host)).tcp_port(port.parse()?);
+        if authority != "-" {
+            options = options.ssl_opts(SslOpts::default().with_root_cert_path(Some(PathBuf::from(authority))));
+        }
+        if init != "-" {
+            options = options.init(vec![init]);
+        }
+        answer(mysql_follow::connect(&options.into()).map_err(Into::into).and_then(|mut conn| {
+            let names = use_mysql(&mut conn)?;
+            let cipher: Option<(String, String)> = conn.query_first("SHOW STATUS LIKE 'Ssl_cipher'")?;
+            let is_secure = cipher.is_some_and(|(_, cipher)| !cipher.is_empty());
+            Ok(format!("{names} {}", if is_secure { "tls" } else { "plain" }))
+        }));
+    }
+    Ok(())
+}

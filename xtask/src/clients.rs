@@ -1,0 +1,336 @@
+//! `cargo xtask clients`: real clients, tried against real servers.
+//!
+//! Each client is a small script in `tests/clients` that reads commands and answers what happened. What should have
+//! happened is decided here: which server it reached, which error it showed, and how often it knocked.
+
+mod fake;
+mod helper;
+mod script;
+mod tools;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+use xtask::build::Flavour;
+use xtask::server::{self, Server};
+use xtask::{packages, wire};
+
+use crate::Outcome;
+use script::{Answer, Script};
+use tools::{Tool, Tools};
+
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Arguments {
+    /// Names of clients: all of them if none is given
+    clients: Vec<String>,
+}
+
+/// A client, and what is expected of it.
+#[derive(Debug)]
+struct Client {
+    name: &'static str,
+    tool: Tool,
+    /// The script below `tests/clients`, and its arguments.
+    script: &'static [&'static str],
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A program on Connector/C, which follows. It names the server that many times.
+    Follows(usize),
+    /// A client that shows the error.
+    Stays,
+    /// The same, and its pool. A pool may try again until its time is up: at most that often.
+    StaysWithPool(u64),
+    /// A helper among the examples.
+    Helper,
+}
+
+const CLIENTS: &[Client] = &[
+    client("mariadb", Tool::Programs, &["programs.sh", "mariadb"], Kind::Follows(3)),
+    client("mariadb-dump", Tool::Programs, &["programs.sh", "mariadb-dump"], Kind::Follows(1)),
+    client("mariadb-admin", Tool::Programs, &["programs.sh", "mariadb-admin"], Kind::Follows(1)),
+    client("mariadb-import", Tool::Programs, &["programs.sh", "mariadb-import"], Kind::Follows(1)),
+    client("mysqlclient", Tool::Python, &["mysqlclient.py"], Kind::Follows(3)),
+    client("mariadb-python", Tool::Python, &["mariadb_client.py"], Kind::Follows(3)),
+    client("odbc", Tool::Odbc, &["odbc.py"], Kind::Follows(3)),
+    client("dbd-mariadb", Tool::Perl, &["dbd_mariadb.pl"], Kind::Follows(3)),
+    client("pymysql", Tool::Python, &["pymysql_client.py"], Kind::Stays),
+    client("mysql-connector-python", Tool::Python, &["mysql_connector.py", "c"], Kind::StaysWithPool(1)),
+    client("mysql-connector-python-pure", Tool::Python, &["mysql_connector.py", "pure"], Kind::StaysWithPool(1)),
+    client("node-mysql2", Tool::Node, &["node/mysql2.js"], Kind::StaysWithPool(1)),
+    // It tries again each half second until its time is up: 3 seconds in the script, 10 by default.
+    client("node-mariadb", Tool::Node, &["node/mariadb.js"], Kind::StaysWithPool(10)),
+    client("rust-mysql", Tool::Rust, &["mysql"], Kind::StaysWithPool(1)),
+    client("rust-sqlx", Tool::Rust, &["sqlx"], Kind::StaysWithPool(1)),
+    client("php-mysqli", Tool::Php, &["mysqli.php"], Kind::Stays),
+    client("pymysql_follow", Tool::Python, &["pymysql_follow.py"], Kind::Helper),
+    client("mysql2_follow", Tool::Node, &["node/mysql2_follow.js"], Kind::Helper),
+    client("mysql_follow", Tool::Rust, &["mysql_follow"], Kind::Helper),
+];
+
+const fn client(name: &'static str, tool: Tool, script: &'static [&'static str], kind: Kind) -> Client {
+    Client { name, tool, script, kind }
+}
+
+/// A single attempt to connect takes no longer, on a machine under load.
+const SOON: Duration = Duration::from_secs(10);
+/// How long a pool is watched after it has given up.
+const WATCHED: Duration = Duration::from_secs(2);
+
+pub(crate) fn command(arguments: &Arguments) -> Result<()> {
+    let outcome = run(arguments)?;
+    println!("{outcome}");
+    if outcome.failed > 0 {
+        bail!("a client did not do as it should");
+    }
+    Ok(())
+}
+
+/// Installs the clients, and tries each.
+pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
+    let chosen = choose(&arguments.clients)?;
+    let mut tools = Tools::default();
+    let needed: BTreeSet<_> = chosen.iter().flat_map(|client| client.tool.packages()).collect();
+    let needed: Vec<_> = needed.into_iter().collect();
+    packages::install(&[packages::BUILD, packages::SERVER, tools::ALWAYS, &needed])?;
+    let library = Flavour::Release.build()?;
+
+    let mut outcome = Outcome::default();
+    let (mut plain, mut secure) = (None, None);
+    for client in chosen {
+        let is_helper = client.kind == Kind::Helper;
+        let world = if is_helper { &mut secure } else { &mut plain };
+        if world.is_none() {
+            *world = Some(World::start(&library, is_helper)?);
+        }
+        let world = world.as_mut().context("it was started")?;
+        let result = tools.prepare(client.tool).and_then(|()| world.try_out(client));
+        match result {
+            Ok(notes) => {
+                outcome.passed += 1;
+                println!("passed   {:<28} {}", client.name, notes.said.join("; "));
+                for skipped in notes.skipped {
+                    outcome.skipped += 1;
+                    println!("skipped  {:<28} {skipped}", client.name);
+                }
+            }
+            Err(error) => {
+                outcome.failed += 1;
+                println!("FAILED   {:<28} {error:#}", client.name);
+            }
+        }
+    }
+    Ok(outcome)
+}
+
+fn choose(names: &[String]) -> Result<Vec<&'static Client>> {
+    if names.is_empty() {
+        return Ok(CLIENTS.iter().collect());
+    }
+    names
+        .iter()
+        .map(|name| {
+            let known = || CLIENTS.iter().map(|client| client.name).collect::<Vec<_>>().join(", ");
+            CLIENTS
+                .iter()
+                .find(|client| client.name == name)
+                .with_context(|| format!("there is no client '{name}'; there are {}", known()))
+        })
+        .collect()
+}
+
+/// What is worth knowing about a client that did as it should.
+#[derive(Debug, Default)]
+struct Notes {
+    said: Vec<String>,
+    skipped: Vec<String>,
+}
+
+/// Two servers with the plugin, and the same account and database on each. db1 redirects to db2 when it is told to.
+struct World {
+    db1: Server,
+    db2: Server,
+    /// Sessions of root, through the sockets.
+    one: wire::Session,
+    two: wire::Session,
+    /// Home of the clients, with Connector/C's plugins and certificates.
+    home: TempDir,
+    /// Where the servers have certificates: a third one, whose certificate is for another name.
+    other: Option<Server>,
+}
+
+const USER: &str = "app";
+const PASSWORD: &str = "open sesame";
+const DATABASE: &str = "demo";
+
+impl World {
+    fn start(library: &Path, is_secure: bool) -> Result<Self> {
+        let home = tempfile::Builder::new().prefix("instant-failover-clients-").tempdir()?;
+        server::install_client_plugins(&home.path().join("plugin"), library)?;
+        let tls = |host: &str| -> Result<Vec<String>> {
+            if is_secure { tools::certificate(home.path(), host) } else { Ok(Vec::new()) }
+        };
+        let start = |name: &str, host: &str| -> Result<Server> {
+            let (report, tls) = (format!("--report-host={name}"), tls(host)?);
+            let mut arguments = vec![report.as_str()];
+            arguments.extend(tls.iter().map(String::as_str));
+            let server = Server::start(library, &arguments)?;
+            let mut root = server.root()?;
+            for sql in [
+                "INSTALL SONAME 'instant_failover'",
+                &format!("CREATE USER {USER} IDENTIFIED BY '{PASSWORD}'"),
+                &format!("CREATE DATABASE {DATABASE}"),
+                &format!("CREATE TABLE {DATABASE}.this_server (name TEXT) AS SELECT '{name}' AS name"),
+                &format!("CREATE TABLE {DATABASE}.arrivals (what TEXT)"),
+                &format!("GRANT ALL ON {DATABASE}.* TO {USER}"),
+            ] {
+                root.query(sql)?;
+            }
+            Ok(server)
+        };
+        let (db1, db2) = (start("db1", "localhost")?, start("db2", "localhost")?);
+        let other = if is_secure { Some(start("db3", "elsewhere.example")?) } else { None };
+        let (one, two) = (db1.root()?, db2.root()?);
+        Ok(Self { db1, db2, one, two, home, other })
+    }
+
+    fn try_out(&mut self, client: &Client) -> Result<Notes> {
+        self.redirect(None)?;
+        let mut script = Script::start(&mut self.command(client)?, &self.home.path().join("stderr"))?;
+        let mut notes = Notes::default();
+        match client.kind {
+            Kind::Follows(statements) => self.follows(&mut script, statements, &mut notes),
+            Kind::Stays => self.stays(&mut script, &mut notes),
+            Kind::StaysWithPool(most) => {
+                self.stays(&mut script, &mut notes).and_then(|()| self.pool(&mut script, most, &mut notes))
+            }
+            Kind::Helper => helper::check(self, &mut script, client.name, &mut notes),
+        }
+        .with_context(|| script.errors())?;
+        script.end()?;
+        Ok(notes)
+    }
+
+    fn command(&self, client: &Client) -> Result<Command> {
+        let mut command = client.tool.command(client.script)?;
+        let scheme = if matches!(client.kind, Kind::Follows(_)) { "instant_failover://" } else { "" };
+        command
+            .current_dir(self.home.path())
+            .env("HOME", self.home.path())
+            .env("MARIADB_PLUGIN_DIR", self.home.path().join("plugin"))
+            .env("DB_HOST", format!("{scheme}127.0.0.1"))
+            .env("DB_PORT", self.db1.address().port().to_string())
+            .env("DB1_DIRECT", self.db1.extra_address().port().to_string())
+            .env("DB2_DIRECT", self.db2.extra_address().port().to_string())
+            .env("DB_USER", USER)
+            .env("DB_PASSWORD", PASSWORD)
+            .env("DB_NAME", DATABASE);
+        Ok(command)
+    }
+
+    /// Makes db1 redirect there, or nowhere.
+    fn redirect(&mut self, target: Option<&str>) -> Result<()> {
+        redirect(&mut self.one, target)
+    }
+
+    /// The redirects that db1 has sent.
+    fn redirects(&mut self) -> Result<u64> {
+        let rows = self.one.query("SHOW GLOBAL STATUS LIKE 'Instant_failover_redirects'")?;
+        Ok(rows.first().and_then(|row| row.get(1)).context("no counter")?.parse()?)
+    }
+
+    /// Sends a command, and returns the answer with the redirects that it took.
+    fn ask(&mut self, script: &mut Script, words: &[&str]) -> Result<(Answer, u64)> {
+        let before = self.redirects()?;
+        let answer = script.ask(words)?;
+        Ok((answer, self.redirects()? - before))
+    }
+
+    fn follows(&mut self, script: &mut Script, statements: usize, notes: &mut Notes) -> Result<()> {
+        let db2 = self.db2.address().to_string();
+        for (target, name, expected) in [(None, "db1", 0), (Some(db2.as_str()), "db2", 1), (None, "db1", 0)] {
+            self.redirect(target)?;
+            let (answer, redirects) = self.ask(script, &["connect"])?;
+            let wanted = format!("ok{}", format!(" {name}").repeat(statements));
+            ensure!(answer.text == wanted, "redirected to {target:?}: '{wanted}' expected, got '{}'", answer.text);
+            ensure!(redirects == expected, "redirected to {target:?}: {redirects} redirects");
+            ensure!(answer.took < SOON, "it took {:?}", answer.took);
+            if expected > 0 {
+                notes.said.push(format!("followed in {:.0?}", answer.took));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether people see what they should: the error's number, and the sentence with the target in it.
+    fn is_told(&self, text: &str) -> bool {
+        let target = self.db2.address();
+        // The second is what node-mariadb puts inside its pool's own error.
+        (text.starts_with("error 4196 ") || text.contains("[(conn:") && text.contains(", no: 4196, "))
+            && text.contains(&format!("Server is directing clients to the alternative server '{target}'."))
+    }
+
+    fn stays(&mut self, script: &mut Script, notes: &mut Notes) -> Result<()> {
+        let db2 = self.db2.address().to_string();
+        for target in [None, Some(db2.as_str()), None] {
+            self.redirect(target)?;
+            let (answer, redirects) = self.ask(script, &["connect"])?;
+            ensure!(answer.took < SOON, "it took {:?}", answer.took);
+            if target.is_none() {
+                ensure!(answer.text == "ok db1 db1 db1", "not redirected: got '{}'", answer.text);
+                ensure!(redirects == 0, "not redirected, but {redirects} redirects");
+            } else {
+                ensure!(self.is_told(&answer.text), "redirected: got '{}'", answer.text);
+                ensure!(redirects == 1, "one attempt made {redirects} redirects");
+                notes.said.push(format!("told in {:.0?}", answer.took));
+            }
+        }
+        Ok(())
+    }
+
+    /// The pool is made while db1 redirects; it must say so, knock no more than `most` times, and recover.
+    fn pool(&mut self, script: &mut Script, most: u64, notes: &mut Notes) -> Result<()> {
+        let db2 = self.db2.address().to_string();
+        self.redirect(Some(&db2))?;
+        let (answer, redirects) = self.ask(script, &["pool"])?;
+        ensure!(self.is_told(&answer.text), "redirected, the pool says '{}'", answer.text);
+        ensure!(redirects > 0, "the pool was never redirected");
+        // Does it go on knocking while nobody asks it for anything?
+        let before = self.redirects()?;
+        sleep(WATCHED);
+        let idle = self.redirects()? - before;
+        notes.said.push(format!("pool: {redirects} redirects in {:.1?}, {idle} in the next {WATCHED:?}", answer.took));
+        ensure!(redirects <= most, "the pool was redirected {redirects} times in {:?}", answer.took);
+        // One that was under way when the pool gave up.
+        ensure!(idle <= 1, "the pool was redirected {idle} times after it gave up");
+        self.redirect(None)?;
+        let (answer, _) = self.ask(script, &["pool"])?;
+        ensure!(answer.text == "ok db1 db1 db1", "no longer redirected, the pool says '{}'", answer.text);
+        ensure!(answer.took < SOON, "it took the pool {:?} to recover", answer.took);
+        Ok(())
+    }
+}
+
+/// Makes a server redirect there, or nowhere.
+fn redirect(root: &mut wire::Session, target: Option<&str>) -> Result<()> {
+    let sql = match target {
+        Some(target) => format!("SET GLOBAL instant_failover_target = '{target}', instant_failover_mode = ON"),
+        None => "SET GLOBAL instant_failover_mode = OFF".to_owned(),
+    };
+    root.query(&sql).map(drop)
+}
+
+/// Where the clients are installed, below cargo's target directory.
+fn installed() -> Result<PathBuf> {
+    let directory = xtask::target_dir().join("clients");
+    fs::create_dir_all(&directory)?;
+    Ok(directory)
+}

@@ -1,0 +1,312 @@
+//! What is expected of the helpers among the examples.
+
+use std::net::{Ipv6Addr, SocketAddr};
+
+use anyhow::{Context, Result, ensure};
+use xtask::server::Server;
+
+use super::fake::{Fake, When};
+use super::script::Script;
+use super::{Notes, SOON, World, redirect, tools};
+
+/// As many redirects as an attempt may follow.
+const MOST_HOPS: usize = 8;
+
+/// A `host:port` as the script wants it, and what it connects with.
+struct Attempt<'a> {
+    host: &'a str,
+    port: u16,
+    /// The authority's file, for TLS.
+    authority: Option<&'a str>,
+    init: Option<&'a str>,
+}
+
+impl Attempt<'_> {
+    fn to(address: SocketAddr) -> Self {
+        Self { host: "127.0.0.1", port: address.port(), authority: None, init: None }
+    }
+
+    /// The script's answer.
+    fn make(&self, script: &mut Script) -> Result<String> {
+        let port = self.port.to_string();
+        let words = ["connect", self.host, &port, self.authority.unwrap_or("-"), self.init.unwrap_or("-")];
+        let answer = script.ask(&words)?;
+        ensure!(answer.took < SOON, "it took {:?}", answer.took);
+        Ok(answer.text)
+    }
+
+    fn expect(&self, script: &mut Script, case: &str, wanted: impl Fn(&str) -> bool) -> Result<String> {
+        let text = self.make(script)?;
+        ensure!(wanted(&text), "{case}: got '{text}'");
+        Ok(text)
+    }
+}
+
+pub(super) fn check(world: &mut World, script: &mut Script, name: &str, notes: &mut Notes) -> Result<()> {
+    follows(world, script)?;
+    loops(world, script)?;
+    limit(world, script)?;
+    malformed(script)?;
+    other_errors(world, script)?;
+    initial_statements(world, script, name)?;
+    default_port(script, notes)?;
+    ipv6(script, notes)?;
+    tls(world, script)?;
+    early(world, script, name)?;
+    notes.said.push("all cases".to_owned());
+    Ok(())
+}
+
+/// One hop, and back again when the redirect is over.
+fn follows(world: &mut World, script: &mut Script) -> Result<()> {
+    let (db1, db2) = (world.db1.address(), world.db2.address().to_string());
+    for (target, wanted, redirects) in [
+        (None, "ok db1 db1 db1 plain", 0),
+        (Some(db2.as_str()), "ok db2 db2 db2 plain", 1),
+        (None, "ok db1 db1 db1 plain", 0),
+    ] {
+        world.redirect(target)?;
+        let before = world.redirects()?;
+        Attempt::to(db1).expect(script, &format!("redirected to {target:?}"), |text| text == wanted)?;
+        let sent = world.redirects()? - before;
+        ensure!(sent == redirects, "redirected to {target:?}: {sent} redirects");
+    }
+    Ok(())
+}
+
+/// A to A, and A to B to A: the error names the chain.
+fn loops(world: &mut World, script: &mut Script) -> Result<()> {
+    let (db1, db2) = (world.db1.address(), world.db2.address());
+    world.redirect(Some(&db1.to_string()))?;
+    let before = world.redirects()?;
+    let chain = format!("{db1} -> {db1}");
+    Attempt::to(db1).expect(script, "to itself", |text| is_error(text, 4196) && text.contains(&chain))?;
+    let sent = world.redirects()? - before;
+    ensure!(sent == 1, "to itself: {sent} redirects");
+
+    // Names of hosts do not depend on case.
+    let (name, shouted) = (format!("localhost:{}", db1.port()), format!("LOCALHOST:{}", db1.port()));
+    world.redirect(Some(&shouted))?;
+    let chain = format!("{name} -> {name}");
+    let attempt = Attempt { host: "localhost", ..Attempt::to(db1) };
+    attempt.expect(script, &shouted, |text| is_error(text, 4196) && text.to_lowercase().contains(&chain))?;
+
+    world.redirect(Some(&db2.to_string()))?;
+    redirect(&mut world.two, Some(&db1.to_string()))?;
+    let before = world.redirects()?;
+    let chain = format!("{db1} -> {db2} -> {db1}");
+    let result = Attempt::to(db1).expect(script, "back", |text| is_error(text, 4196) && text.contains(&chain));
+    redirect(&mut world.two, None)?;
+    result?;
+    let sent = world.redirects()? - before;
+    ensure!(sent == 1, "back: {sent} redirects");
+    Ok(())
+}
+
+/// Eight redirects are followed, nine are not.
+fn limit(world: &mut World, script: &mut Script) -> Result<()> {
+    let mut next = world.db2.address();
+    let mut chain = Vec::new();
+    for _ in 0..=MOST_HOPS {
+        chain.push(Fake::start(4196, &format!("|text|{next}"), When::AfterLogin)?);
+        next = chain.last().context("just pushed")?.address();
+    }
+    let first_of = |length: usize| Attempt::to(chain[length - 1].address());
+    first_of(MOST_HOPS).expect(script, "8 redirects", |text| text == "ok db2 db2 db2 plain")?;
+    let before = chain[0].logins();
+    first_of(MOST_HOPS + 1).expect(script, "9 redirects", |text| is_error(text, 4196) && text.contains(" -> "))?;
+    let tried = chain[0].logins() - before;
+    ensure!(tried == 1, "9 redirects: the last server but one was tried {tried} times");
+    Ok(())
+}
+
+/// Each is refused as it stands, and nobody is called.
+fn malformed(script: &mut Script) -> Result<()> {
+    const TARGETS: &[&str] = &[
+        "",
+        " ",
+        "db2 ",
+        " db2",
+        ":3306",
+        "127.0.0.1:",
+        "127.0.0.1:0",
+        "127.0.0.1:65536",
+        "127.0.0.1:+1",
+        "127.0.0.1:-1",
+        "127.0.0.1:03306",
+        "127.0.0.1: 1",
+        "127.0.0.1:1:2",
+        "127.0.0.1:1x",
+        "127.0.0.1:1\n",
+        "127.0.0.1\n",
+        "127.0.0.1:999999999999",
+        "127.1",
+        "127.0.0.256",
+        "127.0.0.01",
+        "db.1",
+        "0x7f000001",
+        "db.0x7f",
+        "2130706433",
+        "::1",
+        "::1:3306",
+        "[::1",
+        "[::1]1",
+        "[::1]:",
+        "[::1]:0",
+        "[]",
+        "[127.0.0.1]",
+        "[::1%1]",
+        "::1]",
+        "[[::1]]",
+        "a_b",
+        "-a",
+        "a-",
+        "a..b",
+        ".a",
+        "a.",
+        "user@127.0.0.1",
+        "127.0.0.1/",
+        "127.0.0.1:1/demo",
+        "mysql://127.0.0.1",
+        "127.0.0.1,127.0.0.2",
+        "d\u{e9}",
+        "127.0.0.\u{661}",
+        "127.0.0.1:\u{661}",
+    ];
+    let long = [format!("{}.example", "a".repeat(64)), format!("{}a", "a.".repeat(127))];
+    for target in TARGETS.iter().copied().chain(long.iter().map(String::as_str)) {
+        let message = format!("|Go away.|{target}");
+        let fake = Fake::start(4196, &message, When::AfterLogin)?;
+        // White space in an answer is made uniform.
+        let shown = message.split_whitespace().collect::<Vec<_>>().join(" ");
+        let shown = shown.split("\\n").next().unwrap_or_default();
+        Attempt::to(fake.address())
+            .expect(script, &format!("to {target:?}"), |text| is_error(text, 4196) && text.contains(shown))?;
+        ensure!(fake.logins() == 1, "to {target:?}: {} logins", fake.logins());
+    }
+    Ok(())
+}
+
+/// Redirects are 4196 and 4200, in this form, while connecting; everything else is not.
+fn other_errors(world: &mut World, script: &mut Script) -> Result<()> {
+    let db2 = world.db2.address();
+    let (redirect, tempting) = (format!("|text|{db2}"), format!("text|{db2}"));
+    for (code, message, is_followed) in [
+        (4200, redirect.as_str(), true),
+        (4196, &format!("|text | with ||| bars|{db2}"), true),
+        (4196, &tempting, false),
+        (4196, &format!("|{db2}"), false),
+        (4196, &format!(" {redirect}"), false),
+        (4196, "Sequence 'a.b' table structure is invalid", false),
+        (1045, &redirect, false),
+        (4195, &redirect, false),
+    ] {
+        let fake = Fake::start(code, message, When::AfterLogin)?;
+        let case = format!("{code} {message:?}");
+        Attempt::to(fake.address()).expect(script, &case, |text| {
+            if is_followed {
+                text == "ok db2 db2 db2 plain"
+            } else {
+                is_error(text, code) && text.contains(message.trim())
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// The caller's own initial statements run where the attempt ends, and their errors are no redirects.
+fn initial_statements(world: &mut World, script: &mut Script, name: &str) -> Result<()> {
+    if name == "mysql2_follow" {
+        // It has no such option.
+        return Ok(());
+    }
+    let (db1, db2) = (world.db1.address(), world.db2.address());
+    let message = format!("|text|{db2}");
+    let signal = format!("SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 4196, MESSAGE_TEXT = '{message}'");
+    let with = |init| Attempt { init: Some(init), ..Attempt::to(db1) };
+    world.redirect(None)?;
+    with(&signal).expect(script, &signal, |text| is_error(text, 4196) && text.contains(&message))?;
+    world.redirect(Some(&db2.to_string()))?;
+    let change = "UPDATE this_server SET name = 'initialised'";
+    let result = with(change).expect(script, change, |text| text == "ok initialised initialised initialised plain");
+    world.two.query("UPDATE demo.this_server SET name = 'db2'")?;
+    result.map(drop)
+}
+
+/// A target without a port is at 3306, wherever the redirect came from.
+fn default_port(script: &mut Script, notes: &mut Notes) -> Result<()> {
+    const HOST: &str = "127.48.17.5";
+    match Fake::start_on(format!("{HOST}:3306").parse()?, 1045, "arrived", When::AfterLogin) {
+        Ok(_there) => arrives(script, HOST),
+        Err(error) => {
+            notes.skipped.push(format!("a target without a port: {HOST}:3306: {error}"));
+            Ok(())
+        }
+    }
+}
+
+fn ipv6(script: &mut Script, notes: &mut Notes) -> Result<()> {
+    match Fake::start_on((Ipv6Addr::LOCALHOST, 0).into(), 1045, "arrived", When::AfterLogin) {
+        Ok(there) => arrives(script, &there.address().to_string()),
+        Err(error) => {
+            notes.skipped.push(format!("a target with an IPv6 address: {error}"));
+            Ok(())
+        }
+    }
+}
+
+fn arrives(script: &mut Script, target: &str) -> Result<()> {
+    let fake = Fake::start(4196, &format!("|text|{target}"), When::AfterLogin)?;
+    Attempt::to(fake.address()).expect(script, target, |text| is_error(text, 1045) && text.contains("arrived"))?;
+    Ok(())
+}
+
+/// The caller's TLS settings hold at the hop: a certificate of the authority, and for the host of the hop.
+fn tls(world: &mut World, script: &mut Script) -> Result<()> {
+    let authority = world.home.path().join(tools::AUTHORITY).display().to_string();
+    let localhost = |server: &Server| format!("localhost:{}", server.address().port());
+    let other = world.other.as_ref().context("no third server")?.address();
+    let (db1, db2) = (world.db1.address().port(), localhost(&world.db2));
+    let attempt = Attempt { host: "localhost", port: db1, authority: Some(&authority), init: None };
+
+    world.redirect(None)?;
+    attempt.expect(script, "TLS", |text| text == "ok db1 db1 db1 tls")?;
+    world.redirect(Some(&db2))?;
+    attempt.expect(script, "TLS kept", |text| text == "ok db2 db2 db2 tls")?;
+
+    // The third server is there, and lets clients in that do not ask for a certificate of its name.
+    Attempt::to(other).expect(script, "without TLS", |text| text == "ok db3 db3 db3 plain")?;
+    world.redirect(Some(&format!("localhost:{}", other.port())))?;
+    let is_refused = |text: &str| text.starts_with("error ") && !is_error(text, 4196) && !text.contains("db3");
+    attempt.expect(script, "certificate of another name", |text| {
+        is_refused(text) && ["ertificate", "ltname", "ostname"].iter().any(|word| text.contains(word))
+    })?;
+
+    let without = Fake::start(1045, "arrived without TLS", When::AfterLogin)?;
+    world.redirect(Some(&format!("localhost:{}", without.address().port())))?;
+    attempt.expect(script, "a server without TLS", |text| is_refused(text) && !text.contains("arrived"))?;
+    ensure!(without.logins() == 0, "a server without TLS was told the user");
+    Attempt::to(without.address()).expect(script, "control", |text| text.contains("arrived"))?;
+    ensure!(without.logins() == 1, "the control was not seen");
+    Ok(())
+}
+
+/// What comes before TLS is not to be trusted by those who asked for TLS.
+fn early(world: &mut World, script: &mut Script, name: &str) -> Result<()> {
+    let authority = world.home.path().join(tools::AUTHORITY).display().to_string();
+    let message = format!("|text|localhost:{}", world.db2.address().port());
+    for when in [When::InsteadOfGreeting, When::WithGreeting] {
+        let fake = Fake::start(4196, &message, when)?;
+        let attempt =
+            Attempt { host: "localhost", port: fake.address().port(), authority: Some(&authority), init: None };
+        // The crate `mysql` does not tell an error in the place of the greeting from one inside TLS. README.md says so.
+        let is_limit = name == "mysql_follow" && when == When::InsteadOfGreeting;
+        let wanted = if is_limit { "ok db2 db2 db2 tls" } else { "error " };
+        attempt.expect(script, &format!("{when:?}"), |text| text.starts_with(wanted))?;
+    }
+    Ok(())
+}
+
+fn is_error(text: &str, code: u16) -> bool {
+    text.starts_with(&format!("error {code} "))
+}

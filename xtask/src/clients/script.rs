@@ -1,0 +1,86 @@
+//! A client at work: a process that reads commands and answers each with a line.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// Whoever has not answered by then hangs.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// What a client says to a command: `ok` and names of servers, or `error` and what it shows.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) text: String,
+    pub(super) took: Duration,
+}
+
+/// Killed when it is dropped.
+pub(super) struct Script {
+    process: Child,
+    commands: Option<ChildStdin>,
+    answers: Receiver<String>,
+    stderr: PathBuf,
+}
+
+impl Script {
+    pub(super) fn start(command: &mut Command, stderr: &Path) -> Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(stderr)?);
+        let mut process = command.spawn().with_context(|| format!("{command:?} cannot be started"))?;
+        let (commands, output) = (process.stdin.take(), process.stdout.take().context("no output")?);
+        let (sender, answers) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+                if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Self { process, commands, answers, stderr: stderr.into() })
+    }
+
+    /// Sends a command and waits for the answer.
+    pub(super) fn ask(&mut self, words: &[&str]) -> Result<Answer> {
+        let start = Instant::now();
+        let mut commands = self.commands.as_ref().context("it was ended")?;
+        writeln!(commands, "{}", words.join("\t")).context("it takes no command")?;
+        match self.answers.recv_timeout(PATIENCE) {
+            Ok(text) => Ok(Answer { text, took: start.elapsed() }),
+            Err(mpsc::RecvTimeoutError::Timeout) => bail!("no answer to {words:?} within {PATIENCE:?}"),
+            Err(mpsc::RecvTimeoutError::Disconnected) => bail!("it ended without an answer to {words:?}"),
+        }
+    }
+
+    /// What it wrote for people to see.
+    pub(super) fn errors(&self) -> String {
+        let errors = fs::read(&self.stderr).unwrap_or_default();
+        String::from_utf8_lossy(&errors).trim().to_owned()
+    }
+
+    /// Lets it end, which it must do by itself, and well.
+    pub(super) fn end(mut self) -> Result<()> {
+        drop(self.commands.take());
+        match self.answers.recv_timeout(PATIENCE) {
+            Ok(text) => bail!("it said '{text}' without being asked"),
+            Err(mpsc::RecvTimeoutError::Timeout) => bail!("it does not end"),
+            Err(mpsc::RecvTimeoutError::Disconnected) => {}
+        }
+        let status = self.process.wait()?;
+        if !status.success() {
+            bail!("it ended with {status}\n{}", self.errors());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

@@ -1,0 +1,187 @@
+//! Installing the clients, and starting their scripts.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, anyhow};
+use xtask::{output, project_root, target_dir};
+
+use super::installed;
+
+/// What makes the certificates.
+pub(super) const ALWAYS: &[&str] = &["openssl"];
+
+/// What runs a script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Tool {
+    /// MariaDB's own programs.
+    Programs,
+    /// Debian's Python, with packages in an environment of its own.
+    Python,
+    /// The same, with MariaDB's ODBC driver.
+    Odbc,
+    /// The machine's Node.js or Debian's, with packages of npm.
+    Node,
+    /// Debian's Perl.
+    Perl,
+    /// Debian's PHP.
+    Php,
+    /// A program of this workspace.
+    Rust,
+}
+
+/// To build the Python packages that are written in C.
+const PYTHON: &[&str] = &["python3", "python3-venv", "python3-dev", "gcc", "pkg-config", "libmariadb-dev"];
+
+impl Tool {
+    /// The Debian packages it needs.
+    pub(super) fn packages(self) -> Vec<&'static str> {
+        let is_missing = |program: &str| Command::new(program).arg("--version").output().is_err();
+        match self {
+            Self::Programs => vec!["mariadb-client"],
+            Self::Python => PYTHON.to_vec(),
+            Self::Odbc => [PYTHON, &["odbc-mariadb", "unixodbc"]].concat(),
+            Self::Node => {
+                let programs = [("node", "nodejs"), ("npm", "npm")];
+                programs.into_iter().filter(|(program, _)| is_missing(program)).map(|(_, package)| package).collect()
+            }
+            Self::Perl => vec!["perl", "libdbd-mariadb-perl"],
+            Self::Php => vec!["php-cli", "php-mysql"],
+            Self::Rust => Vec::new(),
+        }
+    }
+
+    /// The command that runs a script, without the settings of whoever runs this. The tool must be prepared.
+    pub(super) fn command(self, script: &[&str]) -> Result<Command> {
+        let mut command = match self {
+            Self::Programs => Command::new("sh"),
+            Self::Python | Self::Odbc => Command::new(installed()?.join("python/bin/python")),
+            Self::Node => Command::new("node"),
+            Self::Perl => Command::new("perl"),
+            Self::Php => Command::new("php"),
+            Self::Rust => Command::new(target_dir().join("debug/instant-failover-clients")),
+        };
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if ["MYSQL", "MARIADB", "INSTANT_FAILOVER", "PYTHON", "NODE", "PERL"].iter().any(|p| text.starts_with(p)) {
+                command.env_remove(&name);
+            }
+        }
+        // Nothing is to be left beside the scripts.
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        if self == Self::Node {
+            // The servers listen on IPv4 alone; older versions try only the first address of localhost.
+            command.env("NODE_PATH", installed()?.join("node/node_modules")).arg("--dns-result-order=ipv4first");
+        }
+        let scripts = project_root().join("tests/clients");
+        let mut words = script.iter();
+        if self != Self::Rust {
+            command.args(words.next().map(|name| scripts.join(name)));
+        }
+        command.args(words);
+        Ok(command)
+    }
+}
+
+/// The tools that are ready, and those that cannot be.
+#[derive(Debug, Default)]
+pub(super) struct Tools(HashMap<Tool, Result<(), String>>);
+
+impl Tools {
+    /// Installs what a tool needs beside Debian packages; once.
+    pub(super) fn prepare(&mut self, tool: Tool) -> Result<()> {
+        let tool = if tool == Tool::Odbc { Tool::Python } else { tool };
+        let prepared = self.0.entry(tool).or_insert_with(|| {
+            match tool {
+                Tool::Python => prepare_python(),
+                Tool::Node => prepare_node(),
+                Tool::Rust => prepare_rust(),
+                Tool::Programs | Tool::Odbc | Tool::Perl | Tool::Php => Ok(()),
+            }
+            .map_err(|error| format!("it cannot be installed: {error:#}"))
+        });
+        prepared.clone().map_err(|error| anyhow!(error))
+    }
+}
+
+/// Whether what is installed in `directory` is what `wanted` says; if not, the directory is emptied.
+fn is_current(directory: &Path, wanted: &str) -> Result<bool> {
+    if fs::read_to_string(directory.join(STAMP)).is_ok_and(|installed| installed == wanted) {
+        return Ok(true);
+    }
+    let _ = fs::remove_dir_all(directory);
+    fs::create_dir_all(directory)?;
+    Ok(false)
+}
+
+/// Says what a directory was filled with.
+const STAMP: &str = "installed";
+
+fn prepare_python() -> Result<()> {
+    let directory = installed()?.join("python");
+    let requirements = project_root().join("tests/clients/requirements.txt");
+    let wanted = fs::read_to_string(&requirements)?;
+    if is_current(&directory, &wanted)? {
+        return Ok(());
+    }
+    eprintln!("Installing Python packages ...");
+    // The one whose headers Debian has.
+    output(Command::new("/usr/bin/python3").args(["-m", "venv"]).arg(&directory))?;
+    output(
+        Command::new(directory.join("bin/pip"))
+            .args(["install", "--quiet", "--disable-pip-version-check", "--requirement"])
+            .arg(&requirements),
+    )?;
+    Ok(fs::write(directory.join(STAMP), wanted)?)
+}
+
+fn prepare_node() -> Result<()> {
+    let directory = installed()?.join("node");
+    let source = project_root().join("tests/clients/node");
+    let wanted = fs::read_to_string(source.join("package-lock.json"))?;
+    if is_current(&directory, &wanted)? {
+        return Ok(());
+    }
+    eprintln!("Installing Node packages ...");
+    for name in ["package.json", "package-lock.json"] {
+        fs::copy(source.join(name), directory.join(name))?;
+    }
+    output(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&directory))?;
+    Ok(fs::write(directory.join(STAMP), wanted)?)
+}
+
+fn prepare_rust() -> Result<()> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(project_root()).args(["build", "--quiet", "--package", "instant-failover-clients"]);
+    cargo.arg("--target-dir").arg(target_dir());
+    output(&mut cargo).map(drop)
+}
+
+/// The file of the authority that signs all certificates, below the home of the clients.
+pub(super) const AUTHORITY: &str = "authority.pem";
+
+/// Makes a certificate for a host, and returns the arguments that give it to mariadbd.
+pub(super) fn certificate(home: &Path, host: &str) -> Result<Vec<String>> {
+    const NEW_KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+    let openssl = |arguments: &str, more: &[&str]| {
+        output(Command::new("openssl").current_dir(home).args(arguments.split(' ')).args(more))
+    };
+    if !home.join(AUTHORITY).exists() {
+        let usage = ["-subj", "/CN=Authority of a test", "-addext", "keyUsage=critical,keyCertSign,cRLSign"];
+        openssl(&format!("req -x509 -days 2 {NEW_KEY} -keyout authority.key -out {AUTHORITY}"), &usage)?;
+    }
+    fs::write(home.join("extensions"), format!("subjectAltName=DNS:{host}\nextendedKeyUsage=serverAuth\n"))?;
+    openssl(&format!("req {NEW_KEY} -keyout {host}.key -out request -subj /CN={host}"), &[])?;
+    openssl(
+        &format!("x509 -req -days 2 -in request -CA {AUTHORITY} -CAkey authority.key -CAcreateserial"),
+        &["-extfile", "extensions", "-out", &format!("{host}.pem")],
+    )?;
+    let path = |name: &str| home.join(name).display().to_string();
+    Ok(vec![
+        format!("--ssl-ca={}", path(AUTHORITY)),
+        format!("--ssl-cert={}", path(&format!("{host}.pem"))),
+        format!("--ssl-key={}", path(&format!("{host}.key"))),
+    ])
+}
