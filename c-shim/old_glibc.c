@@ -11,6 +11,9 @@
 
 #if defined(__x86_64__) && defined(__GLIBC__)
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #define OLD(ret, name, params, args)                                                                \
   ret old_##name params;                                                                            \
   __asm__(".symver old_" #name "," #name "@GLIBC_2.2.5");                                           \
@@ -33,6 +36,15 @@ int __wrap_fstat64(int fd, void *stat);
 int __wrap_fstat64(int fd, void *stat) { return old___fxstat64(1, fd, stat); }
 int __wrap_stat64(const char *path, void *stat);
 int __wrap_stat64(const char *path, void *stat) { return old___xstat64(1, path, stat); }
+
+/* New functions, which Rust's standard library uses where they are there. */
+int __wrap_gettid(void);
+int __wrap_gettid(void) { return (int) syscall(SYS_gettid); }
+int __wrap_statx(int dir, const char *path, int flags, unsigned mask, void *statx);
+int __wrap_statx(int dir, const char *path, int flags, unsigned mask, void *statx)
+{
+  return (int) syscall(SYS_statx, dir, path, flags, mask, statx);
+}
 
 #else
 /* ISO C wants something in a file. */
