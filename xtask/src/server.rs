@@ -36,7 +36,7 @@ impl Server {
     /// # Errors
     /// If it does not run within a minute; what it logged is in the error.
     pub fn start(library: &Path, arguments: &[&str]) -> Result<Self> {
-        Self::start_program(Path::new("mariadbd"), library, arguments)
+        Self::start_program(&mariadbd(), library, arguments)
     }
 
     /// The same with another mariadbd.
@@ -207,6 +207,14 @@ const SMALL: &[&str] = &[
     "--skip-name-resolve",
 ];
 
+/// The server program of the machine. Debian has it where the shells of ordinary users do not look.
+#[must_use]
+pub fn mariadbd() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let directories = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
+    directories.map(|directory| directory.join("mariadbd")).find(|program| program.is_file()).unwrap_or_default()
+}
+
 /// The client program of the machine, for people to see, without its configuration.
 #[must_use]
 pub fn client() -> Command {
@@ -222,7 +230,9 @@ fn user_argument() -> Option<&'static str> {
 
 /// Fills a fresh data directory. Making one takes seconds, copying one does not: the first is kept for later ones.
 fn install_data(data: &Path) -> Result<()> {
-    let template = crate::target_dir().join("private-server-data");
+    let version = output(Command::new(mariadbd()).args(["--no-defaults", "--version"]))?;
+    let version = version.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+    let template = crate::target_dir().join(format!("private-server-data-{}", version.unwrap_or_default()));
     if !template.is_dir() {
         fs::create_dir_all(crate::target_dir())?;
         let new = tempfile::Builder::new().prefix("private-server-data-").tempdir_in(crate::target_dir())?;
@@ -245,7 +255,7 @@ fn install_data(data: &Path) -> Result<()> {
 /// # Errors
 /// If it cannot be made, or there is no mariadbd.
 pub fn install_plugins(directory: &Path, library: &Path) -> Result<()> {
-    let help = output(Command::new("mariadbd").args(["--no-defaults", "--verbose", "--help"]))?;
+    let help = output(Command::new(mariadbd()).args(["--no-defaults", "--verbose", "--help"]))?;
     let system =
         help.lines().find_map(|line| line.strip_prefix("plugin-dir ")).context("mariadbd has no plugin-dir")?;
     fill(directory, library, Path::new(system.trim()))
