@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand};
 
 /// What can be done with instant failover for MariaDB.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", version)]
+#[command(name = "xtask", bin_name = "cargo xtask", version)]
 struct Arguments {
     #[command(subcommand)]
     command: Task,
