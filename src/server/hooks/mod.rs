@@ -51,7 +51,7 @@ fn refresh_if_libraries_came() {
 
 /// Gives every plugin its own function back.
 pub(super) fn remove() {
-    let mut table = table();
-    table.restore();
+    let libraries = table().restore();
+    drop(libraries);
     status::set_hooked_plugins(0);
 }

@@ -108,8 +108,10 @@ impl Table {
         mem::take(&mut self.complaints)
     }
 
-    /// Gives every plugin its own function back, where ours still is, and lets go of the libraries.
-    pub(super) fn restore(&mut self) {
+    /// Gives every plugin its own function back, where ours still is. Returns the libraries, which are not needed any more:
+    /// the last one to let go of a library runs code of it, for which no lock should be held.
+    pub(super) fn restore(&mut self) -> Vec<Library> {
+        let mut libraries = Vec::new();
         for (n, slot) in self.used.iter_mut().enumerate() {
             let Some(slot) = slot.as_mut().filter(|slot| slot.hooked) else { continue };
             let ours = slot.place.current().is_some_and(|function| ptr::fn_addr_eq(function, HOOKS[n]));
@@ -117,7 +119,8 @@ impl Table {
                 slot.place.put(original);
             }
             slot.hooked = false;
-            slot.library = None;
+            libraries.extend(slot.library.take());
         }
+        libraries
     }
 }
