@@ -29,23 +29,31 @@ fn table() -> MutexGuard<'static, slots::Table> {
 
 /// Hooks every authentication plugin that is not yet.
 pub(super) fn refresh() {
-    let complaints = {
-        let mut table = table();
-        // Counted before the search: what is loaded during it is found by the next.
-        SEARCHED_AT.store(scan::libraries_loaded(), Ordering::Relaxed);
-        scan::for_each_plugin(|plugin, library| table.hook(plugin, library));
-        status::set_hooked_plugins(table.hooked());
-        table.take_complaints()
-    };
-    for complaint in complaints {
-        host::log(Severity::IFO_ERROR, &complaint);
+    search(table());
+}
+
+/// Hooks what has been loaded since the last search, if anything has. Returns when it is done, whoever does it.
+fn refresh_if_libraries_came() {
+    let is_due = || scan::libraries_loaded() != SEARCHED_AT.load(Ordering::Acquire);
+    if is_due() {
+        let table = table();
+        // Another login may have searched while we waited.
+        if is_due() {
+            search(table);
+        }
     }
 }
 
-/// Hooks what has been loaded since the last search, if anything has.
-fn refresh_if_libraries_came() {
-    if scan::libraries_loaded() != SEARCHED_AT.load(Ordering::Relaxed) {
-        refresh();
+fn search(mut table: MutexGuard<'static, slots::Table>) {
+    // Counted before: what is loaded during the search is found by the next. Said after: until then others wait.
+    let loaded = scan::libraries_loaded();
+    scan::for_each_plugin(|plugin, library| table.hook(plugin, library));
+    SEARCHED_AT.store(loaded, Ordering::Release);
+    status::set_hooked_plugins(table.hooked());
+    let complaints = table.take_complaints();
+    drop(table);
+    for complaint in complaints {
+        host::log(Severity::IFO_ERROR, &complaint);
     }
 }
 
