@@ -91,7 +91,7 @@ impl Headers {
 }
 
 fn bindings(include: &Path) {
-    // bindgen panics where libclang is missing; ask first, for a sentence that helps.
+    // bindgen panics where libclang is missing; what to do about it is said below.
     let generated = std::panic::catch_unwind(|| {
         bindgen::Builder::default()
             .header("c-shim/shim.h")

@@ -123,7 +123,7 @@ char ifo_c_client_reconnect(MYSQL *mysql, const struct ifo_client_address *addre
   mysql->host= old_host;
   mysql->unix_socket= old_unix_socket;
   mysql->port= old_port;
-  *(void **) mysql->extension= plugin;
+  *plugin_place= plugin;
   free(host);
   free(unix_socket);
   return 1;

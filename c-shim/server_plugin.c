@@ -108,11 +108,6 @@ const char *ifo_c_session_host(void)
 
 /* ---- A login ---- */
 
-const char *ifo_c_account(void)
-{
-  return thd_user_name(_current_thd());
-}
-
 struct ifo_connection ifo_c_connection(MYSQL_PLUGIN_VIO *vio)
 {
   MYSQL_THD thd= _current_thd();

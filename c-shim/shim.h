@@ -79,12 +79,11 @@ void ifo_c_log(enum ifo_severity severity, const char *text);
    "the current session" may be called. */
 int ifo_c_has_session(void);
 struct ifo_statement ifo_c_statement(void);
-/* The current session's user and host as in USER(); may be NULL. */
+/* The current session's user and host as in USER(); may be NULL. A session that
+   is logging in has no user until the client has said who it is. */
 const char *ifo_c_session_user(void);
 const char *ifo_c_session_host(void);
 
-/* The account name, NULL until the client has sent it. */
-const char *ifo_c_account(void);
 /* The current session's connection, of which vio is the channel. The strings
    live until the authentication ends. */
 struct ifo_connection ifo_c_connection(MYSQL_PLUGIN_VIO *vio);

@@ -93,7 +93,7 @@ unsafe fn text(string: *const c_char) -> String {
 /// Whether the client that is logging in has said who it is. From then on TLS is in place, too.
 pub(super) fn account_is_known() -> bool {
     // SAFETY: called from a login only, where there is a session.
-    !unsafe { sys::ifo_c_account() }.is_null()
+    !unsafe { sys::ifo_c_session_user() }.is_null()
 }
 
 /// A login, as the server knows it.
