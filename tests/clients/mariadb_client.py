@@ -7,18 +7,9 @@ import mariadb
 
 import talk
 
-OPTIONS = {
-    "host": talk.HOST,
-    "port": talk.PORT,
-    "user": talk.USER,
-    "password": talk.PASSWORD,
-    "database": talk.DATABASE,
-    "plugin_dir": os.environ["MARIADB_PLUGIN_DIR"],
-}
-
 
 def connect():
-    connection = mariadb.connect(**OPTIONS)
+    connection = mariadb.connect(**talk.OPTIONS, plugin_dir=os.environ["MARIADB_PLUGIN_DIR"])
     try:
         return talk.use(connection, prepared=True)
     finally:

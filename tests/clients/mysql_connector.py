@@ -8,11 +8,7 @@ from mysql.connector.pooling import MySQLConnectionPool
 import talk
 
 OPTIONS = {
-    "host": talk.HOST,
-    "port": talk.PORT,
-    "user": talk.USER,
-    "password": talk.PASSWORD,
-    "database": talk.DATABASE,
+    **talk.OPTIONS,
     "use_pure": sys.argv[1] == "pure",
     # MariaDB 10.11 lacks the collation this client would ask for.
     "charset": "utf8mb4",

@@ -6,9 +6,7 @@ import talk
 
 
 def connect():
-    connection = MySQLdb.connect(
-        host=talk.HOST, port=talk.PORT, user=talk.USER, password=talk.PASSWORD, database=talk.DATABASE
-    )
+    connection = MySQLdb.connect(**talk.OPTIONS)
     try:
         return prepared(connection)
     finally:

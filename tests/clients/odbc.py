@@ -11,7 +11,8 @@ import talk
 
 def connect():
     connection = pyodbc.connect(
-        f"DRIVER={DRIVER};SERVER={talk.HOST};PORT={talk.PORT};UID={talk.USER};PWD={talk.PASSWORD};DATABASE={talk.DATABASE}"
+        f"DRIVER={DRIVER};"
+        + "SERVER={host};PORT={port};UID={user};PWD={password};DATABASE={database}".format(**talk.OPTIONS)
     )
     try:
         # pyodbc prepares each statement that has parameters.

@@ -6,9 +6,7 @@ import talk
 
 
 def connect():
-    with pymysql.connect(
-        host=talk.HOST, port=talk.PORT, user=talk.USER, password=talk.PASSWORD, database=talk.DATABASE
-    ) as connection:
+    with pymysql.connect(**talk.OPTIONS) as connection:
         return talk.use(connection)
 
 

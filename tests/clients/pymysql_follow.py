@@ -16,9 +16,7 @@ def connect(host, port, authority, init):
         tls = {"ssl_ca": authority, "ssl_verify_cert": True, "ssl_verify_identity": True}
     if init != "-":
         tls["init_command"] = init
-    with pymysql_follow.connect(
-        host=host, port=int(port), user=talk.USER, password=talk.PASSWORD, database=talk.DATABASE, **tls
-    ) as connection:
+    with pymysql_follow.connect(host=host, port=int(port), **talk.LOGIN, **tls) as connection:
         names = talk.use(connection)
         with connection.cursor() as cursor:
             cursor.execute("SHOW STATUS LIKE 'Ssl_cipher'")

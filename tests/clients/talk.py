@@ -3,9 +3,9 @@
 import os
 import sys
 
-HOST = os.environ["DB_HOST"]
-PORT = int(os.environ["DB_PORT"])
-USER, PASSWORD, DATABASE = os.environ["DB_USER"], os.environ["DB_PASSWORD"], os.environ["DB_NAME"]
+# What every client but ODBC's calls by these names.
+LOGIN = {"user": os.environ["DB_USER"], "password": os.environ["DB_PASSWORD"], "database": os.environ["DB_NAME"]}
+OPTIONS = {"host": os.environ["DB_HOST"], "port": int(os.environ["DB_PORT"]), **LOGIN}
 QUERY = "SELECT name FROM this_server"
 
 

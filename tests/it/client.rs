@@ -79,9 +79,7 @@ fn a_thousand_follows_and_a_thousand_circles_leave_nothing_behind() {
     let expected = [circle(&[&one, &two, &one]), "left open 0".to_owned()];
     assert_eq!(lines(client(VALGRIND, "many", &one, 1000)), expected);
     // Each attempt was told once by each server, and once more by nobody.
-    let told = |server: &Server| {
-        server.root().unwrap().query("SHOW GLOBAL STATUS LIKE 'Instant_failover_redirects'").unwrap()[0][1].clone()
-    };
+    let told = |server: &Server| server.root().unwrap().status("Instant_failover_redirects").unwrap();
     assert_eq!((told(&one), told(&two)), ("2000".to_owned(), "1000".to_owned()));
 }
 

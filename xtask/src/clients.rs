@@ -243,8 +243,7 @@ impl World {
 
     /// The redirects that db1 has sent.
     fn redirects(&mut self) -> Result<u64> {
-        let rows = self.one.query("SHOW GLOBAL STATUS LIKE 'Instant_failover_redirects'")?;
-        Ok(rows.first().and_then(|row| row.get(1)).context("no counter")?.parse()?)
+        Ok(self.one.status("Instant_failover_redirects")?.parse()?)
     }
 
     /// Sends a command, and returns the answer with the redirects that it took.

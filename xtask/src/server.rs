@@ -22,8 +22,6 @@ use crate::{output, wire};
 #[derive(Debug)]
 pub struct Server {
     dir: TempDir,
-    program: PathBuf,
-    arguments: Vec<String>,
     process: Option<Child>,
     port: u16,
     extra_port: u16,
@@ -49,16 +47,15 @@ impl Server {
         install_data(&dir.path().join("data"))?;
         install_plugins(&dir.path().join("plugin"), library)?;
         let (port, extra_port) = free_ports()?;
-        let arguments = arguments.iter().map(ToString::to_string).collect();
-        let mut server = Self { dir, program: program.into(), arguments, process: None, port, extra_port };
-        server.run()?;
+        let mut server = Self { dir, process: None, port, extra_port };
+        server.run(program, arguments)?;
         Ok(server)
     }
 
-    fn run(&mut self) -> Result<()> {
+    fn run(&mut self, program: &Path, arguments: &[&str]) -> Result<()> {
         let path = |name| self.dir.path().join(name);
         let log = fs::OpenOptions::new().create(true).append(true).open(self.error_log_path())?;
-        let mut command = Command::new(&self.program);
+        let mut command = Command::new(program);
         command
             .arg("--no-defaults")
             .args(user_argument())
@@ -70,7 +67,7 @@ impl Server {
             .arg(format!("--port={}", self.port))
             .arg(format!("--extra-port={}", self.extra_port))
             .args(SMALL)
-            .args(&self.arguments)
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
@@ -81,7 +78,7 @@ impl Server {
                 Ok(())
             });
         }
-        self.process = Some(command.spawn().with_context(|| format!("{} cannot be started", self.program.display()))?);
+        self.process = Some(command.spawn().with_context(|| format!("{} cannot be started", program.display()))?);
         let deadline = Instant::now() + Duration::from_mins(1);
         while wire::Client::connect_socket(&self.socket()).is_err() {
             if !self.is_running() {
@@ -93,16 +90,6 @@ impl Server {
             sleep(Duration::from_millis(10));
         }
         Ok(())
-    }
-
-    /// Ends the server in good order and starts it again on the same data, with other `arguments`.
-    ///
-    /// # Errors
-    /// If it does not end within half a minute, or does not start again.
-    pub fn restart(&mut self, arguments: &[&str]) -> Result<()> {
-        self.stop()?;
-        self.arguments = arguments.iter().map(ToString::to_string).collect();
-        self.run()
     }
 
     /// Ends the server in good order.

@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 const CLIENT_LONG_PASSWORD: u32 = 1;
 const CLIENT_PROTOCOL_41: u32 = 1 << 9;
@@ -232,6 +232,15 @@ impl Session {
             }
             rows.push(columns);
         }
+    }
+
+    /// The value of a status variable.
+    ///
+    /// # Errors
+    /// Those of [`query`](Self::query); if there is no such variable.
+    pub fn status(&mut self, name: &str) -> Result<String> {
+        let rows = self.query(&format!("SHOW GLOBAL STATUS LIKE '{name}'"))?;
+        rows.into_iter().flatten().nth(1).with_context(|| format!("no status variable {name}"))
     }
 
     /// Becomes another user, without a password.
