@@ -1,0 +1,276 @@
+//! Who gets in: the accounts, and the proof that somebody is one of them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::Path;
+
+use sha1::{Digest, Sha1};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+/// The bytes of a scramble, and of a password's hash.
+pub(super) const SCRAMBLE_LENGTH: usize = 20;
+
+/// What a connection gives its client to mix the password with, so that a listener cannot use the answer again.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Scramble([u8; SCRAMBLE_LENGTH]);
+
+impl Scramble {
+    /// A new one, of random printable bytes: it travels as a string that ends with zero.
+    ///
+    /// # Errors
+    /// If the system has no random bytes.
+    pub fn random() -> Result<Self, getrandom::Error> {
+        let mut bytes = [0; SCRAMBLE_LENGTH];
+        getrandom::fill(&mut bytes)?;
+        Ok(Self(bytes.map(|byte| b'!' + byte % 94)))
+    }
+
+    pub(super) const fn as_bytes(&self) -> &[u8; SCRAMBLE_LENGTH] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Scramble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scramble")
+    }
+}
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// The address; none on a Unix socket.
+    pub address: Option<IpAddr>,
+    /// The user that runs the program at the other end of a Unix socket.
+    pub uid: Option<u32>,
+}
+
+/// A proof that a client is who it says. Only [`Accounts`] makes one, and nobody is let in without.
+#[derive(Debug)]
+pub struct Authenticated {
+    administrator: bool,
+}
+
+impl Authenticated {
+    /// Whether this client may change global variables.
+    pub(super) const fn administrator(&self) -> bool {
+        self.administrator
+    }
+}
+
+/// SHA1(SHA1(password)), which `mysql_native_password` keeps. Whoever has it is nearly as good as who has the password:
+/// wiped when dropped, never shown or copied.
+struct PasswordHash(Zeroizing<[u8; SCRAMBLE_LENGTH]>);
+
+impl PasswordHash {
+    /// Reads `*` and 40 hexadecimal digits.
+    fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix('*')?.as_bytes();
+        let mut hash = Zeroizing::new([0; SCRAMBLE_LENGTH]);
+        let (pairs, []) = digits.as_chunks::<2>() else { return None };
+        if pairs.len() != SCRAMBLE_LENGTH {
+            return None;
+        }
+        for (byte, pair) in hash.iter_mut().zip(pairs) {
+            let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+        }
+        Some(Self(hash))
+    }
+
+    /// Whether `reply` is SHA1(password) XOR SHA1(scramble, SHA1(SHA1(password))).
+    /// See <https://mariadb.com/kb/en/authentication-plugin-mysql_native_password/>.
+    fn verify(&self, scramble: &Scramble, reply: &[u8]) -> bool {
+        let Ok(reply) = <&[u8; SCRAMBLE_LENGTH]>::try_from(reply) else { return false };
+        let mask = Sha1::new().chain_update(scramble.0).chain_update(self.0.as_slice()).finalize();
+        let mut first = Zeroizing::new([0; SCRAMBLE_LENGTH]);
+        for ((byte, reply), mask) in first.iter_mut().zip(reply).zip(mask) {
+            *byte = reply ^ mask;
+        }
+        Sha1::digest(*first).as_slice().ct_eq(self.0.as_slice()).into()
+    }
+}
+
+/// A user of the machine who administers this server over the Unix socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Administrator {
+    pub(super) uid: u32,
+    pub(super) name: String,
+}
+
+/// Everybody who gets in. An account is its user name: it may come from anywhere.
+#[derive(Default)]
+pub struct Accounts {
+    passwords: HashMap<String, PasswordHash>,
+    administrators: Vec<Administrator>,
+    any_login: bool,
+}
+
+impl fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accounts").field("passwords", &self.passwords.len()).finish_non_exhaustive()
+    }
+}
+
+impl Accounts {
+    /// Nobody but `administrators`, over the Unix socket.
+    pub(super) fn of(administrators: Vec<Administrator>) -> Self {
+        Self { administrators, ..Self::default() }
+    }
+
+    /// Adds the accounts of a file: a line for each, with the user name, blanks, and the password's hash as MariaDB prints
+    /// it (`*` and 40 hexadecimal digits). Empty lines and those that begin with `#` mean nothing.
+    ///
+    /// # Errors
+    /// If the file cannot be read or a line is wrong: what is wrong, and where. Hashes are not repeated in it.
+    pub(super) fn read(mut self, file: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(file).map(Zeroizing::new);
+        let text = text.map_err(|error| format!("the accounts file {}: {error}", file.display()))?;
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let account = line.rsplit_once(char::is_whitespace);
+            let account = account.and_then(|(user, hash)| Some((user.trim_end(), PasswordHash::parse(hash)?)));
+            let Some((user, hash)) = account else {
+                return Err(format!(
+                    "the accounts file {}, line {}: this is not a user name and a password hash; write for example\n\
+                     app *2470C0C06DEE42FD1618BBB99005ADCA2EC9D1E19\n\
+                     with what SELECT PASSWORD('...') prints",
+                    file.display(),
+                    number + 1
+                ));
+            };
+            if self.passwords.insert(user.to_owned(), hash).is_some() {
+                return Err(format!(
+                    "the accounts file {}, line {}: user '{user}' stands there twice; keep one",
+                    file.display(),
+                    number + 1
+                ));
+            }
+        }
+        Ok(self)
+    }
+
+    /// Lets everybody in, whatever they say. For tests; the caller makes sure that nobody else can reach this server.
+    #[must_use]
+    pub(super) fn and_anybody(self) -> Self {
+        Self { any_login: true, ..self }
+    }
+
+    /// Whether the peer's own credentials are enough: no password is asked for.
+    pub(super) fn by_peer(&self, user: &str, peer: &Peer) -> Option<Authenticated> {
+        let known = self.administrators.iter().any(|one| Some(one.uid) == peer.uid && one.name == user);
+        (known || self.any_login).then_some(Authenticated { administrator: true })
+    }
+
+    /// Whether `reply` shows that the client knows the password of `user`.
+    pub(super) fn by_password(&self, user: &str, scramble: &Scramble, reply: &[u8]) -> Option<Authenticated> {
+        // An unknown user costs the same.
+        let nobody = PasswordHash(Zeroizing::new([0; SCRAMBLE_LENGTH]));
+        let hash = self.passwords.get(user);
+        let right = hash.unwrap_or(&nobody).verify(scramble, reply);
+        (right && hash.is_some()).then_some(Authenticated { administrator: false })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use sha1::{Digest, Sha1};
+
+    use super::{Accounts, Administrator, PasswordHash, Peer, Scramble};
+
+    /// What `SELECT PASSWORD('secret')` prints.
+    const SECRET: &str = "*14E65567ABDB5135D0CFD9A70B3032C179A49EE7";
+
+    fn reply(password: &str, scramble: &Scramble) -> Vec<u8> {
+        let once = Sha1::digest(password);
+        let mask = Sha1::new().chain_update(scramble.0).chain_update(Sha1::digest(once)).finalize();
+        once.iter().zip(mask).map(|(byte, mask)| byte ^ mask).collect()
+    }
+
+    fn read(text: &str) -> Result<Accounts, String> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        Accounts::default().read(file.path())
+    }
+
+    #[test]
+    fn only_the_right_password_is_let_in() {
+        let accounts = read(&format!("# comment\n\napp {SECRET}\n  a b\t{}\n", SECRET.to_lowercase())).unwrap();
+        let scramble = Scramble::random().unwrap();
+        let right = reply("secret", &scramble);
+        assert!(accounts.by_password("app", &scramble, &right).is_some_and(|proof| !proof.administrator()));
+        assert!(accounts.by_password("a b", &scramble, &right).is_some());
+        for (user, reply) in [
+            ("app", reply("Secret", &scramble)),
+            ("app", reply("secret", &Scramble::random().unwrap())),
+            ("app", Vec::new()),
+            ("app", right[..19].to_vec()),
+            ("app", [&right[..], b"x"].concat()),
+            ("App", right.clone()),
+            ("", right.clone()),
+            ("nobody", right.clone()),
+            // What would be right for the hash that stands in for nobody's.
+            ("nobody", Sha1::new().chain_update(scramble.0).chain_update([0; 20]).finalize().to_vec()),
+        ] {
+            assert!(accounts.by_password(user, &scramble, &reply).is_none(), "{user} {reply:?}");
+        }
+        assert!(accounts.by_peer("app", &Peer::default()).is_none());
+    }
+
+    #[test]
+    fn scrambles_are_printable_and_differ() {
+        let (one, other) = (Scramble::random().unwrap(), Scramble::random().unwrap());
+        assert!(one.0.iter().all(u8::is_ascii_graphic), "{:?}", one.0);
+        assert_ne!(one, other);
+    }
+
+    #[test]
+    fn administrators_come_as_themselves() {
+        let accounts = Accounts::of(vec![
+            Administrator { uid: 0, name: "root".to_owned() },
+            Administrator { uid: 7, name: "mysql".to_owned() },
+        ]);
+        for (user, uid, known) in [
+            ("root", Some(0), true),
+            ("mysql", Some(7), true),
+            ("root", Some(7), false),
+            ("mysql", Some(0), false),
+            ("root", Some(8), false),
+            ("root", None, false),
+        ] {
+            let peer = Peer { address: None, uid };
+            assert_eq!(accounts.by_peer(user, &peer).is_some(), known, "{user} {uid:?}");
+        }
+    }
+
+    #[test]
+    fn wrong_files_are_refused_without_repeating_hashes() {
+        for (line, expected) in [
+            (format!("app {}", &SECRET[..40]), "line 2: this is not a user name and a password hash"),
+            (format!("app {SECRET}0"), "line 2: this is not"),
+            (format!("app {}", SECRET.replace('*', "+")), "line 2: this is not"),
+            (format!("app {}", SECRET.replace('E', "G")), "line 2: this is not"),
+            (SECRET.to_owned(), "line 2: this is not"),
+            (format!("first {SECRET}"), "line 2: user 'first' stands there twice"),
+        ] {
+            let error = read(&format!("first {SECRET}\n{line}\n")).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+            assert!(!error.contains(&SECRET[1..30]), "{error}");
+        }
+        assert!(Accounts::default().read("/nonexistent".as_ref()).unwrap_err().contains("/nonexistent: No such file"));
+    }
+
+    #[test]
+    fn secrets_are_wiped_and_cannot_be_shown_or_copied() {
+        static_assertions::assert_not_impl_any!(PasswordHash: Clone, Copy, std::fmt::Debug, std::fmt::Display);
+        static_assertions::assert_impl_all!(zeroize::Zeroizing<[u8; 20]>: zeroize::ZeroizeOnDrop);
+        assert_eq!(format!("{:?}", read(&format!("app {SECRET}")).unwrap()), "Accounts { passwords: 1, .. }");
+    }
+}

@@ -1,0 +1,333 @@
+//! One connection, without its I/O: bytes of the client go in, bytes for the client come out.
+//!
+//! The states follow each other in this order, and any of them may be the last:
+//!
+//! 1. [`Phase::Greeted`]: the greeting is sent, the client's first packet awaited;
+//! 2. [`Phase::Tls`]: the same over TLS, which the client has asked for with its first packet;
+//! 3. [`Phase::Switched`]: the client has been asked to start again with `mysql_native_password`;
+//! 4. [`Phase::Open`]: the client is in and sends commands, among them `COM_CHANGE_USER`, which leads to 3 and back.
+//!
+//! The verdict is taken as soon as the client has said who it is, before anything else is answered.
+
+use mysql_common::constants::CapabilityFlags;
+use tracing::debug;
+
+use super::accounts::{Authenticated, Peer, Scramble};
+use super::login::{self, First, Login};
+use super::packet::{self, Frame, LONGEST_PACKET, SqlError, Writer};
+use super::session::{self, Session};
+use super::shared::Shared;
+use crate::failover::{ER_INSTANT_FAILOVER, Transport, Verdict};
+
+/// Unsent bytes beyond which no more commands are carried out: a client must read its answers.
+const MOST_UNSENT: usize = 64 * 1024;
+
+/// What the I/O of a connection has to do after the bytes for the client are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Read on.
+    Read,
+    /// Send all there is before [`receive`](Connection::receive) is called again, with no bytes: more can be answered.
+    SendFirst,
+    /// Start TLS as the server. What [`take_input`](Connection::take_input) returns belongs to it.
+    StartTls,
+    /// Close the connection.
+    Close,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Connection {
+    id: u32,
+    peer: Peer,
+    transport: Transport,
+    scramble: Scramble,
+    /// What has come of a packet that is not whole yet, or is not to be answered yet.
+    input: Vec<u8>,
+    /// The number of the next packet, of either side.
+    sequence: u8,
+    phase: Phase,
+    /// The cipher suite of TLS.
+    cipher: Option<&'static str>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Greeted,
+    Tls(CapabilityFlags),
+    Switched(Box<Candidate>),
+    Open(Box<Session>),
+}
+
+/// Somebody who has not shown a password yet.
+#[derive(Debug)]
+struct Candidate {
+    user: String,
+    database: Option<String>,
+    capabilities: CapabilityFlags,
+    /// The session that wants to change its user.
+    session: Option<Box<Session>>,
+}
+
+impl Connection {
+    /// A new connection, and its greeting in `out`.
+    pub fn greet(shared: &Shared, peer: Peer, transport: Transport, scramble: Scramble, out: &mut Vec<u8>) -> Self {
+        // The protocol has 32 bits for the number.
+        let id = u32::try_from(shared.counters.connections.add() & u64::from(u32::MAX)).unwrap_or_default();
+        packet::greeting(out, id, &scramble, GREETING_VERSION, shared.capabilities());
+        Self { id, peer, transport, scramble, input: Vec::new(), sequence: 1, phase: Phase::Greeted, cipher: None }
+    }
+
+    /// Whether the client has not been let in yet. Such a connection has a deadline.
+    #[must_use]
+    pub const fn is_logging_in(&self) -> bool {
+        !matches!(&self.phase, Phase::Open(_)) && !self.is_changing_user()
+    }
+
+    const fn is_changing_user(&self) -> bool {
+        matches!(&self.phase, Phase::Switched(candidate) if candidate.session.is_some())
+    }
+
+    /// Takes bytes of the client, appends the answer to `out`, and says what to do then.
+    pub fn receive(&mut self, bytes: &[u8], shared: &Shared, out: &mut Vec<u8>) -> Next {
+        if self.input.is_empty() {
+            // As nearly always: whole packets, and nothing is copied.
+            let (next, rest) = self.packets(bytes, shared, out);
+            self.input.extend_from_slice(rest);
+            return next;
+        }
+        self.input.extend_from_slice(bytes);
+        let input = std::mem::take(&mut self.input);
+        let (next, rest) = self.packets(&input, shared, out);
+        self.input.extend_from_slice(rest);
+        next
+    }
+
+    /// Says which cipher suite TLS has, once it is there.
+    pub fn set_cipher(&mut self, cipher: &'static str) {
+        self.cipher = Some(cipher);
+    }
+
+    /// What has come after the client asked for TLS.
+    pub fn take_input(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.input)
+    }
+
+    fn packets<'b>(&mut self, mut bytes: &'b [u8], shared: &Shared, out: &mut Vec<u8>) -> (Next, &'b [u8]) {
+        loop {
+            match packet::cut(bytes) {
+                Frame::Part => return (Next::Read, bytes),
+                Frame::Packet { .. } if out.len() >= MOST_UNSENT => return (Next::SendFirst, bytes),
+                Frame::TooLong => {
+                    let most = LONGEST_PACKET;
+                    let message = format!("Got a packet bigger than 'max_allowed_packet' bytes ({most})");
+                    return (self.refuse(&SqlError::new(1153, *b"08S01", message), shared, out), &[]);
+                }
+                Frame::Packet { sequence, payload, rest } => {
+                    let next = self.packet(sequence, payload, shared, out);
+                    if next != Next::Read {
+                        return (next, rest);
+                    }
+                    bytes = rest;
+                }
+            }
+        }
+    }
+
+    fn packet(&mut self, sequence: u8, payload: &[u8], shared: &Shared, out: &mut Vec<u8>) -> Next {
+        if matches!(self.phase, Phase::Open(_)) {
+            self.sequence = 0;
+        }
+        if sequence != self.sequence {
+            return self.refuse(&SqlError::new(1156, *b"08S01", "Got packets out of order"), shared, out);
+        }
+        self.sequence = self.sequence.wrapping_add(1);
+        match &mut self.phase {
+            Phase::Greeted => self.first(payload, None, shared, out),
+            Phase::Tls(capabilities) => {
+                let capabilities = *capabilities;
+                self.first(payload, Some(capabilities), shared, out)
+            }
+            Phase::Switched(_) => self.switched(payload, shared, out),
+            Phase::Open(session) => {
+                shared.counters.questions.add();
+                if let Some((&session::COM_CHANGE_USER, packet)) = payload.split_first() {
+                    return self.change_user(packet, shared, out);
+                }
+                let mut writer = Writer::new(out, self.sequence, session.capabilities());
+                session.command(payload, shared, &mut writer)
+            }
+        }
+    }
+
+    fn first(&mut self, payload: &[u8], tls: Option<CapabilityFlags>, shared: &Shared, out: &mut Vec<u8>) -> Next {
+        match login::first(payload, shared.capabilities(), tls) {
+            Ok(First::Tls(capabilities)) => {
+                self.phase = Phase::Tls(capabilities);
+                Next::StartTls
+            }
+            Ok(First::Login(login)) => self.login(&login, None, shared, out),
+            Err(login::Malformed) => {
+                // Which SQLSTATE it can read is in the packet, if anything is.
+                let client = tls.unwrap_or_else(|| client_flags(payload));
+                self.refuse_with(client, &bad_handshake(), shared, out)
+            }
+        }
+    }
+
+    /// Decides about a client that has said who it is; `session` is what it has if it only changes the user.
+    fn login(&mut self, login: &Login<'_>, session: Option<Box<Session>>, shared: &Shared, out: &mut Vec<u8>) -> Next {
+        let connection = crate::failover::Connection {
+            transport: self.transport,
+            user: login.user.as_bytes(),
+            address: self.peer.address,
+        };
+        match shared.policy().verdict(&connection) {
+            Verdict::Redirect(redirect) => {
+                let message = redirect.message.as_bytes();
+                Writer::new(out, self.sequence, login.capabilities).error_bytes(
+                    ER_INSTANT_FAILOVER,
+                    *b"HY000",
+                    message,
+                );
+                shared.counters.redirect(redirect.way_in, session.is_some());
+                debug!(id = self.id, user = %login.user, peer = ?self.peer, "redirected");
+                return self.back_to(session);
+            }
+            Verdict::Exempt(exemption) => shared.counters.exemption(exemption),
+            Verdict::Serve => {}
+        }
+        let candidate = Candidate {
+            user: login.user.clone().into_owned(),
+            database: login.database.as_deref().map(str::to_owned),
+            capabilities: login.capabilities,
+            session,
+        };
+        if !login.capabilities.contains(CapabilityFlags::CLIENT_PROTOCOL_41) {
+            let error = "Client does not support authentication protocol requested by server; consider upgrading MariaDB client";
+            return self.deny(candidate, &SqlError::new(1251, *b"08004", error), shared, out);
+        }
+        if let Some(proof) = shared.configuration().accounts.by_peer(&candidate.user, &self.peer) {
+            return self.open(candidate, &proof, shared, out);
+        }
+        if !login.native && login.capabilities.contains(CapabilityFlags::CLIENT_PLUGIN_AUTH) {
+            let mut writer = Writer::new(out, self.sequence, login.capabilities);
+            writer.switch(&self.scramble);
+            self.sequence = self.sequence.wrapping_add(1);
+            self.phase = Phase::Switched(Box::new(candidate));
+            return Next::Read;
+        }
+        self.check(candidate, login.reply, shared, out)
+    }
+
+    fn switched(&mut self, reply: &[u8], shared: &Shared, out: &mut Vec<u8>) -> Next {
+        let Phase::Switched(candidate) = std::mem::replace(&mut self.phase, Phase::Greeted) else { return Next::Close };
+        self.check(*candidate, reply, shared, out)
+    }
+
+    fn check(&mut self, candidate: Candidate, reply: &[u8], shared: &Shared, out: &mut Vec<u8>) -> Next {
+        if !matches!(reply.len(), 0 | super::accounts::SCRAMBLE_LENGTH) {
+            return self.deny(candidate, &bad_handshake(), shared, out);
+        }
+        let proof = shared.configuration().accounts.by_password(&candidate.user, &self.scramble, reply);
+        if let Some(proof) = proof {
+            return self.open(candidate, &proof, shared, out);
+        }
+        shared.counters.access_denied.add();
+        let (user, host) = (&candidate.user, self.host());
+        let password = if reply.is_empty() { "NO" } else { "YES" };
+        let message = format!("Access denied for user '{user}'@'{host}' (using password: {password})");
+        self.deny(candidate, &SqlError::new(1045, *b"28000", message), shared, out)
+    }
+
+    fn open(&mut self, candidate: Candidate, proof: &Authenticated, shared: &Shared, out: &mut Vec<u8>) -> Next {
+        shared.counters.logins.add();
+        debug!(id = self.id, user = candidate.user, peer = ?self.peer, "let in");
+        let capabilities = candidate.capabilities;
+        let mut session = Session::new(self.id, candidate.user, self.host(), capabilities, proof);
+        session.set_database(candidate.database);
+        session.set_cipher(self.cipher);
+        self.phase = Phase::Open(Box::new(session));
+        Writer::new(out, self.sequence, capabilities).let_in(proof);
+        Next::Read
+    }
+
+    /// Refuses a login. A session that only wanted to change its user goes on as it was.
+    fn deny(&mut self, candidate: Candidate, error: &SqlError, shared: &Shared, out: &mut Vec<u8>) -> Next {
+        debug!(id = self.id, user = candidate.user, peer = ?self.peer, error = error.message, "refused");
+        match candidate.session {
+            Some(mut session) => {
+                session.count_failed_change();
+                Writer::new(out, self.sequence, candidate.capabilities).error(error);
+                self.back_to(Some(session))
+            }
+            None => self.refuse_with(candidate.capabilities, error, shared, out),
+        }
+    }
+
+    /// What becomes of a connection whose login was refused: a session is left as it was, anything else ends.
+    fn back_to(&mut self, session: Option<Box<Session>>) -> Next {
+        match session {
+            Some(session) => {
+                self.phase = Phase::Open(session);
+                Next::Read
+            }
+            None => Next::Close,
+        }
+    }
+
+    fn change_user(&mut self, packet: &[u8], shared: &Shared, out: &mut Vec<u8>) -> Next {
+        let Phase::Open(session) = std::mem::replace(&mut self.phase, Phase::Greeted) else { return Next::Close };
+        let capabilities = session.capabilities();
+        match login::change_user(packet, capabilities) {
+            Ok(login) if session.may_change_user() => self.login(&login, Some(session), shared, out),
+            _ => {
+                Writer::new(out, self.sequence, capabilities).error(&SqlError::new(1047, *b"08S01", "Unknown command"));
+                self.back_to(Some(session))
+            }
+        }
+    }
+
+    /// Sends an error and ends the connection.
+    fn refuse(&self, error: &SqlError, shared: &Shared, out: &mut Vec<u8>) -> Next {
+        let capabilities = match &self.phase {
+            Phase::Greeted => CapabilityFlags::CLIENT_PROTOCOL_41,
+            Phase::Tls(capabilities) => *capabilities,
+            Phase::Switched(candidate) => candidate.capabilities,
+            Phase::Open(session) => session.capabilities(),
+        };
+        self.refuse_with(capabilities, error, shared, out)
+    }
+
+    fn refuse_with(&self, client: CapabilityFlags, error: &SqlError, shared: &Shared, out: &mut Vec<u8>) -> Next {
+        if self.is_logging_in() && error.code != 1045 {
+            shared.counters.broken_handshakes.add();
+        }
+        Writer::new(out, self.sequence, client).error(error);
+        Next::Close
+    }
+
+    /// The client as MariaDB names it in messages.
+    fn host(&self) -> String {
+        self.peer.address.map_or_else(|| "localhost".to_owned(), |address| address.to_string())
+    }
+}
+
+/// What this server calls itself in the greeting, where MariaDB 10 puts 5.5.5 first; connectors take that off.
+const GREETING_VERSION: &str = concat!("5.5.5-10.11.0-MariaDB-instant-failover-harness-", env!("CARGO_PKG_VERSION"));
+
+/// What this server calls itself everywhere else: enough for connectors to treat it as a MariaDB.
+pub(super) const VERSION: &str = GREETING_VERSION.split_at("5.5.5-".len()).1;
+
+fn bad_handshake() -> SqlError {
+    SqlError::new(1043, *b"08S01", "Bad handshake")
+}
+
+/// What a packet says, whole or not, about the errors its sender can read: mariadbd takes any client for one of 4.1 until
+/// it has read otherwise.
+fn client_flags(packet: &[u8]) -> CapabilityFlags {
+    match packet.first_chunk() {
+        Some(&flags) => CapabilityFlags::from_bits_retain(u16::from_le_bytes(flags).into()),
+        None => CapabilityFlags::CLIENT_PROTOCOL_41,
+    }
+}

@@ -1,0 +1,202 @@
+//! What has been done, for `SHOW STATUS`, for the log's summary, and for Prometheus.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::failover::{Exemption, WayIn};
+
+/// A number that many threads count up.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn add(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How one counter is shown.
+#[derive(Debug)]
+pub(super) struct Shown {
+    /// In `SHOW STATUS`.
+    pub(super) name: &'static str,
+    /// To Prometheus: a sentence.
+    pub(super) help: &'static str,
+    /// Whether it may go down.
+    pub(super) gauge: bool,
+    pub(super) value: u64,
+}
+
+/// All counters. Where the plugin has the same, it has the same name.
+#[derive(Debug)]
+pub(super) struct Counters {
+    started: Instant,
+    redirects: Counter,
+    redirects_tcp: Counter,
+    redirects_socket: Counter,
+    redirects_extra_port: Counter,
+    change_user_redirects: Counter,
+    exempted_users: Counter,
+    exempted_hosts: Counter,
+    /// In seconds since 1970; 0 before the first.
+    last_redirect: AtomicU64,
+    pub(super) connections: Counter,
+    pub(super) logins: Counter,
+    pub(super) access_denied: Counter,
+    /// Handshakes that were malformed, timed out, or were given up by the client.
+    pub(super) broken_handshakes: Counter,
+    pub(super) too_many_connections: Counter,
+    pub(super) tls_handshakes: Counter,
+    pub(super) questions: Counter,
+    open: AtomicU64,
+    most_open: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            redirects: Counter::default(),
+            redirects_tcp: Counter::default(),
+            redirects_socket: Counter::default(),
+            redirects_extra_port: Counter::default(),
+            change_user_redirects: Counter::default(),
+            exempted_users: Counter::default(),
+            exempted_hosts: Counter::default(),
+            last_redirect: AtomicU64::new(0),
+            connections: Counter::default(),
+            logins: Counter::default(),
+            access_denied: Counter::default(),
+            broken_handshakes: Counter::default(),
+            too_many_connections: Counter::default(),
+            tls_handshakes: Counter::default(),
+            questions: Counter::default(),
+            open: AtomicU64::new(0),
+            most_open: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn redirect(&self, way_in: WayIn, change_user: bool) {
+        self.redirects.add();
+        match way_in {
+            WayIn::Tcp => &self.redirects_tcp,
+            WayIn::ExtraPort => &self.redirects_extra_port,
+            WayIn::Socket => &self.redirects_socket,
+        }
+        .add();
+        if change_user {
+            self.change_user_redirects.add();
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.last_redirect.store(now.as_secs(), Ordering::Relaxed);
+    }
+
+    pub(super) fn exemption(&self, exemption: Exemption) {
+        match exemption {
+            Exemption::User => &self.exempted_users,
+            Exemption::Host => &self.exempted_hosts,
+        }
+        .add();
+    }
+
+    /// Takes a place among `most` connections, if one is left. Give it back with [`closed`](Self::closed).
+    pub(super) fn opened(&self, most: u64) -> bool {
+        let place = self.open.fetch_add(1, Ordering::Relaxed) + 1;
+        if place > most {
+            self.closed();
+            return false;
+        }
+        self.most_open.fetch_max(place, Ordering::Relaxed);
+        true
+    }
+
+    pub(super) fn closed(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn open(&self) -> u64 {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(super) fn redirects(&self) -> u64 {
+        self.redirects.get()
+    }
+
+    /// The time of the last redirect as the plugin shows it (`2026-11-22T03:04:05Z`), or nothing before the first.
+    pub(super) fn last_redirect(&self) -> String {
+        match self.last_redirect.load(Ordering::Relaxed) {
+            0 => String::new(),
+            seconds => humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string(),
+        }
+    }
+
+    /// Every number, in the order of its name.
+    pub(super) fn shown(&self) -> Vec<Shown> {
+        let counter = |name, help, counter: &Counter| Shown { name, help, gauge: false, value: counter.get() };
+        let gauge = |name, help, value| Shown { name, help, gauge: true, value };
+        let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        vec![
+            counter("Aborted_connects", "Handshakes that failed before a login.", &self.broken_handshakes),
+            counter("Access_denied_errors", "Logins that were refused.", &self.access_denied),
+            counter("Connection_errors_max_connections", "Connections beyond the limit.", &self.too_many_connections),
+            counter("Connections", "Connections that came.", &self.connections),
+            counter(
+                "Instant_failover_change_user_redirects",
+                "COM_CHANGE_USER redirects.",
+                &self.change_user_redirects,
+            ),
+            counter("Instant_failover_exempted_hosts", "Logins of exempt hosts.", &self.exempted_hosts),
+            counter("Instant_failover_exempted_users", "Logins of exempt users.", &self.exempted_users),
+            counter("Instant_failover_redirects", "Logins that were redirected.", &self.redirects),
+            counter("Instant_failover_redirects_extra_port", "Those on the extra port.", &self.redirects_extra_port),
+            counter("Instant_failover_redirects_socket", "Those on the Unix socket.", &self.redirects_socket),
+            counter("Instant_failover_redirects_tcp", "Those on the standard port.", &self.redirects_tcp),
+            counter("Logins", "Logins that were let in.", &self.logins),
+            gauge("Max_used_connections", "The most connections at one time.", load(&self.most_open)),
+            counter("Questions", "Commands of those who were let in.", &self.questions),
+            counter("Ssl_accepts", "TLS handshakes that succeeded.", &self.tls_handshakes),
+            gauge("Threads_connected", "Connections now.", self.open()),
+            gauge("Uptime", "Seconds since the start.", self.uptime().as_secs()),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Counters, Exemption, WayIn};
+
+    #[test]
+    fn the_names_are_in_order_and_the_sums_agree() {
+        let counters = Counters::new();
+        assert_eq!(counters.last_redirect(), "");
+        counters.redirect(WayIn::Tcp, false);
+        counters.redirect(WayIn::Socket, true);
+        counters.redirect(WayIn::ExtraPort, false);
+        counters.exemption(Exemption::Host);
+        let shown = counters.shown();
+        assert!(shown.is_sorted_by_key(|shown| shown.name));
+        let value = |name: &str| shown.iter().find(|shown| shown.name == name).unwrap().value;
+        let parts = ["_tcp", "_socket", "_extra_port"].map(|part| value(&format!("Instant_failover_redirects{part}")));
+        assert_eq!((value("Instant_failover_redirects"), parts), (3, [1, 1, 1]));
+        assert_eq!(value("Instant_failover_change_user_redirects"), 1);
+        assert_eq!((value("Instant_failover_exempted_hosts"), value("Instant_failover_exempted_users")), (1, 0));
+        assert!(counters.last_redirect().ends_with('Z'));
+    }
+
+    #[test]
+    fn places_are_given_back() {
+        let counters = Counters::new();
+        assert!(counters.opened(2) && counters.opened(2) && !counters.opened(2));
+        counters.closed();
+        assert_eq!(counters.open(), 1);
+        assert!(counters.opened(2));
+    }
+}

@@ -1,0 +1,354 @@
+//! One client: its socket, its TLS, and what has not been sent to it yet.
+
+use std::io::{self, Read, Write};
+use std::time::{Duration, Instant};
+
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
+use rustls::ServerConnection;
+
+use super::super::accounts::{Peer, Scramble};
+use super::super::connection::{Connection, Next};
+use super::super::metrics::Exchange;
+use super::super::shared::Shared;
+use crate::failover::Transport;
+
+/// How many times one client is read before the others get their turn.
+const MOST_READS: usize = 16;
+
+/// How long a session may be silent, as `wait_timeout` says.
+const WAIT_TIMEOUT: Duration = Duration::from_hours(8);
+
+/// What all clients of a loop use in turn.
+pub(super) struct Buffers {
+    /// As it comes from the socket.
+    read: Box<[u8]>,
+    /// As it comes out of TLS.
+    plain: Box<[u8]>,
+    /// Answers.
+    out: Vec<u8>,
+}
+
+impl Buffers {
+    const LENGTH: usize = 16 * 1024;
+
+    pub(super) fn new() -> Self {
+        let buffer = || vec![0; Self::LENGTH].into_boxed_slice();
+        Self { read: buffer(), plain: buffer(), out: Vec::with_capacity(Self::LENGTH) }
+    }
+
+    /// Forgets answers to a client that is gone.
+    pub(super) fn clear(&mut self) {
+        self.out.clear();
+    }
+}
+
+/// A socket of either kind.
+pub(super) enum Link {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Read for Link {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Link {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What a client and this server are talking about.
+pub(super) enum State {
+    Database(Connection),
+    Metrics(Exchange),
+}
+
+impl State {
+    pub(super) fn metrics() -> Self {
+        Self::Metrics(Exchange::default())
+    }
+
+    /// A database connection, with its greeting in the buffers.
+    pub(super) fn greet(
+        shared: &Shared,
+        peer: Peer,
+        transport: Transport,
+        scramble: Scramble,
+        buffers: &mut Buffers,
+    ) -> Self {
+        Self::Database(Connection::greet(shared, peer, transport, scramble, &mut buffers.out))
+    }
+
+    fn receive(&mut self, bytes: &[u8], shared: &Shared, out: &mut Vec<u8>) -> Next {
+        match self {
+            Self::Database(connection) => connection.receive(bytes, shared, out),
+            Self::Metrics(exchange) => exchange.receive(bytes, shared, out),
+        }
+    }
+}
+
+/// One client.
+pub(super) struct Client {
+    link: Link,
+    tls: Option<Box<ServerConnection>>,
+    state: State,
+    /// Answers that did not fit into the socket; before TLS.
+    unsent: Vec<u8>,
+    phase: Phase,
+    /// When its time is over.
+    deadline: Instant,
+}
+
+/// What is to be done when all is sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Read,
+    /// There are packets that have been read and not answered.
+    Answer,
+    /// With TLS, that is said first.
+    Close,
+    Closed,
+}
+
+impl Client {
+    pub(super) fn new(link: Link, state: State, shared: &Shared) -> Self {
+        let deadline = Instant::now() + shared.configuration().connect_timeout;
+        Self { link, tls: None, state, unsent: Vec::new(), phase: Phase::Read, deadline }
+    }
+
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match &mut self.link {
+            Link::Tcp(stream) => registry.register(stream, token, Interest::READABLE),
+            Link::Unix(stream) => registry.register(stream, token, Interest::READABLE),
+        }
+    }
+
+    /// Asks for an event when `interest` can be satisfied, even if it can now.
+    fn reregister(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        match &mut self.link {
+            Link::Tcp(stream) => registry.reregister(stream, token, interest),
+            Link::Unix(stream) => registry.reregister(stream, token, interest),
+        }
+    }
+
+    pub(super) const fn is_database(&self) -> bool {
+        matches!(&self.state, State::Database(_))
+    }
+
+    pub(super) const fn is_logging_in(&self) -> bool {
+        match &self.state {
+            State::Database(connection) => connection.is_logging_in(),
+            State::Metrics(_) => true,
+        }
+    }
+
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        now > self.deadline
+    }
+
+    /// Whether a handshake ended without an answer: because of TLS, the client or the time. Those with a malformed packet
+    /// are answered, and counted then.
+    pub(super) const fn has_broken_handshake(&self) -> bool {
+        self.is_database() && self.is_logging_in() && matches!(self.phase, Phase::Read)
+    }
+
+    /// Sends the greeting, which every new socket has room for.
+    pub(super) fn greet(&mut self, buffers: &mut Buffers) -> io::Result<()> {
+        if self.send(&mut buffers.out)? { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+    }
+
+    /// Reads, answers and sends, as far as the socket lets it. Returns whether the client stays.
+    pub(super) fn drive(&mut self, shared: &Shared, registry: &Registry, token: Token, buffers: &mut Buffers) -> bool {
+        let stays = self.try_drive(shared, registry, token, buffers);
+        buffers.clear();
+        stays.unwrap_or(false)
+    }
+
+    fn try_drive(
+        &mut self,
+        shared: &Shared,
+        registry: &Registry,
+        token: Token,
+        buffers: &mut Buffers,
+    ) -> io::Result<bool> {
+        let Buffers { read, plain, out } = buffers;
+        for _ in 0..MOST_READS {
+            if !self.send(out)? {
+                // A slow reader: the socket will say when it takes more.
+                self.reregister(registry, token, Interest::READABLE | Interest::WRITABLE)?;
+                return Ok(true);
+            }
+            match self.phase {
+                Phase::Close | Phase::Closed => return Ok(false),
+                Phase::Answer => self.answer(&[], shared, plain, out)?,
+                Phase::Read => match self.link.read(read) {
+                    Ok(0) => return Ok(false),
+                    Ok(length) => self.receive(&read[..length], shared, plain, out)?,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                },
+            }
+        }
+        // The others first.
+        self.reregister(registry, token, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(true)
+    }
+
+    /// Takes bytes as they came from the socket.
+    fn receive(&mut self, mut bytes: &[u8], shared: &Shared, plain: &mut [u8], out: &mut Vec<u8>) -> io::Result<()> {
+        if self.tls.is_none() {
+            return self.answer(bytes, shared, plain, out);
+        }
+        while !bytes.is_empty() && self.phase != Phase::Close {
+            let Some(tls) = &mut self.tls else { return Ok(()) };
+            let handshaking = tls.is_handshaking();
+            tls.read_tls(&mut bytes)?;
+            if let Err(error) = tls.process_new_packets() {
+                // The alert says why; who does not take it now will not learn it.
+                let _ = tls.write_tls(&mut self.link);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
+            if handshaking && !tls.is_handshaking() {
+                shared.counters.tls_handshakes.add();
+                if let (State::Database(connection), Some(suite)) = (&mut self.state, tls.negotiated_cipher_suite()) {
+                    connection.set_cipher(suite.suite().as_str().unwrap_or("TLS"));
+                }
+            }
+            self.receive_plain(shared, plain, out)?;
+        }
+        Ok(())
+    }
+
+    /// Takes what has come out of TLS.
+    fn receive_plain(&mut self, shared: &Shared, plain: &mut [u8], out: &mut Vec<u8>) -> io::Result<()> {
+        while let Some(tls) = &mut self.tls
+            && self.phase != Phase::Close
+        {
+            match tls.reader().read(plain) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(length) => {
+                    let next = self.state.receive(&plain[..length], shared, out);
+                    self.go_on(next, shared);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes bytes that are not, or no longer, inside TLS.
+    fn answer(&mut self, bytes: &[u8], shared: &Shared, plain: &mut [u8], out: &mut Vec<u8>) -> io::Result<()> {
+        if self.phase == Phase::Close {
+            return Ok(());
+        }
+        let next = self.state.receive(bytes, shared, out);
+        if next == Next::StartTls
+            && let State::Database(connection) = &mut self.state
+        {
+            let hello = connection.take_input();
+            // A reload may have taken TLS away since it was offered.
+            let config = shared.configuration().tls.clone().ok_or(io::ErrorKind::ConnectionAborted)?;
+            self.tls = Some(Box::new(ServerConnection::new(config).map_err(io::Error::other)?));
+            return self.receive(&hello, shared, plain, out);
+        }
+        self.go_on(next, shared);
+        Ok(())
+    }
+
+    fn go_on(&mut self, next: Next, shared: &Shared) {
+        let wait = if self.is_logging_in() { None } else { Some(WAIT_TIMEOUT) };
+        let (phase, wait) = match next {
+            // TLS in TLS: nobody asks for that.
+            Next::Close | Next::StartTls => (Phase::Close, Some(shared.configuration().connect_timeout)),
+            Next::SendFirst => (Phase::Answer, wait),
+            Next::Read => (Phase::Read, wait),
+        };
+        self.phase = phase;
+        if let Some(wait) = wait {
+            self.deadline = Instant::now() + wait;
+        }
+    }
+
+    /// Sends what is unsent, then `out`, and keeps what does not go yet. Returns whether all is sent.
+    fn send(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
+        if !self.unsent.is_empty() {
+            self.unsent.append(out);
+            std::mem::swap(&mut self.unsent, out);
+        }
+        // From here on, all there is to send is in `out`.
+        let sent = match &mut self.tls {
+            None => send_plain(&mut self.link, out)?,
+            Some(tls) => send_tls(&mut self.link, tls, out)?,
+        };
+        if sent < out.len() {
+            self.unsent.extend_from_slice(&out[sent..]);
+            out.clear();
+            return Ok(false);
+        }
+        out.clear();
+        // Only now and then is there anything to give back.
+        self.unsent = Vec::new();
+        let Some(tls) = &mut self.tls else { return Ok(true) };
+        if self.phase == Phase::Close {
+            tls.send_close_notify();
+            self.phase = Phase::Closed;
+        }
+        flush_tls(&mut self.link, tls)
+    }
+}
+
+/// Returns how much was sent.
+fn send_plain(link: &mut Link, bytes: &[u8]) -> io::Result<usize> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match link.write(&bytes[sent..]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(length) => sent += length,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sent)
+}
+
+/// Returns how much TLS has taken; it keeps no more than a socket would.
+fn send_tls(link: &mut Link, tls: &mut ServerConnection, bytes: &[u8]) -> io::Result<usize> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        sent += tls.writer().write(&bytes[sent..])?;
+        if !flush_tls(link, tls)? {
+            break;
+        }
+    }
+    Ok(sent)
+}
+
+/// Returns whether the socket has taken all that TLS had for it.
+fn flush_tls(link: &mut Link, tls: &mut ServerConnection) -> io::Result<bool> {
+    while tls.wants_write() {
+        match tls.write_tls(link) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
+}

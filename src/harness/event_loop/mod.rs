@@ -1,0 +1,323 @@
+//! Sockets: bytes from clients to [`Connection`](super::Connection)s, and back.
+//!
+//! A few loops, one on each core, share the listening sockets: whichever has time takes the next client, and keeps it. No
+//! client has a thread, and none has a buffer unless something of it is on its way.
+
+mod client;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::net::{TcpListener, UnixListener};
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use nix::sys::socket::{getsockopt, sockopt};
+use slab::Slab;
+use tracing::error;
+
+use self::client::{Buffers, Client, Link, State};
+use super::accounts::{Peer, Scramble};
+use super::listeners::Listeners;
+use super::packet::{SqlError, Writer};
+use super::shared::Shared;
+use crate::failover::Transport;
+
+/// How many clients one listener brings before the others get their turn.
+const MOST_ACCEPTED: usize = 64;
+
+/// How long accepting pauses when the system has nothing left to accept with.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How often deadlines are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How many Prometheus servers may be connected, to each loop.
+const MOST_METRICS_CLIENTS: usize = 16;
+
+/// After the listeners come the clients.
+const FIRST_CLIENT: usize = 1024;
+const WAKER: Token = Token(FIRST_CLIENT - 1);
+
+/// One loop.
+pub(super) struct EventLoop {
+    poll: Poll,
+    shared: Arc<Shared>,
+    doors: Vec<Door>,
+    clients: Slab<Client>,
+    metrics_clients: usize,
+    buffers: Buffers,
+    stopping: Arc<AtomicBool>,
+}
+
+/// What stops a loop.
+pub(super) struct Stopper {
+    waker: Waker,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Stopper {
+    /// Lets handshakes in flight finish, and ends everything else.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        // A loop that cannot be woken looks at its next tick.
+        let _ = self.waker.wake();
+    }
+}
+
+/// A listener, and who comes through it.
+struct Door {
+    listener: Listener,
+    kind: Kind,
+    /// Whether somebody may be waiting: edges are told only once.
+    ready: bool,
+    not_before: Option<Instant>,
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Database(Transport),
+    Metrics,
+}
+
+impl EventLoop {
+    /// A loop on all of `listeners`.
+    pub(super) fn new(listeners: &Listeners, shared: Arc<Shared>) -> io::Result<(Self, Stopper)> {
+        let poll = Poll::new()?;
+        let mut doors = Vec::new();
+        for listener in listeners.tcp.iter().chain(&listeners.extra) {
+            let transport = Transport::Tcp { local_port: Some(listener.local_addr()?.port()) };
+            doors.push((Listener::Tcp(TcpListener::from_std(listener.try_clone()?)), Kind::Database(transport)));
+        }
+        for listener in &listeners.unix {
+            let listener = UnixListener::from_std(listener.try_clone()?);
+            doors.push((Listener::Unix(listener), Kind::Database(Transport::Local)));
+        }
+        if let Some(listener) = &listeners.metrics {
+            doors.push((Listener::Tcp(TcpListener::from_std(listener.try_clone()?)), Kind::Metrics));
+        }
+        let mut open = Vec::new();
+        for (index, (listener, kind)) in doors.into_iter().enumerate() {
+            let mut door = Door { listener, kind, ready: true, not_before: None };
+            door.register(poll.registry(), Token(index))?;
+            open.push(door);
+        }
+        let stopping = Arc::new(AtomicBool::new(false));
+        let stopper = Stopper { waker: Waker::new(poll.registry(), WAKER)?, stopping: Arc::clone(&stopping) };
+        let event_loop = Self {
+            poll,
+            shared,
+            doors: open,
+            clients: Slab::new(),
+            metrics_clients: 0,
+            buffers: Buffers::new(),
+            stopping,
+        };
+        Ok((event_loop, stopper))
+    }
+
+    /// Serves until it is stopped and the last handshake in flight has ended.
+    pub(super) fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        let mut next_tick = Instant::now() + TICK;
+        let mut stopped = false;
+        loop {
+            let now = Instant::now();
+            if now >= next_tick {
+                self.close_late_clients(now);
+                next_tick = now + TICK;
+            }
+            if !stopped && self.stopping.load(Ordering::Acquire) {
+                stopped = true;
+                self.stop_listening();
+            }
+            if stopped && self.clients.is_empty() {
+                return Ok(());
+            }
+            let timeout = match self.next_accept(now) {
+                Some(at) => at.saturating_duration_since(now),
+                None => next_tick.saturating_duration_since(now),
+            };
+            match self.poll.poll(&mut events, Some(timeout)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            }
+            for event in &events {
+                self.handle(event);
+            }
+            self.accept();
+        }
+    }
+
+    fn handle(&mut self, event: &Event) {
+        let Token(token) = event.token();
+        if let Some(key) = token.checked_sub(FIRST_CLIENT) {
+            self.drive(key);
+        } else if let Some(door) = self.doors.get_mut(token) {
+            door.ready = true;
+        }
+    }
+
+    /// When somebody may be accepted who has not been yet.
+    fn next_accept(&self, now: Instant) -> Option<Instant> {
+        self.doors.iter().filter(|door| door.ready).map(|door| door.not_before.unwrap_or(now)).min()
+    }
+
+    fn accept(&mut self) {
+        for index in 0..self.doors.len() {
+            for _ in 0..MOST_ACCEPTED {
+                if !self.accept_one(index) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Whether there may be more.
+    fn accept_one(&mut self, index: usize) -> bool {
+        let Some(door) = self.doors.get_mut(index) else { return false };
+        if !door.ready || door.not_before.is_some_and(|at| Instant::now() < at) {
+            return false;
+        }
+        door.not_before = None;
+        let kind = door.kind;
+        match door.listener.accept() {
+            Ok((link, peer)) => {
+                self.welcome(link, peer, kind);
+                true
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => {
+                    door.ready = false;
+                    false
+                }
+                // Somebody who has hung up already.
+                io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => true,
+                _ => {
+                    error!(%error, "clients cannot be accepted; trying again in {PAUSE:?}");
+                    door.not_before = Some(Instant::now() + PAUSE);
+                    false
+                }
+            },
+        }
+    }
+
+    fn welcome(&mut self, mut link: Link, peer: Peer, kind: Kind) {
+        let state = match kind {
+            Kind::Metrics if self.metrics_clients >= MOST_METRICS_CLIENTS => return,
+            Kind::Metrics => {
+                self.metrics_clients += 1;
+                State::metrics()
+            }
+            Kind::Database(transport) => {
+                let most = self.shared.configuration().max_connections;
+                if !self.shared.counters.opened(most.into()) {
+                    return self.turn_away(&mut link);
+                }
+                match Scramble::random() {
+                    Ok(scramble) => State::greet(&self.shared, peer, transport, scramble, &mut self.buffers),
+                    Err(error) => {
+                        error!(%error, "no random bytes: a client was turned away");
+                        return self.shared.counters.closed();
+                    }
+                }
+            }
+        };
+        let entry = self.clients.vacant_entry();
+        let key = entry.key();
+        let mut client = Client::new(link, state, &self.shared);
+        let (registry, token) = (self.poll.registry(), Token(FIRST_CLIENT + key));
+        // First the greeting: it is what the client waits for.
+        let welcomed = client.greet(&mut self.buffers).and_then(|()| client.register(registry, token));
+        self.buffers.clear();
+        entry.insert(client);
+        if welcomed.is_err() {
+            self.close(key);
+        }
+    }
+
+    /// Tells a client that there are too many. As with mariadbd, that is all it hears.
+    fn turn_away(&self, link: &mut Link) {
+        self.shared.counters.too_many_connections.add();
+        let mut error = Vec::new();
+        let too_many = SqlError::new(1040, *b"08004", "Too many connections");
+        Writer::new(&mut error, 0, mysql_common::constants::CapabilityFlags::empty()).error(&too_many);
+        let _ = io::Write::write(link, &error);
+    }
+
+    fn drive(&mut self, key: usize) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let token = Token(FIRST_CLIENT + key);
+        let stays = client.drive(&self.shared, self.poll.registry(), token, &mut self.buffers);
+        if !stays || (self.stopping.load(Ordering::Acquire) && !self.clients[key].is_logging_in()) {
+            self.close(key);
+        }
+    }
+
+    fn close(&mut self, key: usize) {
+        let Some(client) = self.clients.try_remove(key) else { return };
+        if client.is_database() {
+            self.shared.counters.closed();
+        } else {
+            self.metrics_clients -= 1;
+        }
+        if client.has_broken_handshake() {
+            self.shared.counters.broken_handshakes.add();
+        }
+    }
+
+    fn close_late_clients(&mut self, now: Instant) {
+        // Seldom anybody: nothing is allocated then.
+        let late: Vec<usize> =
+            self.clients.iter().filter(|(_, client)| client.is_late(now)).map(|(key, _)| key).collect();
+        for key in late {
+            self.close(key);
+        }
+    }
+
+    /// Accepts those who have been waiting, listens no more, and ends the sessions of those who are in.
+    fn stop_listening(&mut self) {
+        self.accept();
+        self.doors.clear();
+        let open: Vec<usize> =
+            self.clients.iter().filter(|(_, client)| !client.is_logging_in()).map(|(key, _)| key).collect();
+        for key in open {
+            self.close(key);
+        }
+    }
+}
+
+impl Door {
+    fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match &mut self.listener {
+            Listener::Tcp(listener) => registry.register(listener, token, Interest::READABLE),
+            Listener::Unix(listener) => registry.register(listener, token, Interest::READABLE),
+        }
+    }
+}
+
+impl Listener {
+    fn accept(&self) -> io::Result<(Link, Peer)> {
+        match self {
+            Self::Tcp(listener) => listener
+                .accept()
+                .map(|(stream, address)| (Link::Tcp(stream), Peer { address: Some(ip(address)), uid: None })),
+            Self::Unix(listener) => listener.accept().map(|(stream, _)| {
+                let uid = getsockopt(&stream, sockopt::PeerCredentials).ok().map(|credentials| credentials.uid());
+                (Link::Unix(stream), Peer { address: None, uid })
+            }),
+        }
+    }
+}
+
+/// The address as the client has it: one of IPv4 on a socket for both is one of IPv4.
+const fn ip(address: SocketAddr) -> IpAddr {
+    address.ip().to_canonical()
+}

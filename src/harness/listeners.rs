@@ -1,0 +1,200 @@
+//! The sockets that clients come to.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use listenfd::ListenFd;
+use socket2::{Domain, Socket, Type};
+
+/// How many clients may wait to be accepted; the system may allow less.
+const BACKLOG: i32 = 4096;
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Places {
+    /// Names and addresses; `*` is all of them.
+    pub(super) bind_addresses: Vec<String>,
+    /// None where clients come through the Unix socket alone. 0 takes a free port.
+    pub(super) port: Option<u16>,
+    pub(super) extra_port: Option<u16>,
+    pub(super) socket: Option<PathBuf>,
+    pub(super) metrics_port: Option<u16>,
+}
+
+/// All sockets.
+#[derive(Debug, Default)]
+pub(super) struct Listeners {
+    pub(super) tcp: Vec<TcpListener>,
+    pub(super) extra: Vec<TcpListener>,
+    pub(super) unix: Vec<UnixListener>,
+    pub(super) metrics: Option<TcpListener>,
+    /// Files to be removed at the end.
+    pub(super) made: Vec<SocketFile>,
+}
+
+/// A socket's file, gone with this value.
+#[derive(Debug)]
+pub(super) struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Listeners {
+    /// Opens all sockets. Those that systemd has opened already are taken instead of the ports and the socket of `places`:
+    /// a TCP socket on the port of `--extra-port` is the extra port, all others are the standard one.
+    ///
+    /// # Errors
+    /// Which socket cannot be had, and why.
+    pub(super) fn open(places: &Places) -> Result<Self, String> {
+        let mut listeners = Self::inherited(places.extra_port)?;
+        if listeners.tcp.is_empty() && listeners.extra.is_empty() && listeners.unix.is_empty() {
+            listeners.bind(places)?;
+        }
+        if let Some(port) = places.metrics_port {
+            listeners.metrics = Some(bind_tcp((Ipv4Addr::LOCALHOST, port).into())?);
+        }
+        Ok(listeners)
+    }
+
+    fn inherited(extra_port: Option<u16>) -> Result<Self, String> {
+        let mut listeners = Self::default();
+        let mut passed = ListenFd::from_env();
+        for index in 0..passed.len() {
+            let wrong = |error: io::Error| format!("socket {index} of those passed by systemd: {error}");
+            if let Ok(Some(listener)) = passed.take_tcp_listener(index) {
+                let port = listener.local_addr().map_err(wrong)?.port();
+                listener.set_nonblocking(true).map_err(wrong)?;
+                if Some(port) == extra_port { &mut listeners.extra } else { &mut listeners.tcp }.push(listener);
+            } else if let Some(listener) = passed.take_unix_listener(index).map_err(wrong)? {
+                listener.set_nonblocking(true).map_err(wrong)?;
+                listeners.unix.push(listener);
+            }
+        }
+        Ok(listeners)
+    }
+
+    fn bind(&mut self, places: &Places) -> Result<(), String> {
+        if let Some(port) = places.port {
+            self.tcp = bind_all(&places.bind_addresses, port)?;
+        }
+        if let Some(port) = places.extra_port {
+            self.extra = bind_all(&places.bind_addresses, port)?;
+        }
+        if let Some(path) = &places.socket {
+            self.unix.push(bind_unix(path)?);
+            self.made.push(SocketFile(path.clone()));
+        }
+        if self.tcp.is_empty() && self.unix.is_empty() {
+            return Err("there is nothing to listen on: give --port, --socket, or both".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Whether nobody but programs of this machine can come.
+    pub(super) fn are_local(&self) -> bool {
+        let mut addresses = self.tcp.iter().chain(&self.extra).map(TcpListener::local_addr);
+        addresses.all(|address| address.is_ok_and(|address| address.ip().is_loopback()))
+    }
+
+    /// The standard port and the extra port, as they were taken.
+    pub(super) fn ports(&self) -> (u16, Option<u16>) {
+        let port = |listeners: &[TcpListener]| listeners.first()?.local_addr().ok().map(|address| address.port());
+        (port(&self.tcp).unwrap_or_default(), port(&self.extra))
+    }
+
+    /// The path of the Unix socket, or nothing.
+    pub(super) fn socket_path(&self) -> String {
+        let path =
+            |listener: &UnixListener| listener.local_addr().ok()?.as_pathname().map(|path| path.display().to_string());
+        self.unix.first().and_then(path).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Listeners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        for (what, listeners) in [("", &self.tcp), ("extra port ", &self.extra)] {
+            for address in listeners.iter().filter_map(|listener| listener.local_addr().ok()) {
+                parts.push(format!("{what}{address}"));
+            }
+        }
+        if !self.unix.is_empty() {
+            parts.push(format!("socket {}", self.socket_path()));
+        }
+        if let Some(Ok(address)) = self.metrics.as_ref().map(TcpListener::local_addr) {
+            parts.push(format!("metrics http://{address}/metrics"));
+        }
+        f.write_str(&parts.join(", "))
+    }
+}
+
+/// Binds one port on all addresses. A free port that the first address takes is taken on the others too.
+fn bind_all(names: &[String], port: u16) -> Result<Vec<TcpListener>, String> {
+    let mut listeners: Vec<TcpListener> = Vec::new();
+    for name in names {
+        for mut address in addresses(name, port)? {
+            if let Some(Ok(first)) = listeners.first().map(TcpListener::local_addr) {
+                address.set_port(first.port());
+            }
+            listeners.push(bind_tcp(address)?);
+        }
+    }
+    Ok(listeners)
+}
+
+fn addresses(name: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    if name == "*" {
+        // One socket for both families, where the system has IPv6.
+        let any: SocketAddr = (Ipv6Addr::UNSPECIFIED, port).into();
+        let has_ipv6 = Socket::new(Domain::IPV6, Type::STREAM, None).is_ok();
+        return Ok(vec![if has_ipv6 { any } else { (Ipv4Addr::UNSPECIFIED, port).into() }]);
+    }
+    let found = (name, port).to_socket_addrs();
+    found.map(Iterator::collect).map_err(|error| format!("--bind-address {name}: {error}"))
+}
+
+fn bind_tcp(address: SocketAddr) -> Result<TcpListener, String> {
+    let bind = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(!address.ip().is_unspecified())?;
+        }
+        // A server that was here a moment ago leaves connections behind that do not matter.
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    };
+    bind().map_err(|error: io::Error| format!("{address} cannot be listened on: {error}"))
+}
+
+fn bind_unix(path: &Path) -> Result<UnixListener, String> {
+    let bind = || {
+        match UnixStream::connect(path) {
+            Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another server is listening there")),
+            // What a server has left behind that did not end well. Another file is not ours to remove.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && is_socket(path) => {
+                std::fs::remove_file(path)?;
+            }
+            Err(_) => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        // Anybody may knock, as with mariadbd; who gets in is another matter.
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    bind().map_err(|error| format!("--socket {} cannot be listened on: {error}", path.display()))
+}
+
+fn is_socket(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket())
+}

@@ -1,0 +1,32 @@
+//! The standalone server: it answers new connections as a mariadbd with the plugin would, without a mariadbd.
+//!
+//! - [`main`]: from the command line to the end of the process;
+//! - `options`: command line, options file;
+//! - `listeners`, `event_loop`: sockets and their bytes; `tls`: certificates; `metrics`: for Prometheus;
+//! - [`Connection`]: one connection without its I/O, made of `packet` (what is sent), `login` (what clients say about
+//!   themselves), `accounts` (who gets in) and `session` (commands of those who are in);
+//! - [`Shared`]: what all connections share, with its `counters`.
+//!
+//! The verdict and its words come from [`failover`](crate::failover).
+#![forbid(unsafe_code)]
+
+mod accounts;
+mod connection;
+mod counters;
+mod event_loop;
+mod listeners;
+mod login;
+mod metrics;
+mod options;
+mod packet;
+mod run;
+mod session;
+mod shared;
+mod tls;
+
+pub use accounts::{Accounts, Authenticated, Peer, Scramble};
+pub use connection::{Connection, Next};
+pub use metrics::Exchange;
+pub use packet::LONGEST_PACKET;
+pub use run::main;
+pub use shared::{Configuration, Identity, Shared};

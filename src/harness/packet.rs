@@ -1,0 +1,248 @@
+//! Packets: how bytes are cut into them, and those that this server sends.
+//!
+//! See <https://mariadb.com/kb/en/0-packet/> for the frame, and <https://mariadb.com/kb/en/4-server-response-packets/> for
+//! what is in it.
+
+use mysql_common::constants::{CapabilityFlags, ColumnType, StatusFlags};
+use mysql_common::io::BufMutExt;
+use mysql_common::packets::{AuthSwitchRequest, Column, ErrPacket, HandshakePacket, ServerError, SqlState};
+use mysql_common::proto::MySerialize;
+
+use super::accounts::{Authenticated, SCRAMBLE_LENGTH, Scramble};
+
+/// The most bytes that a packet of a client may have. Nothing that a client has to say to this server needs more.
+pub const LONGEST_PACKET: usize = 64 * 1024;
+
+const HEADER_LENGTH: usize = 4;
+
+/// `utf8mb4_general_ci`: the character set of everything this server sends.
+pub(super) const UTF8MB4_GENERAL_CI: u8 = 45;
+/// `binary`: the character set of what is no text.
+const BINARY: u16 = 63;
+
+/// The only authentication plugin, besides the credentials of a peer on a Unix socket.
+pub(super) const NATIVE_PASSWORD: &[u8] = b"mysql_native_password";
+
+/// What stands at the head of the bytes that have come.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Frame<'a> {
+    /// A packet, and what comes after it.
+    Packet { sequence: u8, payload: &'a [u8], rest: &'a [u8] },
+    /// Less than a packet: more has to come.
+    Part,
+    /// A packet that says it is longer than [`LONGEST_PACKET`].
+    TooLong,
+}
+
+/// Cuts the first packet off `bytes`. The length that the peer names is believed as far as bytes have come.
+pub(super) fn cut(bytes: &[u8]) -> Frame<'_> {
+    let Some((&[low, middle, high, sequence], rest)) = bytes.split_first_chunk::<HEADER_LENGTH>() else {
+        return Frame::Part;
+    };
+    let length = usize::from(low) | usize::from(middle) << 8 | usize::from(high) << 16;
+    if length > LONGEST_PACKET {
+        return Frame::TooLong;
+    }
+    match rest.split_at_checked(length) {
+        Some((payload, rest)) => Frame::Packet { sequence, payload, rest },
+        None => Frame::Part,
+    }
+}
+
+/// An error as MariaDB numbers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SqlError {
+    pub(super) code: u16,
+    pub(super) state: [u8; 5],
+    pub(super) message: String,
+}
+
+impl SqlError {
+    pub(super) fn new(code: u16, state: [u8; 5], message: impl Into<String>) -> Self {
+        Self { code, state, message: message.into() }
+    }
+}
+
+/// Writes packets with the numbers that follow each other.
+#[derive(Debug)]
+pub(super) struct Writer<'a> {
+    out: &'a mut Vec<u8>,
+    sequence: u8,
+    capabilities: CapabilityFlags,
+}
+
+/// One column of a result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cell {
+    pub(super) name: String,
+    pub(super) value: Value,
+}
+
+/// A value in a result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    Null,
+    Integer(i64),
+    /// A number with a fraction, as it was written.
+    Decimal(String),
+    Text(String),
+}
+
+impl Value {
+    pub(super) fn text(&self) -> Option<String> {
+        match self {
+            Self::Null => None,
+            Self::Integer(number) => Some(number.to_string()),
+            Self::Decimal(text) | Self::Text(text) => Some(text.clone()),
+        }
+    }
+
+    const fn column_type(&self) -> ColumnType {
+        match self {
+            Self::Null => ColumnType::MYSQL_TYPE_NULL,
+            Self::Integer(_) => ColumnType::MYSQL_TYPE_LONGLONG,
+            Self::Decimal(_) => ColumnType::MYSQL_TYPE_NEWDECIMAL,
+            Self::Text(_) => ColumnType::MYSQL_TYPE_VAR_STRING,
+        }
+    }
+}
+
+/// Writes the first packet of a connection: what this server is, and the scramble for the password.
+pub(super) fn greeting(out: &mut Vec<u8>, id: u32, scramble: &Scramble, version: &str, capabilities: CapabilityFlags) {
+    let mut first = [0; 8];
+    // With the zero that ends it.
+    let mut second = [0; SCRAMBLE_LENGTH + 1 - 8];
+    first.copy_from_slice(&scramble.as_bytes()[..8]);
+    second[..SCRAMBLE_LENGTH - 8].copy_from_slice(&scramble.as_bytes()[8..]);
+    let packet = HandshakePacket::new(
+        10,
+        version.as_bytes(),
+        id,
+        first,
+        Some(&second[..]),
+        capabilities,
+        UTF8MB4_GENERAL_CI,
+        StatusFlags::SERVER_STATUS_AUTOCOMMIT,
+        Some(NATIVE_PASSWORD),
+    );
+    Writer::new(out, 0, capabilities).packet(|out| packet.serialize(out));
+}
+
+impl<'a> Writer<'a> {
+    /// A writer whose next packet has number `sequence`, for a client of these capabilities.
+    pub(super) const fn new(out: &'a mut Vec<u8>, sequence: u8, capabilities: CapabilityFlags) -> Self {
+        Self { out, sequence, capabilities }
+    }
+
+    fn packet(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.out.len();
+        self.out.extend_from_slice(&[0, 0, 0, self.sequence]);
+        write(self.out);
+        // Nothing here writes 16 MiB: it all comes from packets of at most LONGEST_PACKET.
+        let length = u32::try_from(self.out.len() - start - HEADER_LENGTH).unwrap_or(u32::MAX);
+        self.out[start..start + 3].copy_from_slice(&length.to_le_bytes()[..3]);
+        self.sequence = self.sequence.wrapping_add(1);
+    }
+
+    /// Lets a client in. Needs the proof that it may.
+    pub(super) fn let_in(&mut self, _: &Authenticated) {
+        self.ok(0);
+    }
+
+    /// Says that a command has been carried out.
+    pub(super) fn ok(&mut self, warnings: u16) {
+        self.packet(|out| {
+            // Header, affected rows, last insert id.
+            out.extend_from_slice(&[0, 0, 0]);
+            out.extend_from_slice(&StatusFlags::SERVER_STATUS_AUTOCOMMIT.bits().to_le_bytes());
+            out.extend_from_slice(&warnings.to_le_bytes());
+        });
+    }
+
+    /// Refuses, with a message of bytes. The SQLSTATE is left out for clients older than 4.1, which do not know it.
+    pub(super) fn error_bytes(&mut self, code: u16, state: [u8; 5], message: &[u8]) {
+        let state = self.capabilities.contains(CapabilityFlags::CLIENT_PROTOCOL_41).then(|| SqlState::new(state));
+        self.packet(|out| ErrPacket::Error(ServerError::new(code, state, message)).serialize(out));
+    }
+
+    /// Refuses.
+    pub(super) fn error(&mut self, error: &SqlError) {
+        self.error_bytes(error.code, error.state, error.message.as_bytes());
+    }
+
+    /// Asks the client to start again with [`NATIVE_PASSWORD`].
+    pub(super) fn switch(&mut self, scramble: &Scramble) {
+        let mut data = [0; SCRAMBLE_LENGTH + 1];
+        data[..SCRAMBLE_LENGTH].copy_from_slice(scramble.as_bytes());
+        self.packet(|out| AuthSwitchRequest::new(NATIVE_PASSWORD, &data[..]).serialize(out));
+    }
+
+    /// Sends a line of text, as the answer to `COM_STATISTICS` is.
+    pub(super) fn line(&mut self, text: &str) {
+        self.packet(|out| out.extend_from_slice(text.as_bytes()));
+    }
+
+    /// Ends a list of packets.
+    pub(super) fn eof(&mut self, warnings: u16) {
+        self.packet(|out| {
+            out.push(0xfe);
+            out.extend_from_slice(&warnings.to_le_bytes());
+            out.extend_from_slice(&StatusFlags::SERVER_STATUS_AUTOCOMMIT.bits().to_le_bytes());
+        });
+    }
+
+    /// Sends a result. Every row has a cell for each of `columns`, which say names and types.
+    pub(super) fn result(&mut self, columns: &[Cell], rows: &[Vec<Value>], warnings: u16) {
+        self.packet(|out| out.put_lenenc_int(columns.len() as u64));
+        for column in columns {
+            self.packet(|out| column_definition(column).serialize(out));
+        }
+        self.eof(warnings);
+        for row in rows {
+            self.packet(|out| {
+                for value in row {
+                    match value.text() {
+                        None => out.push(0xfb),
+                        Some(text) => out.put_lenenc_str(text.as_bytes()),
+                    }
+                }
+            });
+        }
+        self.eof(warnings);
+    }
+}
+
+fn column_definition(column: &Cell) -> Column {
+    let character_set = match column.value {
+        Value::Text(_) => UTF8MB4_GENERAL_CI.into(),
+        _ => BINARY,
+    };
+    Column::new(column.value.column_type())
+        .with_name(column.name.as_bytes())
+        .with_character_set(character_set)
+        .with_column_length(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Frame, LONGEST_PACKET, cut};
+
+    #[test]
+    fn packets_are_cut_off_one_by_one() {
+        let bytes = [2, 0, 0, 7, b'a', b'b', 0, 0, 0, 8];
+        let Frame::Packet { sequence: 7, payload: b"ab", rest } = cut(&bytes) else { panic!("{:?}", cut(&bytes)) };
+        assert_eq!(cut(rest), Frame::Packet { sequence: 8, payload: b"", rest: b"" });
+        for length in 0..6 {
+            assert_eq!(cut(&bytes[..length]), Frame::Part);
+        }
+    }
+
+    #[test]
+    fn the_length_has_a_limit() {
+        let mut bytes = vec![0, 0, 1, 0];
+        bytes.resize(4 + LONGEST_PACKET, b'x');
+        assert!(matches!(cut(&bytes), Frame::Packet { payload, .. } if payload.len() == LONGEST_PACKET));
+        assert_eq!(cut(&[1, 0, 1, 0]), Frame::TooLong);
+        assert_eq!(cut(&[0xff, 0xff, 0xff, 0]), Frame::TooLong);
+    }
+}

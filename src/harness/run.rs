@@ -1,0 +1,274 @@
+//! From the command line to the end of the process.
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Token};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use sd_notify::NotifyState;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+use tracing::{error, info, warn};
+
+use super::event_loop::{EventLoop, Stopper};
+use super::listeners::Listeners;
+use super::options::Options;
+use super::shared::{Identity, Shared};
+use crate::failover::Variable;
+
+/// What the program calls itself.
+const NAME: &str = "instant-failover-harness";
+
+/// Descriptors besides those of clients: listeners, polls, logs.
+const OTHER_DESCRIPTORS: u64 = 64;
+
+/// Statements are parsed on it, and what they become is as deep as they are long.
+const STACK: usize = 16 * 1024 * 1024;
+
+/// The program: reads the command line, serves until SIGTERM, and returns what the process ends with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let options = match Options::read(&arguments) {
+        Ok(options) => options,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .with_max_level(options.log_level())
+        .init();
+    match serve(&arguments, options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            error!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(arguments: &[OsString], options: Options) -> Result<(), String> {
+    // Before anything else: a signal that comes while starting must not kill.
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| format!("signals: {error}"))?;
+    let hostname = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    let settings = options.settings()?;
+    let mut configuration = options.configuration(&hostname)?;
+    configuration.max_connections = allow_descriptors(configuration.max_connections)?;
+    let listeners = Listeners::open(&options.places())?;
+    refuse_strangers(&options, &listeners)?;
+    let (port, extra_port) = listeners.ports();
+    let identity = Identity { hostname, port, extra_port, socket: listeners.socket_path() };
+    let shared = Arc::new(Shared::new(settings, configuration, identity));
+
+    let mut loops = Loops::start(&listeners, &shared)?;
+    shared.log_cautions();
+    // Where a person or a script that has started this looks; everything else is in the log.
+    let _ = writeln!(io::stdout(), "{NAME}: ready, listening on {listeners}");
+    info!("listening on {listeners}; {}", summary_of_settings(&shared));
+    notify(&[NotifyState::Ready, NotifyState::Status(&summary_of_settings(&shared))]);
+
+    let watch = Watch { arguments, options, shared: Arc::clone(&shared) };
+    watch.until_stopped(signals, &loops)?;
+    notify(&[NotifyState::Stopping]);
+    info!("stopping; {} connections are open", shared.counters.open());
+    // Nobody is accepted any more once this is gone everywhere.
+    drop(listeners);
+    loops.stop()?;
+    info!("stopped after {} redirects", shared.counters.redirects());
+    Ok(())
+}
+
+/// Lets the process have a descriptor for each of `connections`, or says how many it can have.
+fn allow_descriptors(connections: u32) -> Result<u32, String> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|error| format!("RLIMIT_NOFILE: {error}"))?;
+    let wanted = u64::from(connections) + OTHER_DESCRIPTORS;
+    if soft >= wanted {
+        return Ok(connections);
+    }
+    let limit = wanted.min(hard);
+    setrlimit(Resource::RLIMIT_NOFILE, limit, hard).map_err(|error| format!("RLIMIT_NOFILE: {error}"))?;
+    if limit < wanted {
+        let possible = u32::try_from(limit.saturating_sub(OTHER_DESCRIPTORS)).unwrap_or(connections).max(1);
+        warn!("--max-connections is {possible}, not {connections}: the system allows no more than {hard} open files");
+        return Ok(possible);
+    }
+    Ok(connections)
+}
+
+/// Nobody but programs of this machine may come where everybody is let in.
+fn refuse_strangers(options: &Options, listeners: &Listeners) -> Result<(), String> {
+    if options.accepts_any_login() && !listeners.are_local() {
+        return Err("--accept-any-login lets everybody in, so it is for loopback addresses and Unix sockets alone; \
+                    give --bind-address=127.0.0.1, or an --accounts-file instead"
+            .to_owned());
+    }
+    Ok(())
+}
+
+fn summary_of_settings(shared: &Shared) -> String {
+    let policy = shared.policy();
+    let value = |variable| policy.settings().value(variable);
+    format!("mode {}, target '{}'", value(Variable::Mode), value(Variable::Target))
+}
+
+/// Tells systemd, if it has started us.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        warn!("systemd cannot be told: {error}");
+    }
+}
+
+/// The threads that serve.
+struct Loops {
+    threads: Vec<(JoinHandle<io::Result<()>>, Stopper)>,
+}
+
+impl Loops {
+    fn start(listeners: &Listeners, shared: &Arc<Shared>) -> Result<Self, String> {
+        let cores = thread::available_parallelism().map_or(1, Into::into);
+        let mut threads = Vec::new();
+        for number in 0..cores {
+            let started = EventLoop::new(listeners, Arc::clone(shared)).and_then(|(event_loop, stopper)| {
+                let thread = thread::Builder::new().name(format!("clients-{number}")).stack_size(STACK);
+                Ok((thread.spawn(|| event_loop.run())?, stopper))
+            });
+            threads.push(started.map_err(|error| format!("a thread for clients cannot be started: {error}"))?);
+        }
+        Ok(Self { threads })
+    }
+
+    /// Whether one has ended that should not have.
+    fn one_has_ended(&self) -> bool {
+        self.threads.iter().any(|(thread, _)| thread.is_finished())
+    }
+
+    /// Stops all, and waits for the handshakes in flight: they have a deadline.
+    fn stop(&mut self) -> Result<(), String> {
+        for (_, stopper) in &self.threads {
+            stopper.stop();
+        }
+        for (thread, _) in self.threads.drain(..) {
+            match thread.join() {
+                Ok(ended) => ended.map_err(|error| format!("a thread for clients has ended: {error}"))?,
+                Err(_) => return Err("a thread for clients has panicked".to_owned()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the main thread does: signals, and the summary.
+struct Watch<'a> {
+    arguments: &'a [OsString],
+    options: Options,
+    shared: Arc<Shared>,
+}
+
+impl Watch<'_> {
+    fn until_stopped(mut self, mut signals: Signals, loops: &Loops) -> Result<(), String> {
+        let failed = |error: io::Error| format!("signals: {error}");
+        let mut poll = Poll::new().map_err(failed)?;
+        poll.registry().register(&mut signals, Token(0), Interest::READABLE).map_err(failed)?;
+        let mut events = Events::with_capacity(8);
+        let mut summary = Summary::new();
+        loop {
+            match poll.poll(&mut events, Some(Duration::from_secs(1))) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(failed(error)),
+                _ => {}
+            }
+            for signal in signals.pending() {
+                if signal != SIGHUP {
+                    return Ok(());
+                }
+                self.reload();
+            }
+            if loops.one_has_ended() {
+                return Err("a thread for clients has ended; see above".to_owned());
+            }
+            summary.log(&self.shared);
+        }
+    }
+
+    fn reload(&mut self) {
+        let started = NotifyState::monotonic_usec_now();
+        notify(&[NotifyState::Reloading, started.unwrap_or(NotifyState::Reloading)]);
+        match self.try_reload() {
+            Ok(()) => info!("reloaded; {}", summary_of_settings(&self.shared)),
+            Err(why) => error!("not reloaded, everything stays as it was: {}", why.trim_end()),
+        }
+        notify(&[NotifyState::Ready, NotifyState::Status(&summary_of_settings(&self.shared))]);
+    }
+
+    /// Reads everything first, and only then changes something.
+    fn try_reload(&mut self) -> Result<(), String> {
+        let options = Options::read(self.arguments).map_err(|error| error.to_string())?;
+        let settings = options.settings()?;
+        let mut configuration = options.configuration(&self.shared.identity.hostname)?;
+        if options.places() != self.options.places() {
+            warn!("addresses, ports and the socket stay as they are until the next start");
+        }
+        if options.accepts_any_login() != self.options.accepts_any_login() {
+            return Err("--accept-any-login cannot be changed without a new start".to_owned());
+        }
+        configuration.max_connections = allow_descriptors(configuration.max_connections)?;
+        // What has been SET since stays, unless the file says something new about it.
+        let before = self.options.settings()?;
+        let changes: Vec<_> = Variable::ALL
+            .into_iter()
+            .map(|variable| (variable, settings.value(variable)))
+            .filter(|(variable, value)| before.value(*variable) != *value)
+            .collect();
+        let cautions = self.shared.set(&changes, "the options file").map_err(|error| error.to_string())?;
+        for caution in cautions {
+            warn!("{caution}");
+        }
+        self.shared.configure(configuration);
+        self.options = options;
+        Ok(())
+    }
+}
+
+/// One line with what has happened, under load every second, else every minute in which something has.
+struct Summary {
+    last: [u64; 4],
+    since: Instant,
+}
+
+impl Summary {
+    const UNDER_LOAD: u64 = 10;
+    const CALM: Duration = Duration::from_mins(1);
+
+    fn new() -> Self {
+        Self { last: [0; 4], since: Instant::now() }
+    }
+
+    fn log(&mut self, shared: &Shared) {
+        let counters = &shared.counters;
+        let now = [
+            counters.redirects(),
+            counters.logins.get(),
+            counters.access_denied.get(),
+            counters.broken_handshakes.get(),
+        ];
+        let mut new = [0; 4];
+        for ((new, now), last) in new.iter_mut().zip(now).zip(self.last) {
+            *new = now - last;
+        }
+        let events: u64 = new.iter().sum();
+        if events == 0 || (events < Self::UNDER_LOAD && self.since.elapsed() < Self::CALM) {
+            return;
+        }
+        let [redirected, let_in, refused, broken] = new;
+        let seconds = self.since.elapsed().as_secs().max(1);
+        info!(redirected, let_in, refused, broken, open = counters.open(), seconds, "summary");
+        (self.last, self.since) = (now, Instant::now());
+    }
+}

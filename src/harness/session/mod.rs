@@ -1,0 +1,263 @@
+//! The commands of those who have been let in.
+//!
+//! There is no data here: what can be asked for is what clients ask when they connect, the settings and the counters.
+//! Anything else is refused with an error that says what this server is.
+
+mod evaluate;
+mod pattern;
+mod statement;
+mod variables;
+
+use mysql_common::constants::CapabilityFlags;
+use tracing::debug;
+
+use self::statement::{Assignment, Scope, Show, Statement};
+use super::accounts::Authenticated;
+use super::connection::Next;
+use super::packet::{Cell, SqlError, Value, Writer};
+use super::shared::Shared;
+use crate::failover::Variable;
+
+pub(super) const COM_CHANGE_USER: u8 = 17;
+
+const COM_QUIT: u8 = 1;
+const COM_INIT_DB: u8 = 2;
+const COM_QUERY: u8 = 3;
+const COM_STATISTICS: u8 = 9;
+const COM_PING: u8 = 14;
+const COM_STMT_SEND_LONG_DATA: u8 = 24;
+const COM_STMT_CLOSE: u8 = 25;
+const COM_SET_OPTION: u8 = 27;
+const COM_RESET_CONNECTION: u8 = 31;
+
+/// As in MariaDB, which takes no further `COM_CHANGE_USER` after so many that failed.
+const MOST_FAILED_CHANGES: u8 = 3;
+
+/// Somebody who has been let in, and what they have set for themselves.
+#[derive(Debug)]
+pub(super) struct Session {
+    id: u32,
+    user: String,
+    host: String,
+    database: Option<String>,
+    capabilities: CapabilityFlags,
+    administrator: bool,
+    cipher: Option<&'static str>,
+    variables: variables::SessionVariables,
+    warnings: Vec<String>,
+    failed_changes: u8,
+}
+
+impl Session {
+    /// A session of a client that has shown who it is.
+    pub(super) fn new(
+        id: u32,
+        user: String,
+        host: String,
+        capabilities: CapabilityFlags,
+        proof: &Authenticated,
+    ) -> Self {
+        Self {
+            id,
+            user,
+            host,
+            database: None,
+            capabilities,
+            administrator: proof.administrator(),
+            cipher: None,
+            variables: variables::SessionVariables::default(),
+            warnings: Vec::new(),
+            failed_changes: 0,
+        }
+    }
+
+    pub(super) fn set_database(&mut self, database: Option<String>) {
+        self.database = database;
+    }
+
+    pub(super) const fn set_cipher(&mut self, cipher: Option<&'static str>) {
+        self.cipher = cipher;
+    }
+
+    pub(super) const fn capabilities(&self) -> CapabilityFlags {
+        self.capabilities
+    }
+
+    pub(super) const fn may_change_user(&self) -> bool {
+        self.failed_changes < MOST_FAILED_CHANGES
+    }
+
+    pub(super) fn count_failed_change(&mut self) {
+        self.failed_changes = self.failed_changes.saturating_add(1);
+    }
+
+    /// Carries out one command and writes its answer.
+    pub(super) fn command(&mut self, packet: &[u8], shared: &Shared, answer: &mut Writer<'_>) -> Next {
+        let Some((&command, argument)) = packet.split_first() else {
+            answer.error(&unknown_command());
+            return Next::Read;
+        };
+        match command {
+            COM_QUIT => return Next::Close,
+            COM_PING => answer.ok(0),
+            COM_INIT_DB => match utf8(argument) {
+                Ok(name) => {
+                    self.database = Some(name.to_owned());
+                    answer.ok(0);
+                }
+                Err(error) => answer.error(&error),
+            },
+            COM_QUERY => match utf8(argument).and_then(|sql| self.query(sql, shared, answer)) {
+                Ok(()) => {}
+                Err(error) => {
+                    debug!(id = self.id, user = self.user, error = error.message, "statement refused");
+                    answer.error(&error);
+                }
+            },
+            COM_STATISTICS => answer.line(&statistics(shared)),
+            // The one option there is: several statements in one query, which this server never takes.
+            COM_SET_OPTION => answer.eof(0),
+            COM_RESET_CONNECTION => {
+                self.variables = variables::SessionVariables::default();
+                self.warnings.clear();
+                answer.ok(0);
+            }
+            // These have no answer.
+            COM_STMT_CLOSE | COM_STMT_SEND_LONG_DATA => {}
+            0..=COM_RESET_CONNECTION => answer.error(&statement::not_supported()),
+            _ => answer.error(&unknown_command()),
+        }
+        Next::Read
+    }
+
+    fn query(&mut self, sql: &str, shared: &Shared, answer: &mut Writer<'_>) -> Result<(), SqlError> {
+        let statement = statement::parse(sql)?;
+        if !matches!(statement, Statement::Show(Show::Warnings | Show::WarningCount)) {
+            self.warnings.clear();
+        }
+        match statement {
+            Statement::Nothing => answer.ok(0),
+            Statement::Use(name) => {
+                self.database = Some(name);
+                answer.ok(0);
+            }
+            Statement::Select { columns, rows } => {
+                let cells = columns
+                    .iter()
+                    .map(|(name, expression)| {
+                        Ok(Cell { name: name.clone(), value: evaluate::value(expression, self, shared)? })
+                    })
+                    .collect::<Result<Vec<_>, SqlError>>()?;
+                let row: Vec<_> = cells.iter().map(|cell| cell.value.clone()).collect();
+                answer.result(&cells, if rows { std::slice::from_ref(&row) } else { &[] }, 0);
+            }
+            Statement::Show(show) => self.show(&show, shared, answer),
+            Statement::Set(assignments) => {
+                self.set(&assignments, shared)?;
+                answer.ok(u16::try_from(self.warnings.len()).unwrap_or(u16::MAX));
+            }
+        }
+        Ok(())
+    }
+
+    fn show(&self, show: &Show, shared: &Shared, answer: &mut Writer<'_>) {
+        let text = |name: &str| Cell { name: name.to_owned(), value: Value::Text(String::new()) };
+        let number = |name: &str| Cell { name: name.to_owned(), value: Value::Integer(0) };
+        let (rows, filter) = match show {
+            Show::Warnings => {
+                let row = |warning: &String| {
+                    vec![Value::Text("Warning".to_owned()), Value::Integer(1105), Value::Text(warning.clone())]
+                };
+                let rows: Vec<_> = self.warnings.iter().map(row).collect();
+                return answer.result(&[text("Level"), number("Code"), text("Message")], &rows, 0);
+            }
+            Show::WarningCount => {
+                let count = i64::try_from(self.warnings.len()).unwrap_or(i64::MAX);
+                return answer.result(&[number("@@session.warning_count")], &[vec![Value::Integer(count)]], 0);
+            }
+            Show::Variables(scope, filter) => (variables::all(*scope, self, shared), filter),
+            Show::Status(filter) => (status(self, shared), filter),
+        };
+        let rows: Vec<_> = rows
+            .into_iter()
+            .filter(|(name, _)| filter.as_ref().is_none_or(|filter| filter.matches(name)))
+            .map(|(name, value)| vec![Value::Text(name), Value::Text(value)])
+            .collect();
+        answer.result(&[text("Variable_name"), text("Value")], &rows, 0);
+    }
+
+    /// Carries out SET: everything is checked before anything is changed.
+    fn set(&mut self, assignments: &[Assignment], shared: &Shared) -> Result<(), SqlError> {
+        let mut variables = self.variables.clone();
+        let mut changes = Vec::new();
+        for Assignment { scope, name, value } in assignments {
+            let ours = Variable::ALL.into_iter().find(|variable| variable.name().eq_ignore_ascii_case(name));
+            match (ours, scope) {
+                (Some(variable), Scope::Global) => {
+                    if !self.administrator {
+                        let needed = "SUPER";
+                        let message = format!(
+                            "Access denied; you need (at least one of) the {needed} privilege(s) for this operation"
+                        );
+                        return Err(SqlError::new(1227, *b"42000", message));
+                    }
+                    let value = match value {
+                        Some(value) => evaluate::setting(value, variable, self, shared)?,
+                        None => crate::failover::Settings::default().value(variable),
+                    };
+                    changes.push((variable, value));
+                }
+                (Some(variable), Scope::Session) => {
+                    let name = variable.name();
+                    let message = format!("Variable '{name}' is a GLOBAL variable and should be set with SET GLOBAL");
+                    return Err(SqlError::new(1229, *b"HY000", message));
+                }
+                (None, _) => {
+                    let value = value.as_ref().map(|value| evaluate::assigned(value, self, shared)).transpose()?;
+                    variables.set(*scope, name, value)?;
+                }
+            }
+        }
+        if !changes.is_empty() {
+            let by = format!("{}@{}", self.user, self.host);
+            let cautions =
+                shared.set(&changes, &by).map_err(|error| SqlError::new(1231, *b"42000", error.to_string()))?;
+            self.warnings = cautions.iter().map(ToString::to_string).collect();
+        }
+        self.variables = variables;
+        Ok(())
+    }
+}
+
+/// `SHOW STATUS`, in the order of the names.
+fn status(session: &Session, shared: &Shared) -> Vec<(String, String)> {
+    let counters = &shared.counters;
+    let mut rows: Vec<_> =
+        counters.shown().into_iter().map(|shown| (shown.name.to_owned(), shown.value.to_string())).collect();
+    rows.push(("Instant_failover_last_redirect".to_owned(), counters.last_redirect()));
+    rows.push(("Ssl_cipher".to_owned(), session.cipher.unwrap_or_default().to_owned()));
+    rows.sort();
+    rows
+}
+
+fn statistics(shared: &Shared) -> String {
+    let counters = &shared.counters;
+    format!(
+        "Uptime: {}  Threads: {}  Questions: {}  Redirects: {}",
+        counters.uptime().as_secs(),
+        counters.open(),
+        counters.questions.get(),
+        counters.redirects()
+    )
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, SqlError> {
+    str::from_utf8(bytes).map_err(|error| {
+        let shown = String::from_utf8_lossy(&bytes[error.valid_up_to()..]).chars().take(20).collect::<String>();
+        SqlError::new(1300, *b"HY000", format!("Invalid utf8mb4 character string: '{shown}'; use SET NAMES utf8mb4"))
+    })
+}
+
+fn unknown_command() -> SqlError {
+    SqlError::new(1047, *b"08S01", "Unknown command")
+}
