@@ -203,14 +203,16 @@ impl Connection {
             capabilities: login.capabilities,
             session,
         };
-        if !login.capabilities.contains(CapabilityFlags::CLIENT_PROTOCOL_41) {
-            let error = "Client does not support authentication protocol requested by server; consider upgrading MariaDB client";
-            return self.deny(candidate, &SqlError::new(1251, *b"08004", error), shared, out);
+        let plugins = login.capabilities.contains(CapabilityFlags::CLIENT_PLUGIN_AUTH);
+        if !login.capabilities.contains(CapabilityFlags::CLIENT_PROTOCOL_41) || !(login.native || plugins) {
+            let message = "Client does not support authentication protocol requested by server; consider upgrading \
+                           MariaDB client";
+            return self.deny(candidate, &SqlError::new(1251, *b"08004", message), shared, out);
         }
         if let Some(proof) = shared.configuration().accounts.by_peer(&candidate.user, &self.peer) {
             return self.open(candidate, &proof, shared, out);
         }
-        if !login.native && login.capabilities.contains(CapabilityFlags::CLIENT_PLUGIN_AUTH) {
+        if !login.native {
             let mut writer = Writer::new(out, self.sequence, login.capabilities);
             writer.switch(&self.scramble);
             self.sequence = self.sequence.wrapping_add(1);

@@ -222,7 +222,7 @@ mod tests {
             (MODERN | C::CLIENT_CONNECT_ATTRS, b"app\0\0x\0", None),
             (MODERN | C::CLIENT_CONNECT_ATTRS, b"app\0\0x\0\x04\x01a\x01b", Some(("app", b"", false, None))),
             (without_plugin, b"app\0\x03abc", Some(("app", b"abc", true, None))),
-            (old_password, b"app\0abc\0", Some(("app", b"abc", true, None))),
+            (old_password, b"app\0abc\0", Some(("app", b"abc", false, None))),
             (old_password - C::CLIENT_PLUGIN_AUTH, b"app\0abc\0", Some(("app", b"abc", false, None))),
             (old_password - C::CLIENT_PLUGIN_AUTH, b"app\0", Some(("app", b"", true, None))),
         ] {
