@@ -1,4 +1,4 @@
-//! The plugin as cargo builds it.
+//! The plugin and the standalone server as cargo builds them.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -44,4 +44,16 @@ impl Flavour {
         run(&mut cargo)?;
         Ok(self.library())
     }
+}
+
+/// Builds the standalone server, and returns where it lies.
+///
+/// # Errors
+/// If cargo fails; it has said why.
+pub fn harness() -> Result<PathBuf> {
+    const NAME: &str = "instant-failover-harness";
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(project_root()).args(["build", "--quiet", "--release", "--package", "instant-failover"]);
+    run(cargo.args(["--bin", NAME, "--target-dir"]).arg(target_dir()))?;
+    Ok(target_dir().join("release").join(NAME))
 }

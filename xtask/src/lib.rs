@@ -1,7 +1,9 @@
-//! What the project's commands and its tests share: packages, the built plugin, private MariaDB servers, and a client that
-//! shows what is on the wire.
+//! What the project's commands and its tests share: packages, what cargo builds, private MariaDB servers, the
+//! standalone server, and a client that shows what is on the wire.
 
 pub mod build;
+mod child;
+pub mod harness;
 pub mod packages;
 pub mod server;
 pub mod wire;

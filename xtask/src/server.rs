@@ -6,17 +6,16 @@ use std::fs;
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::symlink;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use tempfile::TempDir;
 
 use crate::packages::is_root;
-use crate::{output, wire};
+use crate::{child, output, wire};
 
 /// A server that runs as long as this value lives. Its root may log in through the socket without a password.
 #[derive(Debug)]
@@ -71,14 +70,7 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        // SAFETY: prctl is safe to call between fork and exec. It ends the server if we are killed.
-        unsafe {
-            command.pre_exec(|| {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                Ok(())
-            });
-        }
-        self.process = Some(command.spawn().with_context(|| format!("{} cannot be started", program.display()))?);
+        self.process = Some(child::spawn(&mut command)?);
         let deadline = Instant::now() + Duration::from_mins(1);
         while wire::Client::connect_socket(&self.socket()).is_err() {
             if !self.is_running() {
@@ -97,24 +89,8 @@ impl Server {
     /// # Errors
     /// If it does not end within half a minute, or does not end well.
     pub fn stop(&mut self) -> Result<()> {
-        let Some(mut process) = self.process.take() else { return Ok(()) };
-        if let Ok(pid) = libc::pid_t::try_from(process.id()) {
-            // SAFETY: our own child, which has not been waited for, so the number is still its.
-            unsafe { libc::kill(pid, libc::SIGTERM) };
-        }
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            match process.try_wait()? {
-                Some(status) if status.success() => return Ok(()),
-                Some(status) => bail!("mariadbd ended with {status}:\n{}", self.error_log()),
-                None if Instant::now() > deadline => {
-                    process.kill()?;
-                    process.wait()?;
-                    bail!("mariadbd did not end within 30 seconds and was killed:\n{}", self.error_log());
-                }
-                None => sleep(Duration::from_millis(5)),
-            }
-        }
+        let Some(process) = self.process.take() else { return Ok(()) };
+        child::stop(process).map_err(|why| anyhow!("mariadbd: {why}\n{}", self.error_log()))
     }
 
     /// Whether the process is there; false after a crash.
@@ -176,8 +152,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(mut process) = self.process.take() {
-            let _ = process.kill();
-            let _ = process.wait();
+            child::kill(&mut process);
         }
     }
 }
