@@ -8,11 +8,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 /// Starts a command that ends with us, however we end.
-pub(crate) fn spawn(command: &mut Command) -> Result<Child> {
-    // SAFETY: prctl is safe to call between fork and exec. It ends the child if we are killed.
+///
+/// # Errors
+/// If it cannot be started.
+pub fn spawn(command: &mut Command) -> Result<Child> {
+    // SAFETY: prctl is safe to call between fork and exec. It ends the child, and lets it end its own, if we are killed.
     unsafe {
         command.pre_exec(|| {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
             Ok(())
         });
     }
@@ -27,16 +30,21 @@ pub(crate) fn signal(child: &Child, signal: libc::c_int) {
     }
 }
 
-/// Ends a child with SIGTERM. It must end within half a minute, and well; else it is killed.
-pub(crate) fn stop(mut child: Child) -> Result<()> {
-    signal(&child, libc::SIGTERM);
+/// Ends a child with SIGTERM.
+///
+/// # Errors
+/// If it does not end well within half a minute; it is killed then.
+pub fn stop(child: &mut Child) -> Result<()> {
+    if let Ok(None) = child.try_wait() {
+        signal(child, libc::SIGTERM);
+    }
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         match child.try_wait()? {
             Some(status) if status.success() => return Ok(()),
             Some(status) => bail!("it ended with {status}"),
             None if Instant::now() > deadline => {
-                kill(&mut child);
+                kill(child);
                 bail!("it did not end within 30 seconds and was killed");
             }
             None => sleep(Duration::from_millis(5)),

@@ -87,8 +87,8 @@ impl Harness {
     /// # Errors
     /// If it does not end within half a minute, or with another status than 0.
     pub fn stop(&mut self) -> Result<()> {
-        let Some(process) = self.process.take() else { return Ok(()) };
-        child::stop(process).map_err(|why| anyhow!("the standalone server: {why}\n{}", self.error_log()))
+        let Some(mut process) = self.process.take() else { return Ok(()) };
+        child::stop(&mut process).map_err(|why| anyhow!("the standalone server: {why}\n{}", self.error_log()))
     }
 
     /// Whether the process is there; false after a crash.

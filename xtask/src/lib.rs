@@ -2,7 +2,7 @@
 //! standalone server, and a client that shows what is on the wire.
 
 pub mod build;
-mod child;
+pub mod child;
 pub mod harness;
 pub mod packages;
 pub mod server;

@@ -1,5 +1,6 @@
 //! The project's commands: `cargo xtask --help`.
 
+mod bench;
 mod clients;
 mod demo;
 mod mtr;
@@ -28,6 +29,9 @@ enum Task {
     Mtr(mtr::Arguments),
     /// Try real client libraries: all of them, or those named
     Clients(clients::Arguments),
+    /// Measure how many clients per second are sent away
+    #[command(subcommand)]
+    Bench(bench::Bench),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -36,6 +40,7 @@ fn main() -> anyhow::Result<()> {
         Task::Test => test::run_all(),
         Task::Mtr(arguments) => mtr::command(&arguments),
         Task::Clients(arguments) => clients::command(&arguments),
+        Task::Bench(bench) => bench::command(&bench),
     }
 }
 

@@ -89,8 +89,8 @@ impl Server {
     /// # Errors
     /// If it does not end within half a minute, or does not end well.
     pub fn stop(&mut self) -> Result<()> {
-        let Some(process) = self.process.take() else { return Ok(()) };
-        child::stop(process).map_err(|why| anyhow!("mariadbd: {why}\n{}", self.error_log()))
+        let Some(mut process) = self.process.take() else { return Ok(()) };
+        child::stop(&mut process).map_err(|why| anyhow!("mariadbd: {why}\n{}", self.error_log()))
     }
 
     /// Whether the process is there; false after a crash.
