@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: how many clients per second are sent away, and how many could be.
+//! `cargo xtask bench`: how many clients per second are sent away, and how many others send.
 //!
 //! Nothing is asserted: a machine is as fast as it is. What counts are the ratios, so all servers run side by side and take
 //! turns, round by round, under the same load.
@@ -6,6 +6,7 @@
 mod client;
 mod floor;
 mod load;
+mod nginx;
 mod report;
 mod server;
 mod tls;
@@ -26,11 +27,11 @@ use server::Server;
 /// Where every client is sent.
 const TARGET: &str = "db2.example.com:3307";
 
-const RATIOS: &[Ratio] = &[("harness", "floor"), ("harness, TLS", "floor, TLS")];
+const RATIOS: &[Ratio] = &[("harness", "nginx 302"), ("harness", "floor"), ("harness, TLS", "floor, TLS")];
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Bench {
-    /// Measure the standalone server, next to the least that a server can do
+    /// Measure the standalone server, next to nginx and to the least that a server can do
     Harness(Arguments),
     /// The least that a server can do
     #[command(hide = true)]
@@ -77,6 +78,7 @@ fn run_optimized() -> Result<()> {
 }
 
 fn harness(arguments: &Arguments) -> Result<()> {
+    packages::install(&[packages::BENCH])?;
     let program = arguments.program.clone().map_or_else(build_harness, Ok)?;
     fs::create_dir_all(target_dir())?;
     let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(absolute(target_dir())?)?;
@@ -97,11 +99,12 @@ struct Contender {
 }
 
 /// Starts all servers.
-fn contenders(program: &Path, dir: &Path) -> Result<[Contender; 4]> {
+fn contenders(program: &Path, dir: &Path) -> Result<[Contender; 5]> {
     let files = tls::Files::make(dir)?;
     let tls = Client::Tls(tls::client_config()?);
     let contender = |name, server, client: &Client| Contender { name, server, client: client.clone() };
     Ok([
+        contender("nginx 302", nginx::start(dir)?, &Client::Http),
         contender("harness", start_harness(program, dir, &files)?, &Client::Plain),
         contender("floor", floor::start(dir, None)?, &Client::Plain),
         contender("harness, TLS", start_harness(program, dir, &files)?, &tls),

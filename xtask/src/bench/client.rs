@@ -28,6 +28,8 @@ pub(super) enum Client {
     Plain,
     /// The same over TLS.
     Tls(Arc<ClientConfig>),
+    /// HTTP.
+    Http,
 }
 
 impl Client {
@@ -42,6 +44,7 @@ impl Client {
         let result = match self {
             Self::Plain => plain(&mut stream, &mut buffer),
             Self::Tls(config) => tls(&mut stream, &mut buffer, config),
+            Self::Http => http(&mut stream, &mut buffer),
         };
         result.map_err(|error| if is_timeout(&error) { anyhow!("no answer for {TIMEOUT:?}") } else { error })
     }
@@ -63,6 +66,15 @@ fn tls(stream: &mut TcpStream, buffer: &mut [u8], config: &Arc<ClientConfig>) ->
     let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
     let mut tls = ClientConnection::new(Arc::clone(config), name)?;
     log_in(&mut Stream::new(&mut tls, stream), buffer, 2, CLIENT_SSL)
+}
+
+fn http(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<()> {
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: db1.example.com\r\nConnection: close\r\n\r\n")?;
+    let answer = read_to_end(stream, buffer)?;
+    let text = String::from_utf8_lossy(answer);
+    let location = format!("\r\nLocation: http://{TARGET}/\r\n");
+    ensure!(text.starts_with("HTTP/1.1 302 ") && text.contains(&location), "no 302 to {TARGET} but {text:?}");
+    Ok(())
 }
 
 fn greeting(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<()> {
@@ -157,6 +169,27 @@ mod tests {
         let error = Client::Plain.attempt(elsewhere).unwrap_err().to_string();
         assert!(error.starts_with("no redirect to db2.example.com:3307 but"), "{error}");
         assert!(error.contains("db3.example.com:3307"), "{error}");
+    }
+
+    #[test]
+    fn of_http_only_the_right_302_counts() {
+        let attempt = |answer| Client::Http.attempt(answer_once(answer)).map_err(|error| error.to_string());
+        let right = "HTTP/1.1 302 Moved Temporarily\r\nLocation: http://db2.example.com:3307/\r\n\r\n";
+        assert_eq!(attempt(right.to_owned()), Ok(()));
+        for wrong in [right.replace("302", "200"), right.replace("db2", "db3")] {
+            assert_eq!(attempt(wrong.clone()), Err(format!("no 302 to {TARGET} but {wrong:?}")));
+        }
+    }
+
+    fn answer_once(answer: String) -> SocketAddr {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            let _ = stream.read(&mut [0; BUFFER]).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        address
     }
 
     #[test]

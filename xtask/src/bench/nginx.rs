@@ -1,0 +1,43 @@
+//! nginx, which answers every request with a redirect: what the best-known server makes of the same job.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::TARGET;
+use super::server::Server;
+
+pub(super) fn start(dir: &Path) -> Result<Server> {
+    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+    let configuration = dir.join("nginx.conf");
+    fs::write(&configuration, text(address))?;
+    let mut command = Command::new("/usr/sbin/nginx");
+    command.arg("-e").arg("stderr").arg("-p").arg(dir).arg("-c").arg(configuration);
+    Server::start(&mut command, dir, |_| TcpStream::connect(address).ok().map(|_| address))
+}
+
+/// A connection takes one request, as a connection of MariaDB's takes one login. What could make it faster was tried: only
+/// `deferred` does.
+fn text(address: SocketAddr) -> String {
+    let paths: String =
+        ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|name| format!("{name}_temp_path .; ")).concat();
+    format!(
+        "daemon off;
+         pid nginx.pid;
+         worker_processes auto;
+         events {{ worker_connections 1024; }}
+         http {{
+             {paths}
+             access_log off;
+             server_tokens off;
+             keepalive_timeout 0;
+             server {{
+                 listen {address} deferred;
+                 return 302 http://{TARGET}/;
+             }}
+         }}"
+    )
+}
