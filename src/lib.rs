@@ -5,17 +5,16 @@
 //! - [`failover`]: the decision, and following it: pure values and functions, for any program to use;
 //! - `server`: the plugin inside mariadbd, which takes the decision for each login;
 //! - `client`: the plugin inside Connector/C, which follows;
-//! - [`harness`]: the standalone server, of which nothing is in the plugins;
 //! - `boundary`: the one way to define a function that C may call, which no panic leaves;
 //! - `sys`: what C offers, generated from `c-shim/shim.h`.
 //!
-//! Only `server`, `client`, `boundary` and `sys` hold `unsafe` code. As a library, the crate is [`failover`] and [`harness`].
+//! Only `server`, `client`, `boundary` and `sys` hold `unsafe` code. As a library, the crate is [`failover`] alone.
+//!
+//! The standalone server, in `harness`, is a package of its own: nothing it depends on is in the plugins.
 
 mod boundary;
 mod client;
 pub mod failover;
-#[cfg(feature = "harness")]
-pub mod harness;
 mod server;
 mod sys;
 

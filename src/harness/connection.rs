@@ -17,7 +17,7 @@ use super::login::{self, First, Login};
 use super::packet::{self, Frame, LONGEST_PACKET, SqlError, Writer};
 use super::session::{self, Session};
 use super::shared::Shared;
-use crate::failover::{ER_INSTANT_FAILOVER, Transport, Verdict};
+use instant_failover::failover::{ER_INSTANT_FAILOVER, Transport, Verdict};
 
 /// Unsent bytes beyond which no more commands are carried out: a client must read its answers.
 const MOST_UNSENT: usize = 64 * 1024;
@@ -177,7 +177,7 @@ impl Connection {
 
     /// Decides about a client that has said who it is; `session` is what it has if it only changes the user.
     fn login(&mut self, login: &Login<'_>, session: Option<Box<Session>>, shared: &Shared, out: &mut Vec<u8>) -> Next {
-        let connection = crate::failover::Connection {
+        let connection = instant_failover::failover::Connection {
             transport: self.transport,
             user: login.user.as_bytes(),
             address: self.peer.address,

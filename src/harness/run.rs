@@ -18,7 +18,7 @@ use super::event_loop::{EventLoop, Stopper};
 use super::listeners::Listeners;
 use super::options::Options;
 use super::shared::{Identity, Shared};
-use crate::failover::Variable;
+use instant_failover::failover::Variable;
 
 /// What the program calls itself.
 const NAME: &str = "instant-failover-harness";

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::accounts::Accounts;
 use super::counters::Counters;
-use crate::failover::{Caution, Policy, SettingError, Settings, ThisServer, Variable};
+use instant_failover::failover::{Caution, Policy, SettingError, Settings, ThisServer, Variable};
 
 /// What a reload may change, besides the five settings. Swapped whole.
 #[derive(Debug)]

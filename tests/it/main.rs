@@ -1,12 +1,16 @@
-//! The plugin in real servers, seen from the wire and from outside the process.
+//! The plugin in real servers, and the standalone server, seen from the wire and from outside the process.
 //!
-//! Run by `cargo xtask test`, which builds the libraries and installs MariaDB. Each test has a server of its own.
+//! Run by `cargo xtask test`, which builds what is tested and installs MariaDB. Each test has a server of its own; what both
+//! servers must do alike is tested on both ([`both`]).
 
+mod both;
 mod client;
 mod library;
 mod lifecycle;
 mod misbehaviour;
 mod panics;
+mod settings;
+mod standalone;
 mod switch;
 mod wire_format;
 
@@ -17,11 +21,16 @@ use xtask::wire::{Client, Error, LoggedIn, Reply};
 
 /// The plugin as it is shipped.
 fn library() -> PathBuf {
-    built("INSTANT_FAILOVER_SO", xtask::build::Flavour::Release)
+    built("INSTANT_FAILOVER_SO", xtask::build::Flavour::Release.library())
 }
 
-fn built(variable: &str, flavour: xtask::build::Flavour) -> PathBuf {
-    let path = std::env::var_os(variable).map_or_else(|| flavour.library(), PathBuf::from);
+/// The standalone server as it is shipped.
+fn harness() -> PathBuf {
+    built("INSTANT_FAILOVER_HARNESS", xtask::build::harness_program())
+}
+
+fn built(variable: &str, usual: PathBuf) -> PathBuf {
+    let path = std::env::var_os(variable).map_or(usual, PathBuf::from);
     assert!(path.is_file(), "{} is missing: run `cargo xtask test`", path.display());
     path
 }

@@ -4,17 +4,12 @@ use std::time::Duration;
 use std::{io, thread};
 
 use xtask::server::Server;
-use xtask::wire::{Client, handshake_response, packet};
+use xtask::wire::{CLIENT_SSL, Client, handshake_response, packet};
 
-use crate::{log_in, redirect_to, server_with_plugin, server_without_plugin};
+use crate::both::{MariaDb, UnderTest, greeted, log_in, on_both};
+use crate::{redirect_to, server_with_plugin, server_without_plugin};
 
-/// What a server sends to a client that sends `bytes` after the greeting and then, perhaps, nothing more.
-fn answer_to(server: &Server, bytes: &[u8]) -> Vec<u8> {
-    let mut client = Client::connect(server.address()).unwrap();
-    client.greeting().unwrap();
-    client.write_raw(bytes).unwrap();
-    client.read_to_end().unwrap()
-}
+on_both!(nonsense, no_tls_after_all, silence);
 
 #[test]
 fn hang_ups_at_every_byte() {
@@ -45,52 +40,124 @@ fn hang_ups_at_every_byte() {
         }
         assert_eq!(aborted(server), wanted);
     }
-    assert_eq!(log_in(&ours, "app"), redirect_to("db2"));
+    assert_eq!(crate::log_in(&ours, "app"), redirect_to("db2"));
     assert_eq!(root.status("Instant_failover_redirects").unwrap(), "1");
     ours.stop().unwrap();
 }
 
-#[test]
-fn nonsense() {
-    let (mut ours, stock) = (server_with_plugin(), server_without_plugin());
-    let mut root = ours.root().unwrap();
+/// Answers to all kinds of first packets, byte for byte those of a server that knows nothing of redirects, save that who
+/// has said who they are is redirected.
+fn nonsense<S: UnderTest>() {
+    let (ours, stock) = (S::start(&[]), MariaDb::start(&[]));
+    let mut root = ours.root();
     root.query("SET GLOBAL instant_failover_target = 'db2'").unwrap();
-    let response = handshake_response("app", b"", 0);
-    let mut nonsense = vec![
-        packet(1, b""),
-        packet(1, b"\0"),
-        packet(1, &[0xff; 31]),
-        packet(1, &response[..31]),
-        packet(1, &response[..33]),
-        packet(7, &response),
-        b"GET / HTTP/1.1\r\nHost: db1\r\n\r\n".to_vec(),
-        // TLS is asked for, and something else is sent.
-        [packet(1, &handshake_response("app", b"", xtask::wire::CLIENT_SSL)[..32]), vec![0x55; 64]].concat(),
-    ];
-    // A length of the password that points past the end.
-    let mut long = response.clone();
-    long[36] = 0xf0;
-    nonsense.push(packet(1, &long));
     for mode in ["OFF", "ON"] {
         root.query(&format!("SET GLOBAL instant_failover_mode = {mode}")).unwrap();
-        for bytes in &nonsense {
-            assert_eq!(answer_to(&ours, bytes), answer_to(&stock, bytes), "{mode}: {bytes:02x?}");
+        for bytes in first_packets() {
+            let (ours, stock) = (answer_to(&ours, &bytes), answer_to(&stock, &bytes));
+            // Access denied, let in, or asked to switch the plugin: all of them were recognised.
+            let recognised = stock.starts_with(b"\xff\x15\x04") || matches!(stock.first(), Some(0 | 0xfe));
+            let expected = if mode == "ON" && recognised { redirect(&bytes) } else { stock };
+            assert_eq!(ours.escape_ascii().to_string(), expected.escape_ascii().to_string(), "{mode}: {bytes:02x?}");
         }
     }
-    ours.stop().unwrap();
 }
 
-#[test]
-fn silence() {
-    let mut ours = server_with_plugin();
-    let mut root = ours.root().unwrap();
-    root.query("SET GLOBAL connect_timeout = 2").unwrap();
+/// What a redirected client is told that sent this.
+fn redirect(first_packet: &[u8]) -> Vec<u8> {
+    let is_4_1 = first_packet[5] & 2 != 0;
+    let message = "|Server is directing clients to the alternative server 'db2'.|db2";
+    [&b"\xff\x64\x10"[..], if is_4_1 { b"#HY000" } else { b"" }, message.as_bytes()].concat()
+}
+
+/// Whole logins, logins cut at every byte, and what is none.
+fn first_packets() -> Vec<Vec<u8>> {
+    const CONNECT_WITH_DB: u32 = 1 << 3;
+    const SECURE_CONNECTION: u32 = 1 << 15;
+    const PLUGIN_AUTH: u32 = 1 << 19;
+    const CONNECT_ATTRS: u32 = 1 << 20;
+    const LENENC: u32 = 1 << 21;
+    let whole = handshake_response("app", &[7; 20], 0);
+    let flavour = |on: u32, off: u32, rest: &[u8]| {
+        let mut response = whole[..32].to_vec();
+        let capabilities = u32::from_le_bytes(response[..4].try_into().unwrap());
+        response[..4].copy_from_slice(&((capabilities | on) & !off).to_le_bytes());
+        [response.as_slice(), rest].concat()
+    };
+    let mut payloads: Vec<Vec<u8>> = (0..=whole.len()).map(|length| whole[..length].to_vec()).collect();
+    payloads.extend([
+        b"\0".to_vec(),
+        vec![0xff; 31],
+        flavour(0, 0, b"app\0\xf0"),
+        flavour(0, 0, b"app\0\x14aaaaaaaaaaaaaaaaaaaamysql_native_password\0junk"),
+        flavour(0, 0, b"'app'\0\0mysql_native_password\0"),
+        flavour(0, 0, b"app\0\x03abcmysql_native_password\0"),
+        flavour(0, 0, b"nobody\0\0MYSQL_NATIVE_PASSWORD\0"),
+        flavour(0, 0, b"app\0\0caching_sha2_password\0"),
+        flavour(0, PLUGIN_AUTH, b"app\0\x14aaaaaaaaaaaaaaaaaaaa"),
+        flavour(0, PLUGIN_AUTH, b"app\0\0"),
+        flavour(0, SECURE_CONNECTION, b"app\0\0"),
+        flavour(0, SECURE_CONNECTION, b"app\0abc\0"),
+        flavour(0, PLUGIN_AUTH | SECURE_CONNECTION, b"app\0\0"),
+        flavour(LENENC, 0, b"app\0\xfb"),
+        flavour(LENENC, 0, b"app\0\xfc\0\0mysql_native_password\0"),
+        flavour(LENENC, 0, b"app\0\xfe\xff\xff\xff\xff\xff\xff\xff\xffmysql_native_password\0"),
+        flavour(LENENC, 0, b"app\0\xff"),
+        flavour(CONNECT_WITH_DB, 0, b"app\0\0"),
+        flavour(CONNECT_WITH_DB, 0, b"app\0\0db"),
+        flavour(CONNECT_WITH_DB, 0, b"app\0\0db\0mysql_native_password\0"),
+        flavour(CONNECT_ATTRS, 0, b"app\0\0mysql_native_password\0"),
+        flavour(CONNECT_ATTRS, 0, b"app\0\0mysql_native_password\0\x04\x01a\x01b"),
+        flavour(CONNECT_ATTRS, 0, b"app\0\0mysql_native_password\0\x04\x09a\x01b"),
+        flavour(CONNECT_ATTRS, 0, b"app\0\0mysql_native_password\0\x05\x01a\x01b"),
+        flavour(CONNECT_ATTRS, 0, b"app\0\0mysql_native_password\0\xfe\xff\xff\xff\xff\xff\xff\xff\xff"),
+        // Longer than a user name may be: it is cut.
+        flavour(0, 0, &[&[b'u'; 300], &b"\0\0mysql_native_password\0"[..]].concat()),
+        // Of before 4.1: two bytes of capabilities, three of the longest packet.
+        b"\x05\0\xff\xff\xffapp\0\0".to_vec(),
+        b"\x05\0\xff\xff\xff".to_vec(),
+        b"\x05\0\xff\xff".to_vec(),
+    ]);
+    let mut packets: Vec<_> = payloads.iter().map(|payload| packet(1, payload)).collect();
+    packets.push(packet(0, &whole));
+    packets.push(packet(7, &whole));
+    packets.push(b"GET / HTTP/1.1\r\nHost: db1\r\n\r\n".to_vec());
+    packets
+}
+
+/// What a server says first to a client that sends `bytes` after the greeting; nothing if it hangs up. What is random in
+/// it is left out.
+fn answer_to(server: &impl UnderTest, bytes: &[u8]) -> Vec<u8> {
+    let (mut client, _) = greeted(server);
+    client.write_raw(bytes).unwrap();
+    let mut answer = client.read_any().unwrap_or_default();
+    if answer.first() == Some(&0xfe) {
+        answer.truncate(b"\xfemysql_native_password".len());
+    }
+    answer
+}
+
+/// TLS is asked for, and something else is sent: no word more.
+fn no_tls_after_all<S: UnderTest>() {
+    let server = S::start(&[]);
+    let mut root = server.root();
     root.query("SET GLOBAL instant_failover_target = 'db2', instant_failover_mode = ON").unwrap();
-    let mut client = Client::connect(ours.address()).unwrap();
-    client.greeting().unwrap();
+    let (mut client, _) = greeted(&server);
+    client.write(&handshake_response("app", b"", CLIENT_SSL)[..32]).unwrap();
+    client.write_raw(&[0x55; 64]).unwrap();
+    let heard = client.read_to_end().unwrap();
+    assert!(!heard.windows(3).any(|window| window == b"db2"), "{}", heard.escape_ascii());
+    assert_eq!(root.status("Instant_failover_redirects").unwrap(), "0");
+}
+
+fn silence<S: UnderTest>() {
+    let mut ours = S::start(&["--connect-timeout=2"]);
+    let mut root = ours.root();
+    root.query("SET GLOBAL instant_failover_target = 'db2', instant_failover_mode = ON").unwrap();
+    let (mut client, _) = greeted(&ours);
     // Meanwhile nobody waits for the silent one.
-    assert_eq!(log_in(&ours, "app"), redirect_to("db2"));
+    assert_eq!(log_in(&ours, "app", "wrong"), redirect_to("db2"));
     assert!(client.read_to_end().map_err(|error| error.kind()) != Err(io::ErrorKind::WouldBlock));
     assert_eq!(root.status("Instant_failover_redirects").unwrap(), "1");
-    ours.stop().unwrap();
+    ours.stop();
 }

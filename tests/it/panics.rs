@@ -16,7 +16,8 @@ fn in_every_callback() {
     inject("");
     // SAFETY: mariadbd inherits it; no other thread of this process changes the environment.
     unsafe { std::env::set_var("INSTANT_FAILOVER_PANIC", &wanted) };
-    let mut server = Server::start(&built("INSTANT_FAILOVER_PANIC_SO", Flavour::PanicInjection), &[]).unwrap();
+    let mut server =
+        Server::start(&built("INSTANT_FAILOVER_PANIC_SO", Flavour::PanicInjection.library()), &[]).unwrap();
     let mut root = server.root().unwrap();
     root.query("CREATE USER app, locked IDENTIFIED BY 'secret'").unwrap();
     root.query("INSTALL SONAME 'auth_ed25519'").unwrap();

@@ -5,31 +5,30 @@ use std::thread;
 
 use xtask::wire::Reply;
 
-use crate::{answer, greeted, is_access_denied, log_in, redirect_to, server_with_plugin};
+use crate::both::{PASSWORD, UnderTest, answer, greeted, log_in, on_both};
+use crate::{is_access_denied, redirect_to};
 
-#[test]
-fn a_login_under_way_when_the_mode_is_set_does_not_get_in() {
-    let server = server_with_plugin();
-    let mut root = server.root().unwrap();
+on_both!(a_login_under_way_when_the_mode_is_set_does_not_get_in, no_client_sees_half_a_change);
+
+fn a_login_under_way_when_the_mode_is_set_does_not_get_in<S: UnderTest>() {
+    let server = S::start(&[]);
+    let mut root = server.root();
     root.query("SET GLOBAL instant_failover_target = 'db2'").unwrap();
     let waiting = greeted(&server);
     root.query("SET GLOBAL instant_failover_mode = ON").unwrap();
-    assert_eq!(answer(waiting, "app").reply, redirect_to("db2"));
+    assert_eq!(answer(waiting, "app", PASSWORD).reply, redirect_to("db2"));
     // And the other way round: back to OFF, a login that began under ON gets in.
     let waiting = greeted(&server);
     root.query("SET GLOBAL instant_failover_mode = OFF").unwrap();
-    assert_eq!(answer(waiting, "app").reply, Reply::Ok);
+    assert_eq!(answer(waiting, "app", PASSWORD).reply, Reply::Ok);
 }
 
 /// Clients that come while everything changes see one state or another, whole.
-#[test]
-fn no_client_sees_half_a_change() {
+fn no_client_sees_half_a_change<S: UnderTest>() {
     const CLIENTS: usize = 32;
     const CHANGES: usize = 400;
-    let server = server_with_plugin();
-    let mut root = server.root().unwrap();
-    root.query("SET GLOBAL max_connections = 500").unwrap();
-    root.query("CREATE USER locked IDENTIFIED BY 'secret'").unwrap();
+    let server = S::start(&["--max-connections=500"]);
+    let mut root = server.root();
     let (here, there) = ("short:1", "a.much.longer.name.example.com:65535");
     root.query(&format!("SET GLOBAL instant_failover_target = '{here}'")).unwrap();
     let stop = AtomicBool::new(false);
@@ -41,18 +40,18 @@ fn no_client_sees_half_a_change() {
                     let mut seen = [0_usize; 3];
                     while !stop.load(Ordering::Relaxed) {
                         // Every fourth client must not get in whatever happens.
-                        let user = if n % 4 == 0 { "locked" } else { "app" };
-                        let reply = log_in(server, user);
+                        let password = if n % 4 == 0 { "wrong" } else { PASSWORD };
+                        let reply = log_in(server, "app", password);
                         if reply == redirect_to(here) {
                             seen[0] += 1;
                         } else if reply == redirect_to(there) {
                             seen[1] += 1;
-                        } else if (user == "app" && reply == Reply::Ok)
-                            || (user == "locked" && is_access_denied(&reply))
+                        } else if (password == PASSWORD && reply == Reply::Ok)
+                            || (password != PASSWORD && is_access_denied(&reply))
                         {
                             seen[2] += 1;
                         } else {
-                            panic!("{user}: {reply:?}");
+                            panic!("{password}: {reply:?}");
                         }
                     }
                     seen

@@ -7,10 +7,16 @@ use std::sync::{Arc, Mutex};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
-use xtask::server::Server;
 use xtask::wire::{CLIENT_SSL, Client, Stream, handshake_response, packet};
 
-use crate::{greeted, library, server_with_plugin};
+use crate::both::{PASSWORD, UnderTest, answer, greeted, on_both};
+
+on_both!(
+    one_error_packet_and_nothing_after,
+    to_a_client_of_the_oldest_protocol,
+    a_session_that_changes_user_stays,
+    nothing_before_tls
+);
 
 const MESSAGE: &[u8] =
     b"|Server is directing clients to the alternative server 'db2.example.com:3307'.|db2.example.com:3307";
@@ -20,15 +26,14 @@ fn error_packet(sequence: u8) -> Vec<u8> {
     packet(sequence, &[b"\xff\x64\x10#HY000", MESSAGE].concat())
 }
 
-fn redirect_all(server: &Server) {
-    let mut root = server.root().unwrap();
+fn redirect_all(server: &impl UnderTest) {
+    let mut root = server.root();
     root.query("SET GLOBAL instant_failover_target = 'db2.example.com:3307'").unwrap();
     root.query("SET GLOBAL instant_failover_mode = ALL").unwrap();
 }
 
-#[test]
-fn one_error_packet_and_nothing_after() {
-    let server = server_with_plugin();
+fn one_error_packet_and_nothing_after<S: UnderTest>() {
+    let server = S::start(&[]);
     redirect_all(&server);
     let over = [
         Client::connect(server.address()).unwrap(),
@@ -46,22 +51,18 @@ fn one_error_packet_and_nothing_after() {
 }
 
 /// Before protocol 4.1 an error had no SQLSTATE; such a client is still told where to go.
-#[test]
-fn to_a_client_of_the_oldest_protocol() {
-    let server = server_with_plugin();
+fn to_a_client_of_the_oldest_protocol<S: UnderTest>() {
+    let server = S::start(&[]);
     redirect_all(&server);
-    let mut client = greeted(&server);
+    let (mut client, _) = greeted(&server);
     // Two bytes of capabilities, three of the largest packet, the user, an empty password.
     client.write(b"\0\0\0\0\0app\0\0").unwrap();
     assert_eq!(client.read_to_end().unwrap(), packet(2, &[b"\xff\x64\x10", MESSAGE].concat()));
 }
 
-#[test]
-fn a_session_that_changes_user_stays() {
-    let server = server_with_plugin();
-    let mut session = greeted(&server);
-    session.write(&handshake_response("app", b"", 0)).unwrap();
-    let mut session = session.reply().unwrap().session().unwrap();
+fn a_session_that_changes_user_stays<S: UnderTest>() {
+    let server = S::start(&[]);
+    let mut session = answer(greeted(&server), "app", PASSWORD).session().unwrap();
     redirect_all(&server);
     let xtask::wire::Reply::Err(error) = session.change_user("other").unwrap() else { panic!("let in") };
     assert_eq!((error.code, error.message.as_bytes()), (4196, MESSAGE));
@@ -69,16 +70,14 @@ fn a_session_that_changes_user_stays() {
 }
 
 /// With TLS, all that the server says before the handshake is its greeting, and the redirect comes inside.
-#[test]
-fn nothing_before_tls() {
+fn nothing_before_tls<S: UnderTest>() {
     let directory = tempfile::tempdir().unwrap();
     let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let (cert, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
     std::fs::write(&cert, certificate.cert.pem()).unwrap();
     std::fs::write(&key, certificate.signing_key.serialize_pem()).unwrap();
     let options = [format!("--ssl-cert={}", cert.display()), format!("--ssl-key={}", key.display())];
-    let server = Server::start(&library(), &options.each_ref().map(String::as_str)).unwrap();
-    server.root().unwrap().query("INSTALL SONAME 'instant_failover'").unwrap();
+    let server = S::start(&options.each_ref().map(String::as_str));
     redirect_all(&server);
 
     let tap = Tap(TcpStream::connect(server.address()).unwrap(), Arc::default());
@@ -91,7 +90,7 @@ fn nothing_before_tls() {
     client.write(&response[..32]).unwrap();
     let mut client = client.upgrade(|stream| Box::new(tls(stream)));
     client.write(&response).unwrap();
-    // TLS ends with the connection; MariaDB sends no close_notify on a refused login.
+    // TLS ends with the connection; MariaDB sends no close_notify on a refused login, the standalone server does.
     let mut inside = Vec::new();
     while let Ok(packet) = client.read() {
         inside.push(packet);
@@ -131,13 +130,21 @@ impl Write for Tap {
     }
 }
 
-fn tls(stream: Box<dyn Stream>) -> StreamOwned<ClientConnection, Box<dyn Stream>> {
+type TlsStream = StreamOwned<ClientConnection, Box<dyn Stream>>;
+
+/// TLS over a stream, whoever is at its other end.
+fn tls(stream: Box<dyn Stream>) -> TlsStream {
+    tls_noting(stream, &Arc::default())
+}
+
+/// The same, and notes the certificate of the other end.
+pub(crate) fn tls_noting(stream: Box<dyn Stream>, certificate: &Arc<Mutex<Vec<u8>>>) -> TlsStream {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate))
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(Arc::clone(certificate))))
         .with_no_client_auth();
     let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
     StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), stream)
@@ -145,17 +152,18 @@ fn tls(stream: Box<dyn Stream>) -> StreamOwned<ClientConnection, Box<dyn Stream>
 
 /// What is tested is when the server speaks, not who it is.
 #[derive(Debug)]
-struct AnyCertificate;
+struct AnyCertificate(Arc<Mutex<Vec<u8>>>);
 
 impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
+        certificate: &CertificateDer<'_>,
         _: &[CertificateDer<'_>],
         _: &ServerName<'_>,
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        *self.0.lock().unwrap() = certificate.to_vec();
         Ok(ServerCertVerified::assertion())
     }
 

@@ -46,14 +46,21 @@ impl Flavour {
     }
 }
 
-/// Builds the standalone server, and returns where it lies.
+const HARNESS: &str = "instant-failover-harness";
+
+/// Where the standalone server lies once it is built.
+#[must_use]
+pub fn harness_program() -> PathBuf {
+    target_dir().join("release").join(HARNESS)
+}
+
+/// Builds the standalone server as it is shipped, and returns where it lies.
 ///
 /// # Errors
 /// If cargo fails; it has said why.
 pub fn harness() -> Result<PathBuf> {
-    const NAME: &str = "instant-failover-harness";
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(project_root()).args(["build", "--quiet", "--release", "--package", "instant-failover"]);
-    run(cargo.args(["--bin", NAME, "--target-dir"]).arg(target_dir()))?;
-    Ok(target_dir().join("release").join(NAME))
+    cargo.current_dir(project_root()).args(["build", "--quiet", "--release", "--bin", HARNESS, "--package", HARNESS]);
+    run(cargo.arg("--target-dir").arg(target_dir()))?;
+    Ok(harness_program())
 }

@@ -75,6 +75,15 @@ impl Harness {
         &self.ready
     }
 
+    /// The number of the process.
+    ///
+    /// # Panics
+    /// If it has been stopped.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("it has not been stopped").id()
+    }
+
     /// Sends it a signal: SIGHUP, say.
     pub fn signal(&self, signal: libc::c_int) {
         if let Some(process) = &self.process {

@@ -92,13 +92,24 @@ impl Client {
     /// # Errors
     /// Those of the network, and `InvalidData` for a packet out of order.
     pub fn read(&mut self) -> io::Result<Vec<u8>> {
+        let expected = self.sequence;
+        let packet = self.read_any()?;
+        if self.sequence != expected.wrapping_add(1) {
+            let number = self.sequence.wrapping_sub(1);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("packet {number} out of order")));
+        }
+        Ok(packet)
+    }
+
+    /// Reads a packet whole, whatever its number.
+    ///
+    /// # Errors
+    /// Those of the network.
+    pub fn read_any(&mut self) -> io::Result<Vec<u8>> {
         let mut header = [0; 4];
         self.stream.read_exact(&mut header)?;
         let length = u32::from_le_bytes([header[0], header[1], header[2], 0]);
-        if header[3] != self.sequence {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("packet {} out of order", header[3])));
-        }
-        self.sequence = self.sequence.wrapping_add(1);
+        self.sequence = header[3].wrapping_add(1);
         let mut payload = Vec::new();
         let read = (&mut self.stream).take(length.into()).read_to_end(&mut payload)?;
         if read < length as usize {

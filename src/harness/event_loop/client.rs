@@ -11,7 +11,7 @@ use super::super::accounts::{Peer, Scramble};
 use super::super::connection::{Connection, Next};
 use super::super::metrics::Exchange;
 use super::super::shared::Shared;
-use crate::failover::Transport;
+use instant_failover::failover::Transport;
 
 /// How many times one client is read before the others get their turn.
 const MOST_READS: usize = 16;

@@ -7,6 +7,7 @@ mod client;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -23,7 +24,7 @@ use super::accounts::{Peer, Scramble};
 use super::listeners::Listeners;
 use super::packet::{SqlError, Writer};
 use super::shared::Shared;
-use crate::failover::Transport;
+use instant_failover::failover::Transport;
 
 /// How many clients one listener brings before the others get their turn.
 const MOST_ACCEPTED: usize = 64;
@@ -255,7 +256,13 @@ impl EventLoop {
     fn drive(&mut self, key: usize) {
         let Some(client) = self.clients.get_mut(key) else { return };
         let token = Token(FIRST_CLIENT + key);
-        let stays = client.drive(&self.shared, self.poll.registry(), token, &mut self.buffers);
+        // A mistake of ours must not cost the other clients their connections. What this one has left behind goes with it.
+        let drive = || client.drive(&self.shared, self.poll.registry(), token, &mut self.buffers);
+        let stays = catch_unwind(AssertUnwindSafe(drive)).unwrap_or_else(|_| {
+            error!("a connection was closed because of a mistake in this program; please report what is above");
+            self.buffers.clear();
+            false
+        });
         if !stays || (self.stopping.load(Ordering::Acquire) && !self.clients[key].is_logging_in()) {
             self.close(key);
         }

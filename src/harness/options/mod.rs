@@ -13,7 +13,7 @@ use super::accounts::{Accounts, Administrator};
 use super::listeners::Places;
 use super::shared::Configuration;
 use super::tls;
-use crate::failover::{Settings, Variable};
+use instant_failover::failover::{Settings, Variable};
 
 /// Answers every new database connection with where to go instead, as a MariaDB server with the `instant_failover` plugin
 /// would, while that server is down.

@@ -9,7 +9,7 @@ use super::super::packet::{SqlError, Value};
 use super::super::shared::Shared;
 use super::statement::{Scope, not_supported, variable};
 use super::{Session, variables};
-use crate::failover::Variable;
+use instant_failover::failover::Variable;
 
 /// The value of an expression in this session.
 pub(super) fn value(expression: &Expr, session: &Session, shared: &Shared) -> Result<Value, SqlError> {
@@ -67,7 +67,10 @@ pub(super) fn setting(
 ) -> Result<String, SqlError> {
     match assigned(expression, session, shared)? {
         Value::Text(text) => Ok(text),
-        Value::Null => Ok(String::new()),
+        Value::Null => {
+            let message = format!("Variable '{}' can't be set to the value of 'NULL'", variable.name());
+            Err(SqlError::new(1231, *b"42000", message))
+        }
         Value::Integer(_) | Value::Decimal(_) => {
             let message = format!("Incorrect argument type to variable '{}'", variable.name());
             Err(SqlError::new(1232, *b"42000", message))

@@ -16,7 +16,7 @@ use super::accounts::Authenticated;
 use super::connection::Next;
 use super::packet::{Cell, SqlError, Value, Writer};
 use super::shared::Shared;
-use crate::failover::Variable;
+use instant_failover::failover::Variable;
 
 pub(super) const COM_CHANGE_USER: u8 = 17;
 
@@ -203,7 +203,7 @@ impl Session {
                     }
                     let value = match value {
                         Some(value) => evaluate::setting(value, variable, self, shared)?,
-                        None => crate::failover::Settings::default().value(variable),
+                        None => instant_failover::failover::Settings::default().value(variable),
                     };
                     changes.push((variable, value));
                 }

@@ -7,7 +7,7 @@ use super::super::packet::{LONGEST_PACKET, SqlError, Value};
 use super::super::shared::Shared;
 use super::Session;
 use super::statement::Scope;
-use crate::failover::Variable;
+use instant_failover::failover::Variable;
 
 /// The most bytes of a value that a session sets for itself.
 const LONGEST_VALUE: usize = 1024;

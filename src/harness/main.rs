@@ -1,5 +1,5 @@
 //! The standalone server.
 
 fn main() -> std::process::ExitCode {
-    instant_failover::harness::main()
+    instant_failover_harness::main()
 }

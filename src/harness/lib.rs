@@ -7,7 +7,7 @@
 //!   themselves), `accounts` (who gets in) and `session` (commands of those who are in);
 //! - [`Shared`]: what all connections share, with its `counters`.
 //!
-//! The verdict and its words come from [`failover`](crate::failover).
+//! The verdict and its words come from [`instant_failover::failover`].
 #![forbid(unsafe_code)]
 
 mod accounts;

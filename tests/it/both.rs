@@ -1,0 +1,159 @@
+//! One suite, two targets: a mariadbd with the plugin, and the standalone server.
+//!
+//! What the contract fixes must come out the same on both, so the tests know neither.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use sha1::{Digest, Sha1};
+use xtask::harness::Harness;
+use xtask::server::Server;
+use xtask::wire::{Client, LoggedIn, Reply, Session, handshake_response};
+
+use crate::library;
+
+/// The password of the accounts `app` and `other`.
+pub(crate) const PASSWORD: &str = "secret";
+/// What `SELECT PASSWORD('secret')` prints.
+const HASH: &str = "*14E65567ABDB5135D0CFD9A70B3032C179A49EE7";
+
+/// A server that redirects.
+pub(crate) trait UnderTest: Send + Sync {
+    /// The standard port.
+    fn address(&self) -> SocketAddr;
+    /// The port for emergencies.
+    fn extra_address(&self) -> SocketAddr;
+    /// The Unix socket.
+    fn socket(&self) -> PathBuf;
+    /// A session that may set global variables.
+    fn root(&self) -> Session;
+    /// Ends the server; it must end well.
+    fn stop(&mut self);
+    /// What the options of both have the same names for.
+    fn start(options: &[&str]) -> Self
+    where
+        Self: Sized;
+}
+
+/// A mariadbd with the plugin.
+pub(crate) struct MariaDb(Server);
+
+impl UnderTest for MariaDb {
+    fn address(&self) -> SocketAddr {
+        self.0.address()
+    }
+
+    fn extra_address(&self) -> SocketAddr {
+        self.0.extra_address()
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.0.socket()
+    }
+
+    fn root(&self) -> Session {
+        self.0.root().unwrap()
+    }
+
+    fn stop(&mut self) {
+        self.0.stop().unwrap();
+    }
+
+    fn start(options: &[&str]) -> Self {
+        let server = Server::start(&library(), options).unwrap();
+        let mut root = server.root().unwrap();
+        root.query("INSTALL SONAME 'instant_failover'").unwrap();
+        root.query(&format!("CREATE USER app IDENTIFIED BY '{PASSWORD}', other IDENTIFIED BY '{PASSWORD}'")).unwrap();
+        Self(server)
+    }
+}
+
+/// The standalone server.
+pub(crate) struct Standalone {
+    harness: Harness,
+    /// Where its accounts stand.
+    _directory: tempfile::TempDir,
+}
+
+impl UnderTest for Standalone {
+    fn address(&self) -> SocketAddr {
+        self.harness.address()
+    }
+
+    fn extra_address(&self) -> SocketAddr {
+        self.harness.extra_address()
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.harness.socket()
+    }
+
+    fn root(&self) -> Session {
+        self.harness.root().unwrap()
+    }
+
+    fn stop(&mut self) {
+        self.harness.stop().unwrap();
+    }
+
+    fn start(options: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let accounts = directory.path().join("accounts");
+        std::fs::write(&accounts, format!("app {HASH}\nother {HASH}\n")).unwrap();
+        let accounts = format!("--accounts-file={}", accounts.display());
+        let options = [&[accounts.as_str()], options].concat();
+        Self { harness: Harness::start(&crate::harness(), &options).unwrap(), _directory: directory }
+    }
+}
+
+/// Makes each test two: `mariadbd::name` and `standalone::name`.
+macro_rules! on_both {
+    ($($name:ident),+ $(,)?) => {
+        mod mariadbd {
+            $(#[test]
+            fn $name() {
+                super::$name::<$crate::both::MariaDb>();
+            })+
+        }
+        mod standalone {
+            $(#[test]
+            fn $name() {
+                super::$name::<$crate::both::Standalone>();
+            })+
+        }
+    };
+}
+pub(crate) use on_both;
+
+/// A client that has been greeted and not said a word, and the scramble it was given.
+pub(crate) fn greeted(server: &impl UnderTest) -> (Client, Vec<u8>) {
+    let mut client = Client::connect(server.address()).unwrap();
+    let scramble = scramble(&client.greeting().unwrap());
+    (client, scramble)
+}
+
+/// The scramble in a greeting.
+fn scramble(greeting: &[u8]) -> Vec<u8> {
+    let version_end = greeting.iter().position(|&byte| byte == 0).unwrap();
+    let fixed = &greeting[version_end + 1..];
+    // Number of the connection; the first 8 bytes; 19 bytes of other things; the last 12.
+    [&fixed[4..12], &fixed[31..43]].concat()
+}
+
+/// What the client plugin for native passwords answers.
+pub(crate) fn native_reply(password: &str, scramble: &[u8]) -> Vec<u8> {
+    let once = Sha1::digest(password);
+    let mask = Sha1::new().chain_update(scramble).chain_update(Sha1::digest(once)).finalize();
+    once.iter().zip(mask).map(|(byte, mask)| byte ^ mask).collect()
+}
+
+/// Answers the greeting.
+pub(crate) fn answer((mut client, scramble): (Client, Vec<u8>), user: &str, password: &str) -> LoggedIn {
+    client.write(&handshake_response(user, &native_reply(password, &scramble), 0)).unwrap();
+    client.reply().unwrap()
+}
+
+/// A login over TCP.
+pub(crate) fn log_in(server: &impl UnderTest, user: &str, password: &str) -> Reply {
+    answer(greeted(server), user, password).reply
+}

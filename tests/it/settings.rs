@@ -1,0 +1,126 @@
+//! The settings: both servers take the same values and refuse the same ones, in the same words.
+
+use std::collections::BTreeSet;
+
+use xtask::wire::{Error, Session};
+
+use crate::both::{MariaDb, PASSWORD, Standalone, UnderTest, log_in};
+
+type Rows = Vec<Vec<String>>;
+
+/// What a statement did: its rows and its warnings, or its error.
+fn outcome(session: &mut Session, sql: &str) -> Result<[Rows; 2], Error> {
+    let rows = session.query(sql).map_err(|error| error.downcast::<Error>().unwrap())?;
+    Ok([rows, session.query("SHOW WARNINGS").unwrap()])
+}
+
+/// Every `SET GLOBAL` with values of its own in the MTR suite.
+fn statements_of_the_suite() -> BTreeSet<String> {
+    let suite = xtask::project_root().join("mysql-test/instant_failover/t");
+    let tests = std::fs::read_dir(suite).unwrap().map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
+    let is_ours = |line: &&str| {
+        let words_of_the_server = ["@", "$", "CONCAT", "_binary", "0x", "max_", "require_"];
+        line.starts_with("SET GLOBAL instant_failover_")
+            && line.ends_with(';')
+            && !words_of_the_server.iter().any(|word| line.contains(word) && !line.contains("root@"))
+    };
+    tests
+        .flat_map(|test| {
+            test.lines().filter(is_ours).map(|line| line.trim_end_matches(';').to_owned()).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[test]
+fn statements_do_the_same_on_both() {
+    let (mariadb, standalone) = (MariaDb::start(&[]), Standalone::start(&[]));
+    let (mut one, mut other) = (mariadb.root(), standalone.root());
+    for session in [&mut one, &mut other] {
+        session.query("SET NAMES utf8mb4").unwrap();
+    }
+    let suite = statements_of_the_suite();
+    assert!(suite.len() > 80, "{}", suite.len());
+    let more = [
+        "SET @@global.instant_failover_target = 'db5', @@global.instant_failover_mode = 'on'",
+        "SET GLOBAL instant_failover_mode = OFF, GLOBAL instant_failover_target = ''",
+        "SET GLOBAL instant_failover_target := 'db6'",
+        "SET instant_failover_mode = ON",
+        "SET SESSION instant_failover_target = 'x'",
+        "SET @@instant_failover_message = 'x'",
+        "SET GLOBAL instant_failover_nothing = 1",
+        "SELECT @@global.instant_failover_mode, @@instant_failover_target",
+        "SELECT @@session.instant_failover_mode",
+        "SHOW GLOBAL VARIABLES LIKE 'instant%'",
+        "SHOW VARIABLES WHERE Variable_name = 'instant_failover_message'",
+    ];
+    for sql in suite.iter().map(String::as_str).chain(more) {
+        for mode in ["OFF", "ON"] {
+            let show = "SHOW GLOBAL VARIABLES LIKE 'instant_failover_%'";
+            let [(first, before), (second, _)] = [&mut one, &mut other].map(|session| {
+                // Both from the same state.
+                session.query("SET GLOBAL instant_failover_mode = OFF").unwrap();
+                session
+                    .query("SET GLOBAL instant_failover_target = 'db2', instant_failover_message = DEFAULT")
+                    .unwrap();
+                session.query(&format!("SET GLOBAL instant_failover_mode = {mode}")).unwrap();
+                let outcome = outcome(session, sql);
+                (outcome, session.query(show).unwrap())
+            });
+            assert_eq!(second, first, "{mode}: {sql}");
+            assert_eq!(other.query(show).unwrap(), before, "{mode}: {sql}");
+        }
+    }
+}
+
+#[test]
+fn only_administrators_change_anything() {
+    for change in ["SET GLOBAL instant_failover_mode = OFF", "SET GLOBAL instant_failover_target = 'x'"] {
+        let (mariadb, standalone) = (MariaDb::start(&[]), Standalone::start(&[]));
+        let refused = |server: &dyn Fn() -> Session| {
+            let error = server().query(change).unwrap_err().downcast::<Error>().unwrap();
+            (error.code, error.state)
+        };
+        let session =
+            |server: &MariaDb| crate::both::answer(crate::both::greeted(server), "app", PASSWORD).session().unwrap();
+        let other =
+            |server: &Standalone| crate::both::answer(crate::both::greeted(server), "app", PASSWORD).session().unwrap();
+        assert_eq!(refused(&|| session(&mariadb)), refused(&|| other(&standalone)));
+    }
+}
+
+/// The same logins leave the same numbers behind.
+#[test]
+fn the_counters_agree() {
+    fn numbers<S: UnderTest>() -> Vec<Vec<String>> {
+        let server = S::start(&[]);
+        let mut root = server.root();
+        root.query("SET GLOBAL instant_failover_exempt_users = 'other', instant_failover_target = 'db2'").unwrap();
+        for mode in ["OFF", "ON", "ALL"] {
+            root.query(&format!("SET GLOBAL instant_failover_mode = {mode}")).unwrap();
+            for (user, password) in [("app", PASSWORD), ("app", "wrong"), ("other", PASSWORD), ("other", "wrong")] {
+                log_in(&server, user, password);
+                for mut client in [
+                    xtask::wire::Client::connect(server.extra_address()).unwrap(),
+                    xtask::wire::Client::connect_socket(&server.socket()).unwrap(),
+                ] {
+                    client.greeting().unwrap();
+                    client.write(&xtask::wire::handshake_response(user, &[1; 20], 0)).unwrap();
+                    client.reply().unwrap();
+                }
+            }
+        }
+        root.query("SET GLOBAL instant_failover_exempt_hosts = '127.0.0.0/8'").unwrap();
+        log_in(&server, "app", PASSWORD);
+        let _ = root.change_user("app").unwrap();
+        // Whether two logins fell into the same second does not matter; nor what only the plugin has.
+        let rows = root.query("SHOW GLOBAL STATUS LIKE 'Instant_failover%'").unwrap();
+        let alike = |row: &Vec<String>| {
+            !["last_redirect", "account_redirects", "hooked_plugins"].iter().any(|name| row[0].ends_with(name))
+        };
+        rows.into_iter().filter(alike).collect()
+    }
+    let (mariadb, standalone) = (numbers::<MariaDb>(), numbers::<Standalone>());
+    assert_eq!(standalone, mariadb);
+    assert_eq!(mariadb.len(), 7);
+    assert!(mariadb.iter().all(|row| row[1] != "0"), "{mariadb:?}");
+}

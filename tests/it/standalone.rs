@@ -1,0 +1,426 @@
+//! The standalone server as a process: options, signals, systemd, limits.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use xtask::harness::Harness;
+use xtask::packages::is_root;
+use xtask::wire::{CLIENT_SSL, Client, Error, Reply, handshake_response, packet};
+
+use crate::{harness, redirect_to};
+
+const REDIRECT: [&str; 2] = ["--instant-failover-target=db2", "--instant-failover-mode=ON"];
+
+fn start(options: &[&str]) -> Harness {
+    Harness::start(&harness(), options).unwrap()
+}
+
+/// Waits until something is so.
+fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !so() {
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn reply(address: SocketAddr, user: &str) -> Reply {
+    Client::connect(address).unwrap().log_in(user, b"").unwrap().reply
+}
+
+fn error_of(reply: Reply) -> Error {
+    match reply {
+        Reply::Err(error) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Runs it to its end, which must come by itself.
+fn run(options: &[&str]) -> Output {
+    Command::new(harness()).args(options).stdin(Stdio::null()).output().unwrap()
+}
+
+#[test]
+fn wrong_options_are_refused_with_what_would_be_right() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let typo = file("typo.cnf", "[instant-failover-harness]\nport=0\nsockt=/x\n");
+    let value = file("value.cnf", "[mysqld]\nno_such\n[instant-failover-harness]\nport=many\n");
+    let precious = file("precious", "data");
+    let garbage = file("garbage.pem", "nonsense");
+    for (options, expected) in [
+        (vec!["--port=70000"], "invalid value '70000' for '--port <PORT>'"),
+        (vec!["--prot=1"], "unexpected argument '--prot'"),
+        (
+            vec!["--instant-failover-mode=ON"],
+            "instant_failover_mode cannot be ON while instant_failover_target is empty",
+        ),
+        (vec!["--instant-failover-target=a b"], "instant_failover_target: 'a b'"),
+        (vec!["--instant_failover_exempt_hosts=10.0.0.0/33"], "instant_failover_exempt_hosts: '10.0.0.0/33'"),
+        (vec!["--ssl-cert=/none"], "--ssl-cert needs --ssl-key too"),
+        (vec!["--ssl-cert=/none", "--ssl-key=/none"], "--ssl-cert /none: "),
+        (vec!["--ssl-cert", &garbage, "--ssl-key", &garbage], "there is no certificate in it"),
+        (vec!["--accounts-file=/none"], "the accounts file /none: No such file"),
+        (vec!["--defaults-file", &typo], "typo.cnf, line 3: unexpected argument '--sockt'"),
+        (vec!["--defaults-file", &value], "value.cnf, line 4: invalid value 'many'"),
+        (vec!["--defaults-file=/none"], "--defaults-file /none: No such file"),
+        (vec!["--bind-address=192.0.2.1"], "192.0.2.1:0 cannot be listened on"),
+        (vec!["--bind-address=127.0.0.1", "--socket", &precious], "precious cannot be listened on"),
+        (vec!["--accept-any-login"], "--accept-any-login lets everybody in"),
+        (vec!["--skip-networking"], "there is nothing to listen on"),
+    ] {
+        let options =
+            [if options.iter().any(|option| option.contains("port=")) { vec![] } else { vec!["--port=0"] }, options];
+        let output = run(&options.concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{options:?}");
+        assert!(said.contains(expected), "{options:?}: {said}");
+        assert_eq!(output.stdout, b"", "{options:?}");
+    }
+    assert_eq!(fs::read(precious).unwrap(), b"data");
+}
+
+#[test]
+fn help_and_version() {
+    let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
+    for option in ["--bind-address", "--extra-port", "--instant-failover-exempt-hosts", "--defaults-file", "HUP"] {
+        assert!(help.contains(option), "{option}: {help}");
+    }
+    assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+    assert!(String::from_utf8(run(&["--version"]).stdout).unwrap().starts_with("instant-failover-harness 0."));
+}
+
+#[test]
+fn the_command_line_comes_after_the_options_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("my.cnf");
+    fs::write(&file, "[instant-failover-harness]\ninstant_failover_target = db2\ninstant_failover_mode = on\n")
+        .unwrap();
+    let file = format!("--defaults-file={}", file.display());
+    let server = start(&[&file, "--instant_failover_target=db3"]);
+    assert_eq!(reply(server.address(), "app"), redirect_to("db3"));
+    assert_eq!(error_of(reply(server.extra_address(), "app")).code, 1045);
+}
+
+#[test]
+fn a_stop_lets_logins_in_flight_finish() {
+    let mut server = start(&REDIRECT);
+    let mut greeted = Client::connect(server.address()).unwrap();
+    greeted.greeting().unwrap();
+    let mut session = server.root().unwrap();
+    server.signal(libc::SIGTERM);
+    wait_until("nobody listens", || TcpStream::connect(server.address()).is_err());
+    assert!(session.query("SELECT 1").is_err(), "the session went on");
+    greeted.write(&handshake_response("app", b"", 0)).unwrap();
+    assert_eq!(greeted.reply().unwrap().reply, redirect_to("db2"));
+    server.stop().unwrap();
+    assert!(!server.socket().exists());
+    assert!(server.error_log().contains("stopped after 1 redirects"), "{}", server.error_log());
+}
+
+#[test]
+fn a_stop_does_not_wait_for_ever() {
+    let mut server = start(&["--connect-timeout=2"]);
+    let mut silent = Client::connect(server.address()).unwrap();
+    silent.greeting().unwrap();
+    let since = Instant::now();
+    server.stop().unwrap();
+    assert!(since.elapsed() < Duration::from_secs(8), "{:?}", since.elapsed());
+}
+
+#[test]
+fn reloading_changes_what_the_file_changes() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("my.cnf");
+    let write = |text: &str| fs::write(&path, format!("[instant-failover-harness]\n{text}")).unwrap();
+    write("instant_failover_target=db2\n");
+    let server = start(&[&format!("--defaults-file={}", path.display())]);
+    let mut session = server.root().unwrap();
+    let reloads = |server: &Harness, what: &str, times: usize| {
+        server.signal(libc::SIGHUP);
+        wait_until(what, || server.error_log().matches(what).count() == times);
+    };
+
+    // What an administrator has set stays, as long as the file says nothing new about it.
+    session.query("SET GLOBAL instant_failover_mode = ON").unwrap();
+    reloads(&server, "INFO reloaded", 1);
+    assert_eq!(reply(server.address(), "app"), redirect_to("db2"));
+
+    write("instant_failover_target=db3\nmax-connections=123\n");
+    reloads(&server, "INFO reloaded", 2);
+    assert_eq!(reply(server.address(), "app"), redirect_to("db3"));
+    assert!(server.error_log().contains("instant_failover_target changed from 'db2' to 'db3' by the options file"));
+    assert_eq!(session.query("SELECT @@max_connections, @@instant_failover_mode").unwrap(), [["123", "ON"]]);
+
+    for (text, why) in [
+        ("instant_failover_target=d b\n", "'d b'"),
+        ("instant_failover_target=\n", "instant_failover_target cannot be empty"),
+        ("prot=1\n", "line 2: unexpected argument '--prot'"),
+        ("accounts-file=/none\n", "the accounts file /none"),
+    ] {
+        write(text);
+        let times = server.error_log().matches("not reloaded").count() + 1;
+        reloads(&server, "not reloaded, everything stays as it was", times);
+        assert!(server.error_log().lines().last().unwrap().contains(why), "{why}: {}", server.error_log());
+        assert_eq!(reply(server.address(), "app"), redirect_to("db3"));
+    }
+    // The session has been there all the time.
+    assert_eq!(session.query("SELECT 1").unwrap(), [["1"]]);
+}
+
+#[test]
+fn reloading_takes_new_certificates() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cert, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
+    let renew = || {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        fs::write(&cert, made.cert.pem()).unwrap();
+        fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        made.cert.der().to_vec()
+    };
+    let certificate_of = |server: &Harness| {
+        let mut client = Client::connect(server.address()).unwrap();
+        client.greeting().unwrap();
+        let response = handshake_response("app", b"", CLIENT_SSL);
+        client.write(&response[..32]).unwrap();
+        let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let mut client = client.upgrade(|stream| Box::new(crate::wire_format::tls_noting(stream, &seen)));
+        client.write(&response).unwrap();
+        client.read().unwrap();
+        seen.lock().unwrap().clone()
+    };
+    let first = renew();
+    let server = start(&[&format!("--ssl-cert={}", cert.display()), &format!("--ssl-key={}", key.display())]);
+    assert_eq!(certificate_of(&server), first);
+    let second = renew();
+    assert_eq!(certificate_of(&server), first);
+    server.signal(libc::SIGHUP);
+    wait_until("reloaded", || server.error_log().contains("INFO reloaded"));
+    assert_eq!(certificate_of(&server), second);
+    fs::write(&key, "nonsense").unwrap();
+    server.signal(libc::SIGHUP);
+    wait_until("not reloaded", || server.error_log().contains("not reloaded"));
+    assert_eq!(certificate_of(&server), second);
+}
+
+/// Takes over a port that somebody else has opened, and tells them how it goes.
+#[test]
+fn systemd() {
+    let directory = tempfile::tempdir().unwrap();
+    let notify = directory.path().join("notify");
+    let told = UnixDatagram::bind(&notify).unwrap();
+    told.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let hear = || {
+        let mut message = [0; 512];
+        let length = told.recv(&mut message).unwrap();
+        String::from_utf8_lossy(&message[..length]).into_owned()
+    };
+
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    // Somebody comes before the server is there, and waits.
+    let mut early = Client::connect(address).unwrap();
+    let descriptor = listener.as_raw_fd();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\""])
+        .arg(harness())
+        .args(REDIRECT)
+        .env("NOTIFY_SOCKET", &notify)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    // SAFETY: dup2 is safe to call between fork and exec; the descriptor is open in the parent, and so in the child.
+    unsafe {
+        command.pre_exec(
+            move || if libc::dup2(descriptor, 3) == 3 { Ok(()) } else { Err(std::io::Error::last_os_error()) },
+        );
+    }
+    let mut child = command.spawn().unwrap();
+    assert!(hear().starts_with("READY=1\nSTATUS=mode ON, target 'db2'"));
+    early.greeting().unwrap();
+    early.write(&handshake_response("app", b"", 0)).unwrap();
+    assert_eq!(early.reply().unwrap().reply, redirect_to("db2"));
+
+    let pid = libc::pid_t::try_from(child.id()).unwrap();
+    // SAFETY: our own child, which has not been waited for.
+    let signal = |number| assert_eq!(unsafe { libc::kill(pid, number) }, 0);
+    signal(libc::SIGHUP);
+    let reloading = hear();
+    assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
+    assert!(hear().starts_with("READY=1"));
+    signal(libc::SIGTERM);
+    assert!(hear().starts_with("STOPPING=1"));
+    assert!(child.wait().unwrap().success());
+    // The port is still there, for whoever comes next.
+    TcpStream::connect(address).unwrap();
+}
+
+#[test]
+fn only_oneself_administers() {
+    let server = start(&[]);
+    assert_eq!(server.root().unwrap().query("SELECT 1").unwrap(), [["1"]]);
+    for user in ["mysql", "", "nobody"] {
+        let reply = Client::connect_socket(&server.socket()).unwrap().log_in(user, b"").unwrap().reply;
+        assert_eq!(error_of(reply).code, 1045, "{user}");
+    }
+    assert_eq!(error_of(reply(server.address(), "root")).code, 1045);
+    if is_root() {
+        // Somebody else of this machine says that they are root.
+        let mut command = xtask::server::client();
+        command.args(["--user=root", "--execute=SELECT 1"]).arg(format!("--socket={}", server.socket().display()));
+        // A user who may look into the directory of the socket, but is nobody.
+        fs::set_permissions(server.socket().parent().unwrap(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
+        let output = command.uid(65534).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("1045 (28000): Access denied for user 'root'@'localhost'"), "{said}");
+    }
+}
+
+#[test]
+fn anybody_is_let_in_only_if_asked_for() {
+    let server = start(&["--accept-any-login", "--bind-address=127.0.0.1"]);
+    assert_eq!(reply(server.address(), "whoever"), Reply::Ok);
+}
+
+#[test]
+fn too_many_connections() {
+    let server = start(&["--max-connections=3"]);
+    let greeted: Vec<_> = (0..3)
+        .map(|_| {
+            let mut client = Client::connect(server.address()).unwrap();
+            client.greeting().unwrap();
+            client
+        })
+        .collect();
+    let mut fourth = Client::connect(server.address()).unwrap();
+    // As mariadbd: without an SQLSTATE, because the client has not said what it can read.
+    assert_eq!(fourth.read_to_end().unwrap(), packet(0, b"\xff\x10\x04Too many connections"));
+    drop(greeted);
+    wait_until("there is room again", || Client::connect(server.address()).unwrap().greeting().is_ok());
+}
+
+#[test]
+fn long_packets_are_refused_before_they_come() {
+    let server = start(&REDIRECT);
+    let mut client = Client::connect(server.address()).unwrap();
+    client.greeting().unwrap();
+    // Its header alone.
+    client.write_raw(&[1, 0, 1, 1]).unwrap();
+    let answer = client.read().unwrap();
+    assert!(answer.starts_with(b"\xff\x81\x04#08S01Got a packet bigger than"), "{}", answer.escape_ascii());
+    assert_eq!(client.read_to_end().unwrap(), b"");
+}
+
+/// Clients that send a byte now and then end at the deadline, and nobody waits for them.
+#[test]
+fn slow_clients() {
+    let server = start(&[&REDIRECT[..], &["--connect-timeout=3"]].concat());
+    let login = packet(1, &handshake_response("app", &[7; 20], 0));
+    let since = Instant::now();
+    let mut slow: Vec<_> = (0..200).map(|_| TcpStream::connect(server.address()).unwrap()).collect();
+    let mut sent = 0;
+    while since.elapsed() < Duration::from_secs(6) {
+        for client in &mut slow {
+            // Fails once the server has closed it.
+            let _ = client.write(&login[sent..=sent]);
+        }
+        sent += 1;
+        assert_eq!(reply(server.address(), "app"), redirect_to("db2"));
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert!(sent < login.len());
+    let mut root = server.root().unwrap();
+    wait_until("all are closed", || root.status("Threads_connected").unwrap() == "1");
+    assert_eq!(root.status("Aborted_connects").unwrap(), "200");
+}
+
+#[test]
+fn ten_thousand_idle_connections_in_little_memory() {
+    const CLIENTS: usize = 10_000;
+    /// In kB.
+    const MOST_MEMORY: u64 = 200 * 1024;
+    allow_descriptors(CLIENTS as u64 + 200);
+    let server = start(&["--max-connections=20000", "--connect-timeout=600"]);
+    let memory = || -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    let before = memory();
+    let mut clients: Vec<TcpStream> = (0..CLIENTS).map(|_| TcpStream::connect(server.address()).unwrap()).collect();
+    let mut root = server.root().unwrap();
+    wait_until("all are there", || root.status("Threads_connected").unwrap() == (CLIENTS + 1).to_string());
+    // Each sends the first half of a login, which has to be kept.
+    let login = packet(1, &handshake_response("app", &[7; 20], 0));
+    for client in &mut clients {
+        client.write_all(&login[..login.len() / 2]).unwrap();
+    }
+    assert_eq!(root.query("SELECT 1").unwrap(), [["1"]]);
+    let (after, each) = (memory(), (memory() - before) * 1024 / CLIENTS as u64);
+    println!("10,000 idle connections: {before} kB before, {after} kB after, {each} bytes each");
+    assert!(after < MOST_MEMORY, "{after} kB");
+    for client in &mut clients {
+        client.write_all(&login[login.len() / 2..]).unwrap();
+    }
+    let mut greeting = [0; 4];
+    clients.pop().unwrap().read_exact(&mut greeting).unwrap();
+    drop(clients);
+    wait_until("all are gone", || root.status("Threads_connected").unwrap() == "1");
+}
+
+fn allow_descriptors(number: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a pointer to a limit of our own, for the time of the call.
+    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) }, 0);
+    if limit.rlim_cur < number {
+        limit.rlim_cur = number.min(limit.rlim_max);
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
+    }
+}
+
+#[test]
+fn prometheus() {
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let server = start(&[&REDIRECT[..], &[&format!("--metrics={}", free.port())]].concat());
+    assert_eq!(reply(server.address(), "app"), redirect_to("db2"));
+    let ask = |request: &str| {
+        let mut http = TcpStream::connect(free).unwrap();
+        http.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        http.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let metrics = ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert!(metrics.starts_with("HTTP/1.1 200 OK\r\n"), "{metrics}");
+    assert!(metrics.contains("\ninstant_failover_harness_redirects_total 1\n"), "{metrics}");
+    assert!(metrics.contains("\ninstant_failover_harness_mode{mode=\"ON\"} 1\n"), "{metrics}");
+    assert!(ask("GET / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404"));
+    assert!(ask("POST /metrics HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405"));
+    assert!(ask("nonsense\r\n\r\n").starts_with("HTTP/1.1 400"));
+    assert!(ask(&format!("GET /{} HTTP/1.1\r\n", "x".repeat(9000))).starts_with("HTTP/1.1 431"));
+}
+
+/// By default there is no line for a connection, but one for a second with many.
+#[test]
+fn the_log_sums_up() {
+    let server = start(&REDIRECT);
+    for _ in 0..100 {
+        reply(server.address(), "app");
+    }
+    wait_until("a summary", || server.error_log().contains("summary redirected="));
+    assert!(server.error_log().lines().count() < 10, "{}", server.error_log());
+}
