@@ -17,7 +17,7 @@ use super::login::{self, First, Login};
 use super::packet::{self, Frame, LONGEST_PACKET, SqlError, Writer};
 use super::session::{self, Session};
 use super::shared::Shared;
-use instant_failover::failover::{ER_INSTANT_FAILOVER, Transport, Verdict};
+use instant_failover::failover::{ER_INSTANT_FAILOVER, Exemption, Transport, Verdict};
 
 /// Unsent bytes beyond which no more commands are carried out: a client must read its answers.
 const MOST_UNSENT: usize = 64 * 1024;
@@ -65,6 +65,7 @@ struct Candidate {
     user: String,
     database: Option<String>,
     capabilities: CapabilityFlags,
+    exemption: Option<Exemption>,
     /// The session that wants to change its user.
     session: Option<Box<Session>>,
 }
@@ -118,10 +119,14 @@ impl Connection {
             match packet::cut(bytes) {
                 Frame::Part => return (Next::Read, bytes),
                 Frame::Packet { .. } if out.len() >= MOST_UNSENT => return (Next::SendFirst, bytes),
-                Frame::TooLong => {
-                    let most = LONGEST_PACKET;
-                    let message = format!("Got a packet bigger than 'max_allowed_packet' bytes ({most})");
-                    return (self.refuse(&SqlError::new(1153, *b"08S01", message), shared, out), &[]);
+                Frame::TooLong { sequence } => {
+                    let error = if self.expects(sequence) {
+                        let message = format!("Got a packet bigger than 'max_allowed_packet' bytes ({LONGEST_PACKET})");
+                        SqlError::new(1153, *b"08S01", message)
+                    } else {
+                        out_of_order()
+                    };
+                    return (self.refuse(&error, shared, out), &[]);
                 }
                 Frame::Packet { sequence, payload, rest } => {
                     let next = self.packet(sequence, payload, shared, out);
@@ -134,12 +139,17 @@ impl Connection {
         }
     }
 
-    fn packet(&mut self, sequence: u8, payload: &[u8], shared: &Shared, out: &mut Vec<u8>) -> Next {
+    /// Whether the next packet of the client should have this number. Those of commands begin anew.
+    const fn expects(&mut self, sequence: u8) -> bool {
         if matches!(self.phase, Phase::Open(_)) {
             self.sequence = 0;
         }
-        if sequence != self.sequence {
-            return self.refuse(&SqlError::new(1156, *b"08S01", "Got packets out of order"), shared, out);
+        sequence == self.sequence
+    }
+
+    fn packet(&mut self, sequence: u8, payload: &[u8], shared: &Shared, out: &mut Vec<u8>) -> Next {
+        if !self.expects(sequence) {
+            return self.refuse(&out_of_order(), shared, out);
         }
         self.sequence = self.sequence.wrapping_add(1);
         match &mut self.phase {
@@ -182,7 +192,7 @@ impl Connection {
             user: login.user.as_bytes(),
             address: self.peer.address,
         };
-        match shared.policy().verdict(&connection) {
+        let exemption = match shared.policy().verdict(&connection) {
             Verdict::Redirect(redirect) => {
                 let message = redirect.message.as_bytes();
                 Writer::new(out, self.sequence, login.capabilities).error_bytes(
@@ -194,22 +204,25 @@ impl Connection {
                 debug!(id = self.id, user = %login.user, peer = ?self.peer, "redirected");
                 return self.back_to(session);
             }
-            Verdict::Exempt(exemption) => shared.counters.exemption(exemption),
-            Verdict::Serve => {}
-        }
+            Verdict::Exempt(exemption) => Some(exemption),
+            Verdict::Serve => None,
+        };
         let candidate = Candidate {
             user: login.user.clone().into_owned(),
             database: login.database.as_deref().map(str::to_owned),
             capabilities: login.capabilities,
+            exemption,
             session,
         };
-        let plugins = login.capabilities.contains(CapabilityFlags::CLIENT_PLUGIN_AUTH);
-        if !login.capabilities.contains(CapabilityFlags::CLIENT_PROTOCOL_41) || !(login.native || plugins) {
+        if !login.native && !login.capabilities.contains(CapabilityFlags::CLIENT_PLUGIN_AUTH) {
             let message = "Client does not support authentication protocol requested by server; consider upgrading \
                            MariaDB client";
             return self.deny(candidate, &SqlError::new(1251, *b"08004", message), shared, out);
         }
-        if let Some(proof) = shared.configuration().accounts.by_peer(&candidate.user, &self.peer) {
+        // Those of before 4.1 could not read the answers.
+        let modern = login.capabilities.contains(CapabilityFlags::CLIENT_PROTOCOL_41);
+        let by_peer = shared.configuration().accounts.by_peer(&candidate.user, &self.peer);
+        if let Some(proof) = by_peer.filter(|_| modern) {
             return self.open(candidate, &proof, shared, out);
         }
         if !login.native {
@@ -244,6 +257,9 @@ impl Connection {
 
     fn open(&mut self, candidate: Candidate, proof: &Authenticated, shared: &Shared, out: &mut Vec<u8>) -> Next {
         shared.counters.logins.add();
+        if let Some(exemption) = candidate.exemption {
+            shared.counters.exemption(exemption);
+        }
         debug!(id = self.id, user = candidate.user, peer = ?self.peer, "let in");
         let capabilities = candidate.capabilities;
         let mut session = Session::new(self.id, candidate.user, self.host(), capabilities, proof);
@@ -320,6 +336,10 @@ const GREETING_VERSION: &str = concat!("5.5.5-10.11.0-MariaDB-instant-failover-h
 
 /// What this server calls itself everywhere else: enough for connectors to treat it as a MariaDB.
 pub(super) const VERSION: &str = GREETING_VERSION.split_at("5.5.5-".len()).1;
+
+fn out_of_order() -> SqlError {
+    SqlError::new(1156, *b"08S01", "Got packets out of order")
+}
 
 fn bad_handshake() -> SqlError {
     SqlError::new(1043, *b"08S01", "Bad handshake")

@@ -137,10 +137,12 @@ fn null_terminated<'a>(rest: &mut ParseBuf<'a>) -> Option<&'a [u8]> {
     rest.0.contains(&0).then(|| rest.eat_null_str())
 }
 
-/// A string after its length. mariadbd takes no NULL here.
+/// A string after its length, which is a number: neither NULL (0xfb) nor an error (0xff).
 fn length_encoded<'a>(rest: &mut ParseBuf<'a>) -> Option<&'a [u8]> {
-    const NULL: u8 = 0xfb;
-    if rest.0.first() == Some(&NULL) { None } else { rest.checked_eat_lenenc_str() }
+    match rest.0.first() {
+        Some(0xfb | 0xff) => None,
+        _ => rest.checked_eat_lenenc_str(),
+    }
 }
 
 /// Connect attributes are skipped, but must be whole.
@@ -151,12 +153,13 @@ fn attributes(rest: &mut ParseBuf<'_>, capabilities: CapabilityFlags) -> Result<
     Ok(())
 }
 
-/// Whether the reply is that of [`NATIVE_PASSWORD`]. Clients that do not name a plugin have no other, but that of before
-/// 4.1, which sends what this server cannot check; both send nothing for an empty password.
+/// Whether the reply is that of [`NATIVE_PASSWORD`], which is also what clients have that know no plugins. Those of before
+/// 4.1 send what this server cannot check; but no password is the same in all versions.
 fn is_native(plugin: Option<&[u8]>, reply: &[u8], capabilities: CapabilityFlags) -> bool {
-    match plugin {
-        Some(plugin) => plugin.eq_ignore_ascii_case(NATIVE_PASSWORD),
-        None => capabilities.contains(CapabilityFlags::CLIENT_SECURE_CONNECTION) || reply.is_empty(),
+    if capabilities.contains(CapabilityFlags::CLIENT_SECURE_CONNECTION) {
+        plugin.is_none_or(|plugin| plugin.eq_ignore_ascii_case(NATIVE_PASSWORD))
+    } else {
+        reply.is_empty() && !capabilities.contains(CapabilityFlags::CLIENT_PLUGIN_AUTH)
     }
 }
 
@@ -217,6 +220,7 @@ mod tests {
             (MODERN | C::CLIENT_CONNECT_WITH_DB, b"app\0\0", None),
             (MODERN | lenenc, b"app\0\xfc\x03\0abcmysql_native_password\0", Some(("app", b"abc", true, None))),
             (MODERN | lenenc, b"app\0\xfb", None),
+            (MODERN | lenenc, b"app\0\xff", None),
             (MODERN | lenenc, b"app\0\xfe\xff\xff\xff\xff\xff\xff\xff\xff", None),
             (MODERN | C::CLIENT_CONNECT_ATTRS, b"app\0\0x\0\x03\x01a", None),
             (MODERN | C::CLIENT_CONNECT_ATTRS, b"app\0\0x\0", None),

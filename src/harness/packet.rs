@@ -31,7 +31,7 @@ pub(super) enum Frame<'a> {
     /// Less than a packet: more has to come.
     Part,
     /// A packet that says it is longer than [`LONGEST_PACKET`].
-    TooLong,
+    TooLong { sequence: u8 },
 }
 
 /// Cuts the first packet off `bytes`. The length that the peer names is believed as far as bytes have come.
@@ -41,7 +41,7 @@ pub(super) fn cut(bytes: &[u8]) -> Frame<'_> {
     };
     let length = usize::from(low) | usize::from(middle) << 8 | usize::from(high) << 16;
     if length > LONGEST_PACKET {
-        return Frame::TooLong;
+        return Frame::TooLong { sequence };
     }
     match rest.split_at_checked(length) {
         Some((payload, rest)) => Frame::Packet { sequence, payload, rest },
@@ -242,7 +242,7 @@ mod tests {
         let mut bytes = vec![0, 0, 1, 0];
         bytes.resize(4 + LONGEST_PACKET, b'x');
         assert!(matches!(cut(&bytes), Frame::Packet { payload, .. } if payload.len() == LONGEST_PACKET));
-        assert_eq!(cut(&[1, 0, 1, 0]), Frame::TooLong);
-        assert_eq!(cut(&[0xff, 0xff, 0xff, 0]), Frame::TooLong);
+        assert_eq!(cut(&[1, 0, 1, 7]), Frame::TooLong { sequence: 7 });
+        assert_eq!(cut(&[0xff, 0xff, 0xff, 0]), Frame::TooLong { sequence: 0 });
     }
 }

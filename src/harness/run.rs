@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 
 use super::event_loop::{EventLoop, Stopper};
 use super::listeners::Listeners;
-use super::options::Options;
+use super::options::{self, Options};
 use super::shared::{Identity, Shared};
 use instant_failover::failover::Variable;
 
@@ -202,14 +202,14 @@ impl Watch<'_> {
         notify(&[NotifyState::Reloading, started.unwrap_or(NotifyState::Reloading)]);
         match self.try_reload() {
             Ok(()) => info!("reloaded; {}", summary_of_settings(&self.shared)),
-            Err(why) => error!("not reloaded, everything stays as it was: {}", why.trim_end()),
+            Err(why) => error!("not reloaded, everything stays as it was: {why}"),
         }
         notify(&[NotifyState::Ready, NotifyState::Status(&summary_of_settings(&self.shared))]);
     }
 
     /// Reads everything first, and only then changes something.
     fn try_reload(&mut self) -> Result<(), String> {
-        let options = Options::read(self.arguments).map_err(|error| error.to_string())?;
+        let options = Options::read(self.arguments).map_err(|error| options::first_line(&error))?;
         let settings = options.settings()?;
         let mut configuration = options.configuration(&self.shared.identity.hostname)?;
         if options.places() != self.options.places() {

@@ -58,6 +58,8 @@ fn no_client_sees_half_a_change<S: UnderTest>() {
                 })
             })
             .collect();
+        // Also if something here fails: the clients must not go on for ever.
+        let _stop = StopOnDrop(&stop);
         for n in 0..CHANGES {
             let target = if n % 2 == 0 { there } else { here };
             root.query(&format!("SET GLOBAL instant_failover_target = '{target}'")).unwrap();
@@ -73,4 +75,12 @@ fn no_client_sees_half_a_change<S: UnderTest>() {
     }
     let counted: usize = root.status("Instant_failover_redirects").unwrap().parse().unwrap();
     assert_eq!(counted, attempts.iter().map(|seen| seen[0] + seen[1]).sum::<usize>());
+}
+
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

@@ -173,9 +173,11 @@ impl Client {
 
     /// Reads, answers and sends, as far as the socket lets it. Returns whether the client stays.
     pub(super) fn drive(&mut self, shared: &Shared, registry: &Registry, token: Token, buffers: &mut Buffers) -> bool {
-        let stays = self.try_drive(shared, registry, token, buffers);
-        buffers.clear();
-        stays.unwrap_or(false)
+        let stays = self.try_drive(shared, registry, token, buffers).unwrap_or(false);
+        if !stays {
+            buffers.clear();
+        }
+        stays
     }
 
     fn try_drive(
@@ -204,7 +206,8 @@ impl Client {
                 },
             }
         }
-        // The others first.
+        // The others first. There will be an event at once: any socket can be written to now and then.
+        self.send(out)?;
         self.reregister(registry, token, Interest::READABLE | Interest::WRITABLE)?;
         Ok(true)
     }

@@ -29,8 +29,8 @@ pub(super) struct Options {
     defaults_file: Option<PathBuf>,
 
     /// Names or addresses to listen on, separated by commas; * is all of them
-    #[arg(long, value_name = "ADDRESSES", default_value = "*", value_delimiter = ',', help_heading = "Ways in")]
-    bind_address: Vec<String>,
+    #[arg(long, value_name = "ADDRESSES", default_value = "*", help_heading = "Ways in")]
+    bind_address: String,
     /// The standard port; 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = 3306, help_heading = "Ways in")]
     port: u16,
@@ -120,11 +120,8 @@ impl Options {
         let mut all: Vec<OsString> = command_line.first().cloned().into_iter().collect();
         for line in file::read(file).map_err(wrong)? {
             // By itself, to be able to say where what is wrong stands.
-            Self::try_parse_from([OsString::new(), line.argument.clone().into()]).map_err(|error| {
-                let (place, why) = (&line.place, error.to_string());
-                let why = why.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-                wrong(format!("{place}: {why}"))
-            })?;
+            Self::try_parse_from([OsString::new(), line.argument.clone().into()])
+                .map_err(|error| wrong(format!("{}: {}", line.place, first_line(&error))))?;
             all.push(line.argument.into());
         }
         all.extend(command_line.into_iter().skip(1));
@@ -143,7 +140,7 @@ impl Options {
     /// Where to listen.
     pub(super) fn places(&self) -> Places {
         Places {
-            bind_addresses: self.bind_address.iter().map(|name| name.trim().to_owned()).collect(),
+            bind_addresses: self.bind_address.split(',').map(|name| name.trim().to_owned()).collect(),
             port: (!self.skip_networking).then_some(self.port),
             extra_port: self.extra_port.filter(|_| !self.skip_networking),
             socket: self.socket.clone(),
@@ -198,6 +195,12 @@ impl Options {
             max_connections: self.max_connections,
         })
     }
+}
+
+/// What is wrong, without the usage after it.
+pub(super) fn first_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
 /// root, and the user that runs this program.

@@ -89,6 +89,9 @@ fn literal_value(literal: &ast::Value) -> Result<Value, SqlError> {
 
 fn system_variable(words: &[String], session: &Session, shared: &Shared) -> Result<Value, SqlError> {
     let (scope, name) = variable(words, Scope::Session).ok_or_else(not_supported)?;
+    if scope == Scope::Session && words.len() > 1 && !variables::has_session_value(&name) {
+        return Err(SqlError::new(1238, *b"HY000", format!("Variable '{name:.64}' is a GLOBAL variable")));
+    }
     variables::value(scope, &name, session, shared)
 }
 

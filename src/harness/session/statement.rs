@@ -77,12 +77,19 @@ impl Filter {
 
 /// Reads one statement.
 pub(super) fn parse(sql: &str) -> Result<Statement, SqlError> {
-    let tokens =
-        Tokenizer::new(&MySqlDialect {}, sql).tokenize_with_location().map_err(|error| syntax(error.into()))?;
+    let mut tokenizer = Tokenizer::new(&MySqlDialect {}, sql).with_unescape(false);
+    let mut tokens = tokenizer.tokenize_with_location().map_err(|error| syntax(error.into()))?;
     if tokens.len() > MOST_TOKENS {
         let message =
             format!("{WHAT_THIS_IS} in statements of at most {MOST_TOKENS} words, this one has {}", tokens.len());
         return Err(SqlError::new(1235, *b"42000", message));
+    }
+    for token in &mut tokens {
+        match &mut token.token {
+            Token::SingleQuotedString(text) => *text = unescaped(text, '\''),
+            Token::DoubleQuotedString(text) => *text = unescaped(text, '"'),
+            _ => {}
+        }
     }
     let mut parser = Parser::new(&MySqlDialect {}).with_recursion_limit(DEEPEST).with_tokens_with_locations(tokens);
     if parser.parse_keyword(Keyword::SET) {
@@ -98,6 +105,31 @@ pub(super) fn parse(sql: &str) -> Result<Statement, SqlError> {
             Err(SqlError::new(1235, *b"42000", format!("{WHAT_THIS_IS} and takes one statement at a time")))
         }
     }
+}
+
+/// What a string literal between such quotes stands for. `sqlparser` knows some escapes that MariaDB does not.
+/// See <https://mariadb.com/kb/en/string-literals/>.
+fn unescaped(literal: &str, quote: char) -> String {
+    let mut characters = literal.chars().peekable();
+    let mut text = String::new();
+    while let Some(character) = characters.next() {
+        match (character, characters.peek()) {
+            ('\\', Some(_)) => match characters.next() {
+                Some('0') => text.push('\0'),
+                Some('b') => text.push('\u{8}'),
+                Some('n') => text.push('\n'),
+                Some('r') => text.push('\r'),
+                Some('t') => text.push('\t'),
+                Some('Z') => text.push('\u{1a}'),
+                // For LIKE to see.
+                Some(wildcard @ ('%' | '_')) => text.extend(['\\', wildcard]),
+                other => text.extend(other),
+            },
+            (doubled, Some(next)) if doubled == quote && *next == quote => text.extend(characters.next()),
+            _ => text.push(character),
+        }
+    }
+    text
 }
 
 /// What somebody should know who asks this server for data.
@@ -386,6 +418,21 @@ mod tests {
         assert_eq!(["a", "b", "c", "dx", "e"].map(|name| filter.matches(name)), [true, true, true, true, false]);
         assert_eq!(parse("show warnings"), Ok(Statement::Show(Show::Warnings)));
         assert_eq!(parse("SHOW COUNT(*) WARNINGS"), Ok(Statement::Show(Show::WarningCount)));
+    }
+
+    #[test]
+    fn strings_are_those_of_mariadb() {
+        for (literal, text) in [
+            (r"'it''s \'here\''", "it's 'here'"),
+            (r#""a ""b"" \"c\" 'd'""#, "a \"b\" \"c\" 'd'"),
+            (r"'\a\b\0\n\r\t\Z\\\%\_\x'", "a\u{8}\0\n\r\t\u{1a}\\\\%\\_x"),
+            ("'a' 'b'", "ab"),
+        ] {
+            let Ok(Statement::Select { columns, .. }) = parse(&format!("SELECT {literal}")) else {
+                panic!("{literal}")
+            };
+            assert_eq!(columns[0].0, text, "{literal}");
+        }
     }
 
     #[test]

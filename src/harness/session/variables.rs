@@ -116,6 +116,12 @@ fn of_sessions(name: &str) -> Option<(&'static str, Kind, &'static str)> {
     OF_SESSIONS.iter().find(|(known, ..)| known.eq_ignore_ascii_case(name)).copied()
 }
 
+/// Whether a session may have a value of its own. It may also be that there is no such variable.
+pub(super) fn has_session_value(name: &str) -> bool {
+    let is_setting = Variable::ALL.iter().any(|variable| variable.name().eq_ignore_ascii_case(name));
+    !is_setting && fixed(name).is_none()
+}
+
 /// The value of a variable.
 pub(super) fn value(scope: Scope, name: &str, session: &Session, shared: &Shared) -> Result<Value, SqlError> {
     if let Some(variable) = Variable::ALL.into_iter().find(|variable| variable.name().eq_ignore_ascii_case(name)) {
