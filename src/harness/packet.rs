@@ -5,7 +5,7 @@
 
 use mysql_common::constants::{CapabilityFlags, ColumnType, StatusFlags};
 use mysql_common::io::BufMutExt;
-use mysql_common::packets::{AuthSwitchRequest, Column, ErrPacket, HandshakePacket, ServerError, SqlState};
+use mysql_common::packets::{AuthSwitchRequest, ErrPacket, HandshakePacket, ServerError, SqlState};
 use mysql_common::proto::MySerialize;
 
 use super::accounts::{Authenticated, SCRAMBLE_LENGTH, Scramble};
@@ -195,7 +195,7 @@ impl<'a> Writer<'a> {
     pub(super) fn result(&mut self, columns: &[Cell], rows: &[Vec<Value>], warnings: u16) {
         self.packet(|out| out.put_lenenc_int(columns.len() as u64));
         for column in columns {
-            self.packet(|out| column_definition(column).serialize(out));
+            self.packet(|out| column_definition(column, out));
         }
         self.eof(warnings);
         for row in rows {
@@ -212,20 +212,52 @@ impl<'a> Writer<'a> {
     }
 }
 
-fn column_definition(column: &Cell) -> Column {
-    let character_set = match column.value {
-        Value::Text(_) => UTF8MB4_GENERAL_CI.into(),
-        _ => BINARY,
+/// Writes what a column is. `mysql_common` writes its length where clients read its character set.
+///
+/// See <https://mariadb.com/kb/en/result-set-packets/#column-definition-packet>.
+fn column_definition(column: &Cell, out: &mut Vec<u8>) {
+    let (character_set, length) = match column.value {
+        Value::Text(_) => (UTF8MB4_GENERAL_CI.into(), LONGEST_PACKET),
+        _ => (BINARY, 64),
     };
-    Column::new(column.value.column_type())
-        .with_name(column.name.as_bytes())
-        .with_character_set(character_set)
-        .with_column_length(1024)
+    // Catalog, schema, table and the table's true name, the column's name and true name.
+    for text in ["def", "", "", "", &column.name, ""] {
+        out.put_lenenc_str(text.as_bytes());
+    }
+    // The length of what follows: flags, decimals and a filler at its end.
+    out.push(12);
+    out.extend_from_slice(&character_set.to_le_bytes());
+    out.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
+    out.push(column.value.column_type() as u8);
+    out.extend_from_slice(&[0; 5]);
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Frame, LONGEST_PACKET, cut};
+    use mysql_common::constants::{CapabilityFlags, ColumnType};
+    use mysql_common::io::ParseBuf;
+    use mysql_common::packets::Column;
+    use mysql_common::proto::MyDeserialize;
+
+    use super::{Cell, Frame, LONGEST_PACKET, Value, Writer, cut};
+
+    #[test]
+    fn columns_are_defined_as_clients_read_it() {
+        for (value, column_type, character_set) in [
+            (Value::Text(String::new()), ColumnType::MYSQL_TYPE_VAR_STRING, 45),
+            (Value::Integer(1), ColumnType::MYSQL_TYPE_LONGLONG, 63),
+            (Value::Decimal("1.5".to_owned()), ColumnType::MYSQL_TYPE_NEWDECIMAL, 63),
+            (Value::Null, ColumnType::MYSQL_TYPE_NULL, 63),
+        ] {
+            let mut out = Vec::new();
+            Writer::new(&mut out, 1, CapabilityFlags::empty()).result(&[Cell { name: "a".to_owned(), value }], &[], 0);
+            let Frame::Packet { payload: [1], rest, .. } = cut(&out) else { panic!("{out:?}") };
+            let Frame::Packet { payload, .. } = cut(rest) else { panic!("{rest:?}") };
+            let column = Column::deserialize((), &mut ParseBuf(payload)).unwrap();
+            assert_eq!(column.name_str(), "a");
+            assert_eq!((column.column_type(), column.character_set()), (column_type, character_set));
+        }
+    }
 
     #[test]
     fn packets_are_cut_off_one_by_one() {
