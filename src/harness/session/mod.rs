@@ -25,6 +25,7 @@ const COM_INIT_DB: u8 = 2;
 const COM_QUERY: u8 = 3;
 const COM_STATISTICS: u8 = 9;
 const COM_PING: u8 = 14;
+const COM_STMT_PREPARE: u8 = 22;
 const COM_STMT_SEND_LONG_DATA: u8 = 24;
 const COM_STMT_CLOSE: u8 = 25;
 const COM_SET_OPTION: u8 = 27;
@@ -122,6 +123,8 @@ impl Session {
                 self.warnings.clear();
                 answer.ok(0);
             }
+            // For this error, MariaDB's drivers send the statement as it stands.
+            COM_STMT_PREPARE => answer.error(&statement::not_prepared()),
             // These have no answer.
             COM_STMT_CLOSE | COM_STMT_SEND_LONG_DATA => {}
             0..=COM_RESET_CONNECTION => answer.error(&statement::not_supported()),
@@ -260,4 +263,52 @@ fn utf8(bytes: &[u8]) -> Result<&str, SqlError> {
 
 fn unknown_command() -> SqlError {
     SqlError::new(1047, *b"08S01", "Unknown command")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use instant_failover::failover::Settings;
+    use mysql_common::constants::CapabilityFlags;
+
+    use super::super::accounts::{Accounts, Peer};
+    use super::super::packet::{Frame, Writer, cut};
+    use super::super::shared::{Configuration, Identity, Shared};
+    use super::{COM_PING, COM_STMT_PREPARE, Session};
+
+    /// What an administrator is answered: the payloads of the packets.
+    fn answer(command: u8, argument: &str) -> Vec<Vec<u8>> {
+        let accounts = Accounts::default().and_anybody();
+        let proof = accounts.by_peer("root", &Peer::default()).unwrap();
+        let configuration =
+            Configuration { accounts, tls: None, connect_timeout: Duration::from_secs(1), max_connections: 1 };
+        let shared = Shared::new(Settings::default(), configuration, Identity::default());
+        let capabilities = CapabilityFlags::CLIENT_PROTOCOL_41;
+        let mut session = Session::new(1, "root".to_owned(), "localhost".to_owned(), capabilities, &proof);
+        let mut out = Vec::new();
+        session.command(
+            &[&[command], argument.as_bytes()].concat(),
+            &shared,
+            &mut Writer::new(&mut out, 1, capabilities),
+        );
+        let (mut packets, mut rest) = (Vec::new(), out.as_slice());
+        while let Frame::Packet { payload, rest: more, .. } = cut(rest) {
+            packets.push(payload.to_vec());
+            rest = more;
+        }
+        packets
+    }
+
+    #[test]
+    fn a_driver_that_may_not_prepare_is_told_so() {
+        let [error] = &answer(COM_STMT_PREPARE, "SELECT 1")[..] else { panic!() };
+        let text = String::from_utf8_lossy(&error[3..]);
+        assert_eq!(error[..3], [0xff, 0x0f, 0x05], "1295");
+        assert!(
+            text.starts_with("#HY000This is instant-failover-harness,") && text.ends_with("prepares nothing"),
+            "{text}"
+        );
+        assert_eq!(answer(COM_PING, "")[0][0], 0);
+    }
 }

@@ -142,6 +142,11 @@ pub(super) fn not_supported() -> SqlError {
     SqlError::new(1235, *b"42000", format!("{WHAT_THIS_IS} and nothing else"))
 }
 
+/// The error for statements that are to be prepared.
+pub(super) fn not_prepared() -> SqlError {
+    SqlError::new(1295, *b"HY000", format!("{WHAT_THIS_IS} and prepares nothing"))
+}
+
 /// The error for what is no SQL.
 #[expect(clippy::needless_pass_by_value, reason = "goes to map_err")]
 fn syntax(error: ParserError) -> SqlError {
