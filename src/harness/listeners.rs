@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use listenfd::ListenFd;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// How many clients may wait to be accepted; the system may allow less.
 const BACKLOG: i32 = 4096;
@@ -56,6 +56,12 @@ impl Listeners {
         let mut listeners = Self::inherited(places.extra_port)?;
         if listeners.tcp.is_empty() && listeners.extra.is_empty() && listeners.unix.is_empty() {
             listeners.bind(places)?;
+        }
+        for listener in listeners.tcp.iter().chain(&listeners.extra) {
+            // Linux hands it on to the connections. Without it an answer waits, often 40 ms, until the client has
+            // acknowledged what was sent before: the tickets of TLS.
+            let set = SockRef::from(listener).set_tcp_nodelay(true);
+            set.map_err(|error| format!("TCP_NODELAY: {error}"))?;
         }
         if let Some(port) = places.metrics_port {
             listeners.metrics = Some(bind_tcp((Ipv4Addr::LOCALHOST, port).into())?);
@@ -197,4 +203,32 @@ fn bind_unix(path: &Path) -> Result<UnixListener, String> {
 
 fn is_socket(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use mio::net::TcpListener;
+
+    use super::{Listeners, Places};
+
+    #[test]
+    fn answers_do_not_wait_for_acknowledgements() {
+        let places = Places {
+            bind_addresses: vec!["127.0.0.1".to_owned()],
+            port: Some(0),
+            extra_port: Some(0),
+            socket: None,
+            metrics_port: None,
+        };
+        let listeners = Listeners::open(&places).unwrap();
+        for listener in [&listeners.tcp[0], &listeners.extra[0]] {
+            let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            listener.set_nonblocking(false).unwrap();
+            // As the event loop accepts.
+            let (stream, _) = TcpListener::from_std(listener.try_clone().unwrap()).accept().unwrap();
+            assert!(stream.nodelay().unwrap());
+        }
+    }
 }
