@@ -7,9 +7,11 @@ import mariadb
 
 import talk
 
+TLS = {"ssl_ca": talk.AUTHORITY, "ssl_verify_cert": True} if talk.AUTHORITY else {}
+
 
 def connect():
-    connection = mariadb.connect(**talk.OPTIONS, plugin_dir=os.environ["MARIADB_PLUGIN_DIR"])
+    connection = mariadb.connect(**talk.OPTIONS, **TLS, plugin_dir=os.environ["MARIADB_PLUGIN_DIR"])
     try:
         return talk.use(connection, prepared=True)
     finally:

@@ -7,8 +7,12 @@ from mysql.connector.pooling import MySQLConnectionPool
 
 import talk
 
+TLS = {"ssl_disabled": True}
+if talk.AUTHORITY:
+    TLS = {"ssl_ca": talk.AUTHORITY, "ssl_verify_cert": True, "ssl_verify_identity": True}
 OPTIONS = {
     **talk.OPTIONS,
+    **TLS,
     "use_pure": sys.argv[1] == "pure",
     # MariaDB 10.11 lacks the collation this client would ask for.
     "charset": "utf8mb4",

@@ -4,9 +4,11 @@ import MySQLdb
 
 import talk
 
+TLS = {"ssl": {"ca": talk.AUTHORITY}, "ssl_mode": "VERIFY_IDENTITY"} if talk.AUTHORITY else {}
+
 
 def connect():
-    connection = MySQLdb.connect(**talk.OPTIONS)
+    connection = MySQLdb.connect(**talk.OPTIONS, **TLS)
     try:
         return prepared(connection)
     finally:
@@ -15,12 +17,10 @@ def connect():
 
 def prepared(connection):
     """MySQLdb prepares nothing by itself; SQL does."""
+    plain = [talk.QUERY]
+    middle = [f"PREPARE statement FROM '{talk.QUERY} {talk.CONDITION}'", "SET @one = 1", "EXECUTE statement USING @one"]
     names = []
-    for statements in [
-        [talk.QUERY],
-        [f"PREPARE statement FROM '{talk.QUERY} WHERE 1 = ?'", "SET @one = 1", "EXECUTE statement USING @one"],
-        [talk.QUERY],
-    ]:
+    for statements in [plain, middle if talk.CONDITION else plain, plain]:
         cursor = connection.cursor()
         for statement in statements:
             cursor.execute(statement)

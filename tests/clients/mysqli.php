@@ -1,17 +1,22 @@
 <?php
 // mysqli on mysqlnd, PHP's own client, which does not follow.
 
-const QUERY = 'SELECT name FROM this_server';
-
 function connect(): string
 {
-    $connection = new mysqli(
-        getenv('DB_HOST'), getenv('DB_USER'), getenv('DB_PASSWORD'), getenv('DB_NAME'), (int) getenv('DB_PORT'));
-    $names = [$connection->query(QUERY)->fetch_row()[0]];
-    $prepared = $connection->prepare(QUERY . ' WHERE 1 = ?');
-    $prepared->execute([1]);
-    $names[] = $prepared->get_result()->fetch_row()[0];
-    $names[] = $connection->query(QUERY)->fetch_row()[0];
+    $connection = mysqli_init();
+    $authority = getenv('DB_AUTHORITY');
+    if ($authority) {
+        $connection->ssl_set(null, null, $authority, null, null);
+    }
+    $connection->real_connect(
+        getenv('DB_HOST'), getenv('DB_USER'), getenv('DB_PASSWORD'), getenv('DB_NAME'), (int) getenv('DB_PORT'),
+        null, $authority ? MYSQLI_CLIENT_SSL : 0);
+    $query = getenv('DB_QUERY');
+    $condition = getenv('DB_CONDITION');
+    $names = [$connection->query($query)->fetch_row()[0]];
+    $middle = $condition ? $connection->execute_query("$query $condition", [1]) : $connection->query($query);
+    $names[] = $middle->fetch_row()[0];
+    $names[] = $connection->query($query)->fetch_row()[0];
     $connection->close();
     return implode(' ', $names);
 }

@@ -6,6 +6,7 @@ import pyodbc
 
 import talk
 
+TLS = f";SSLCA={talk.AUTHORITY};SSLVERIFY=1" if talk.AUTHORITY else ""
 (DRIVER,) = glob.glob("/usr/lib/*/odbc/libmaodbc.so")
 
 
@@ -13,6 +14,7 @@ def connect():
     connection = pyodbc.connect(
         f"DRIVER={DRIVER};"
         + "SERVER={host};PORT={port};UID={user};PWD={password};DATABASE={database}".format(**talk.OPTIONS)
+        + TLS
     )
     try:
         # pyodbc prepares each statement that has parameters.

@@ -3,24 +3,34 @@
 # A command a line in, an answer a line out. The name of the program is the argument.
 
 program=$1
-query="SELECT name FROM this_server"
 
 # Runs the program as the client under test.
 there() {
-    "$program" --no-defaults --user="$DB_USER" --password="$DB_PASSWORD" --host="$DB_HOST" --port="$DB_PORT" "$@"
+    set -- --user="$DB_USER" --password="$DB_PASSWORD" --host="$DB_HOST" --port="$DB_PORT" "$@"
+    if [ -n "$DB_AUTHORITY" ]; then
+        set -- --ssl-ca="$DB_AUTHORITY" --ssl-verify-server-cert "$@"
+    else
+        set -- --skip-ssl "$@"
+    fi
+    "$program" --no-defaults "$@"
 }
 
-# Runs SQL on one of the servers, by the port that never redirects.
+# Runs SQL on the servers that have tables, by the ports that never redirect.
 direct() {
-    mariadb --no-defaults --user="$DB_USER" --password="$DB_PASSWORD" --host=127.0.0.1 --port="$1" \
-        --skip-column-names --execute="$2" "$DB_NAME"
+    for port in $DB_DIRECT; do
+        mariadb --no-defaults --skip-ssl --user="$DB_USER" --password="$DB_PASSWORD" --host=127.0.0.1 --port="$port" \
+            --skip-column-names --execute="$1" "$DB_NAME" || return
+    done
 }
 
 use() {
     case $program in
     mariadb)
-        there --skip-column-names "$DB_NAME" --execute="$query;
-            PREPARE statement FROM '$query WHERE 1 = ?'; SET @one = 1; EXECUTE statement USING @one; $query"
+        middle=$DB_QUERY
+        if [ -n "$DB_CONDITION" ]; then
+            middle="PREPARE statement FROM '$DB_QUERY $DB_CONDITION'; SET @one = 1; EXECUTE statement USING @one"
+        fi
+        there --skip-column-names "$DB_NAME" --execute="$DB_QUERY; $middle; $DB_QUERY"
         ;;
     mariadb-dump)
         # The dump has the row that says which server it is.
@@ -29,14 +39,14 @@ use() {
         ;;
     mariadb-admin)
         there variables >variables || return
-        sed -n 's/^| report_host *| *\([^ ]*\) *|$/\1/p' variables
+        sed -n 's/^| instant_failover_exempt_users *| *\([^ ]*\) *|$/\1/p' variables
         ;;
     mariadb-import)
         # The row that it brings is found on one of the servers.
-        direct "$DB1_DIRECT" 'DELETE FROM arrivals' && direct "$DB2_DIRECT" 'DELETE FROM arrivals' || return
+        direct 'DELETE FROM arrivals' || return
         echo here >arrivals.txt
         there --local --silent "$DB_NAME" arrivals.txt || return
-        direct "$DB1_DIRECT" "$query, arrivals" && direct "$DB2_DIRECT" "$query, arrivals"
+        direct 'SELECT name FROM this_server, arrivals'
         ;;
     esac
 }

@@ -6,16 +6,22 @@ import sys
 # What every client but ODBC's calls by these names.
 LOGIN = {"user": os.environ["DB_USER"], "password": os.environ["DB_PASSWORD"], "database": os.environ["DB_NAME"]}
 OPTIONS = {"host": os.environ["DB_HOST"], "port": int(os.environ["DB_PORT"]), **LOGIN}
-QUERY = "SELECT name FROM this_server"
+# The file of the authority, for TLS.
+AUTHORITY = os.environ.get("DB_AUTHORITY")
+QUERY = os.environ["DB_QUERY"]
+# What follows the query when it is prepared; nothing for a server that prepares nothing.
+CONDITION = os.environ.get("DB_CONDITION")
 
 
 def use(connection, placeholder="%s", **prepared):
-    """Runs three statements, and returns the server's name as each saw it. The one in the middle has a parameter; the
-    options in `prepared` make a cursor that prepares it."""
+    """Runs three statements, and returns the server's name as each saw it. The one in the middle has a parameter, if the
+    server prepares statements; the options in `prepared` make a cursor that prepares it."""
+    plain = ({}, QUERY, [])
+    middle = (prepared, f"{QUERY} {CONDITION}".replace("?", placeholder), [(1,)]) if CONDITION else plain
     names = []
-    for options, condition in [({}, []), (prepared, [f" WHERE 1 = {placeholder}", (1,)]), ({}, [])]:
+    for options, statement, parameters in [plain, middle, plain]:
         cursor = connection.cursor(**options)
-        cursor.execute(QUERY + "".join(condition[:1]), *condition[1:])
+        cursor.execute(statement, *parameters)
         names += [row[0] for row in cursor.fetchall()]
         cursor.close()
     return " ".join(names)

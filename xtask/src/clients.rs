@@ -1,7 +1,8 @@
 //! `cargo xtask clients`: real clients, tried against real servers.
 //!
 //! Each client is a small script in `tests/clients` that reads commands and answers what happened. What should have
-//! happened is decided here: which server it reached, which error it showed, and how often it knocked.
+//! happened is decided here: which server it reached, which error it showed, and how often it knocked. It is the same
+//! whether a mariadbd with the plugin redirects or the standalone server, without TLS and with it.
 
 mod fake;
 mod helper;
@@ -10,6 +11,7 @@ mod tools;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
@@ -17,7 +19,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
-use xtask::build::Flavour;
+use xtask::build::{self, Flavour};
+use xtask::harness::Harness;
 use xtask::server::{self, Server};
 use xtask::{packages, wire};
 
@@ -45,6 +48,8 @@ struct Client {
 enum Kind {
     /// A program on Connector/C, which follows. It names the server that many times.
     Follows(usize),
+    /// The same of one that asks the server for what the standalone one does not have: tables or prepared statements.
+    FollowsForData(usize),
     /// A client that shows the error.
     Stays,
     /// The same, and its pool. A pool may try again until its time is up: at most that often.
@@ -55,12 +60,12 @@ enum Kind {
 
 const CLIENTS: &[Client] = &[
     client("mariadb", Tool::Programs, &["programs.sh", "mariadb"], Kind::Follows(3)),
-    client("mariadb-dump", Tool::Programs, &["programs.sh", "mariadb-dump"], Kind::Follows(1)),
+    client("mariadb-dump", Tool::Programs, &["programs.sh", "mariadb-dump"], Kind::FollowsForData(1)),
     client("mariadb-admin", Tool::Programs, &["programs.sh", "mariadb-admin"], Kind::Follows(1)),
-    client("mariadb-import", Tool::Programs, &["programs.sh", "mariadb-import"], Kind::Follows(1)),
+    client("mariadb-import", Tool::Programs, &["programs.sh", "mariadb-import"], Kind::FollowsForData(1)),
     client("mysqlclient", Tool::Python, &["mysqlclient.py"], Kind::Follows(3)),
     client("mariadb-python", Tool::Python, &["mariadb_client.py"], Kind::Follows(3)),
-    client("odbc", Tool::Odbc, &["odbc.py"], Kind::Follows(3)),
+    client("odbc", Tool::Odbc, &["odbc.py"], Kind::FollowsForData(3)),
     client("dbd-mariadb", Tool::Perl, &["dbd_mariadb.pl"], Kind::Follows(3)),
     client("pymysql", Tool::Python, &["pymysql_client.py"], Kind::Stays),
     client("mysql-connector-python", Tool::Python, &["mysql_connector.py", "c"], Kind::StaysWithPool(1)),
@@ -101,32 +106,29 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let needed: BTreeSet<_> = chosen.iter().flat_map(|client| client.tool.packages()).collect();
     let needed: Vec<_> = needed.into_iter().collect();
     packages::install(&[packages::BUILD, packages::SERVER, tools::ALWAYS, &needed])?;
-    let library = Flavour::Release.build()?;
+    let (library, harness) = (Flavour::Release.build()?, build::harness()?);
 
     let mut outcome = Outcome::default();
-    let (mut plain, mut secure) = (None, None);
-    for client in chosen {
-        let is_helper = client.kind == Kind::Helper;
-        let world = if is_helper { &mut secure } else { &mut plain };
-        if world.is_none() {
-            *world = Some(World::start(&library, is_helper)?);
-        }
-        let world = world.as_mut().context("it was started")?;
-        let result = tools.prepare(client.tool).and_then(|()| world.try_out(client));
-        match result {
-            Ok(notes) => {
-                outcome.passed += 1;
-                println!("passed   {:<28} {}", client.name, notes.said.join("; "));
-                for skipped in notes.skipped {
-                    outcome.skipped += 1;
-                    println!("skipped  {:<28} {skipped}", client.name);
+    for mut world in [World::start(&library, None)?, World::start(&library, Some(&harness))?] {
+        println!("redirected by {}:", world.db1.name());
+        for client in &chosen {
+            let result = tools.prepare(client.tool).and_then(|()| world.try_out(client));
+            match result {
+                Ok(notes) => {
+                    outcome.passed += 1;
+                    println!("passed   {:<28} {}", client.name, notes.said.join("; "));
+                    for skipped in notes.skipped {
+                        outcome.skipped += 1;
+                        println!("skipped  {:<28} {skipped}", client.name);
+                    }
+                }
+                Err(error) => {
+                    outcome.failed += 1;
+                    println!("FAILED   {:<28} {error:#}", client.name);
                 }
             }
-            Err(error) => {
-                outcome.failed += 1;
-                println!("FAILED   {:<28} {error:#}", client.name);
-            }
         }
+        world.db1.stop()?;
     }
     Ok(outcome)
 }
@@ -154,85 +156,166 @@ struct Notes {
     skipped: Vec<String>,
 }
 
-/// Two servers with the plugin, and the same account and database on each. db1 redirects to db2 when it is told to.
+/// The server that redirects when it is told to.
+enum Old {
+    MariaDb(Server),
+    Harness(Harness),
+}
+
+impl Old {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::MariaDb(_) => "mariadbd with the plugin",
+            Self::Harness(_) => "the standalone server",
+        }
+    }
+
+    /// Whether it has data, and prepares statements.
+    fn has_data(&self) -> bool {
+        matches!(self, Self::MariaDb(_))
+    }
+
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::MariaDb(server) => server.address(),
+            Self::Harness(harness) => harness.address(),
+        }
+    }
+
+    fn extra_address(&self) -> SocketAddr {
+        match self {
+            Self::MariaDb(server) => server.extra_address(),
+            Self::Harness(harness) => harness.extra_address(),
+        }
+    }
+
+    fn root(&self) -> Result<wire::Session> {
+        match self {
+            Self::MariaDb(server) => server.root(),
+            Self::Harness(harness) => harness.root(),
+        }
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        match self {
+            Self::MariaDb(server) => server.stop(),
+            Self::Harness(harness) => harness.stop(),
+        }
+    }
+}
+
+/// Three servers with the same account, and with certificates. db1 redirects to db2 when it is told to.
+///
+/// Each can be told from the others by a user whom it exempts, and who does not exist. A mariadbd has that name in a table,
+/// too.
 struct World {
-    db1: Server,
+    db1: Old,
     db2: Server,
+    /// One whose certificate is for another name.
+    db3: Server,
     /// Sessions of root, through the sockets.
     one: wire::Session,
     two: wire::Session,
     /// Home of the clients, with Connector/C's plugins and certificates.
     home: TempDir,
-    /// Where the servers have certificates: a third one, whose certificate is for another name.
-    other: Option<Server>,
 }
 
 const USER: &str = "app";
 const PASSWORD: &str = "open sesame";
 const DATABASE: &str = "demo";
 
+/// In an error about what the standalone server does not do.
+const WHAT_HARNESS_IS: &str = "This is instant-failover-harness, which redirects clients and has no data";
+
 impl World {
-    fn start(library: &Path, is_secure: bool) -> Result<Self> {
+    /// db1 is that standalone server if there is one.
+    fn start(library: &Path, harness: Option<&Path>) -> Result<Self> {
         let home = tempfile::Builder::new().prefix("instant-failover-clients-").tempdir()?;
         server::install_client_plugins(&home.path().join("plugin"), library)?;
-        let tls = |host: &str| -> Result<Vec<String>> {
-            if is_secure { tools::certificate(home.path(), host) } else { Ok(Vec::new()) }
-        };
-        let start = |name: &str, host: &str| -> Result<Server> {
-            let (report, tls) = (format!("--report-host={name}"), tls(host)?);
-            let mut arguments = vec![report.as_str()];
-            arguments.extend(tls.iter().map(String::as_str));
-            let server = Server::start(library, &arguments)?;
-            let mut root = server.root()?;
-            for sql in [
-                "INSTALL SONAME 'instant_failover'",
-                &format!("CREATE USER {USER} IDENTIFIED BY '{PASSWORD}'"),
-                &format!("CREATE DATABASE {DATABASE}"),
-                &format!("CREATE TABLE {DATABASE}.this_server (name TEXT) AS SELECT '{name}' AS name"),
-                &format!("CREATE TABLE {DATABASE}.arrivals (what TEXT)"),
-                &format!("GRANT ALL ON {DATABASE}.* TO {USER}"),
-            ] {
-                root.query(sql)?;
+        let db2 = start_mariadbd(library, "db2", &tools::certificate(home.path(), "localhost")?)?;
+        let db3 = start_mariadbd(library, "db3", &tools::certificate(home.path(), "elsewhere.example")?)?;
+        let tls = tools::certificate(home.path(), "localhost")?;
+        let mut two = db2.root()?;
+        let db1 = match harness {
+            None => Old::MariaDb(start_mariadbd(library, "db1", &tls)?),
+            Some(program) => {
+                let hash = two.query(&format!("SELECT PASSWORD('{PASSWORD}')"))?.concat().concat();
+                let accounts = home.path().join("accounts");
+                fs::write(&accounts, format!("{USER} {hash}\n"))?;
+                let accounts = format!("--accounts-file={}", accounts.display());
+                let mut arguments = vec![accounts.as_str(), "--instant-failover-exempt-users=db1"];
+                arguments.extend(tls.iter().map(String::as_str));
+                Old::Harness(Harness::start(program, &arguments)?)
             }
-            Ok(server)
         };
-        let (db1, db2) = (start("db1", "localhost")?, start("db2", "localhost")?);
-        let other = if is_secure { Some(start("db3", "elsewhere.example")?) } else { None };
-        let (one, two) = (db1.root()?, db2.root()?);
-        Ok(Self { db1, db2, one, two, home, other })
+        let one = db1.root()?;
+        Ok(Self { db1, db2, db3, one, two, home })
     }
 
+    /// Tries a client without TLS and with it.
     fn try_out(&mut self, client: &Client) -> Result<Notes> {
-        self.redirect(None)?;
-        let mut script = Script::start(&mut self.command(client)?, &self.home.path().join("stderr"))?;
         let mut notes = Notes::default();
-        match client.kind {
-            Kind::Follows(statements) => self.follows(&mut script, statements, &mut notes),
-            Kind::Stays => self.stays(&mut script, &mut notes),
-            Kind::StaysWithPool(most) => {
-                self.stays(&mut script, &mut notes).and_then(|()| self.pool(&mut script, most, &mut notes))
-            }
-            Kind::Helper => helper::check(self, &mut script, client.name, &mut notes),
+        self.try_once(client, false, &mut notes)?;
+        // The helpers try TLS by themselves.
+        if client.kind != Kind::Helper {
+            self.try_once(client, true, &mut notes).context("with TLS")?;
         }
-        .with_context(|| script.errors())?;
-        script.end()?;
         Ok(notes)
     }
 
-    fn command(&self, client: &Client) -> Result<Command> {
+    fn try_once(&mut self, client: &Client, is_secure: bool, notes: &mut Notes) -> Result<()> {
+        self.redirect(None)?;
+        let mut script = Script::start(&mut self.command(client, is_secure)?, &self.home.path().join("stderr"))?;
+        let before = self.handshakes()?;
+        match client.kind {
+            Kind::Follows(statements) => self.follows(&mut script, statements, true, notes),
+            Kind::FollowsForData(statements) => self.follows(&mut script, statements, self.db1.has_data(), notes),
+            Kind::StaysWithPool(most) if !is_secure => {
+                self.stays(&mut script, notes).and_then(|()| self.pool(&mut script, most, notes))
+            }
+            // What the connections of a pool do with TLS, any connection does.
+            Kind::Stays | Kind::StaysWithPool(_) => self.stays(&mut script, notes),
+            Kind::Helper => helper::check(self, &mut script, client.name, notes),
+        }
+        .with_context(|| script.errors())?;
+        script.end()?;
+        let handshakes = self.handshakes()? - before;
+        ensure!(client.kind == Kind::Helper || is_secure == (handshakes > 0), "{handshakes} TLS handshakes");
+        if let (true, Some(said)) = (is_secure, notes.said.last_mut()) {
+            said.push_str(" with TLS");
+        }
+        Ok(())
+    }
+
+    fn command(&self, client: &Client, is_secure: bool) -> Result<Command> {
         let mut command = client.tool.command(client.script)?;
-        let scheme = if matches!(client.kind, Kind::Follows(_)) { "instant_failover://" } else { "" };
+        let scheme = match client.kind {
+            Kind::Follows(_) | Kind::FollowsForData(_) => "instant_failover://",
+            _ => "",
+        };
         command
             .current_dir(self.home.path())
             .env("HOME", self.home.path())
             .env("MARIADB_PLUGIN_DIR", self.home.path().join("plugin"))
             .env("DB_HOST", format!("{scheme}127.0.0.1"))
             .env("DB_PORT", self.db1.address().port().to_string())
-            .env("DB1_DIRECT", self.db1.extra_address().port().to_string())
-            .env("DB2_DIRECT", self.db2.extra_address().port().to_string())
             .env("DB_USER", USER)
             .env("DB_PASSWORD", PASSWORD)
             .env("DB_NAME", DATABASE);
+        let direct = self.db2.extra_address().port();
+        if self.db1.has_data() {
+            command
+                .env("DB_DIRECT", format!("{} {direct}", self.db1.extra_address().port()))
+                .env("DB_QUERY", "SELECT name FROM this_server")
+                .env("DB_CONDITION", "WHERE 1 = ?");
+        } else {
+            command
+                .env("DB_DIRECT", direct.to_string())
+                .env("DB_QUERY", "SELECT @@instant_failover_exempt_users AS name");
+        }
+        if is_secure {
+            command.env("DB_AUTHORITY", self.home.path().join(tools::AUTHORITY));
+        }
         Ok(command)
     }
 
@@ -246,6 +329,11 @@ impl World {
         Ok(self.one.status("Instant_failover_redirects")?.parse()?)
     }
 
+    /// The TLS handshakes that db1 has done.
+    fn handshakes(&mut self) -> Result<u64> {
+        Ok(self.one.status("Ssl_accepts")?.parse()?)
+    }
+
     /// Sends a command, and returns the answer with the redirects that it took.
     fn ask(&mut self, script: &mut Script, words: &[&str]) -> Result<(Answer, u64)> {
         let before = self.redirects()?;
@@ -253,13 +341,18 @@ impl World {
         Ok((answer, self.redirects()? - before))
     }
 
-    fn follows(&mut self, script: &mut Script, statements: usize, notes: &mut Notes) -> Result<()> {
+    fn follows(&mut self, script: &mut Script, statements: usize, is_served: bool, notes: &mut Notes) -> Result<()> {
         let db2 = self.db2.address().to_string();
         for (target, name, expected) in [(None, "db1", 0), (Some(db2.as_str()), "db2", 1), (None, "db1", 0)] {
             self.redirect(target)?;
             let (answer, redirects) = self.ask(script, &["connect"])?;
-            let wanted = format!("ok{}", format!(" {name}").repeat(statements));
-            ensure!(answer.text == wanted, "redirected to {target:?}: '{wanted}' expected, got '{}'", answer.text);
+            if expected == 0 && !is_served {
+                let is_told = answer.text.starts_with("error ") && answer.text.contains(WHAT_HARNESS_IS);
+                ensure!(is_told, "not redirected: got '{}'", answer.text);
+            } else {
+                let wanted = format!("ok{}", format!(" {name}").repeat(statements));
+                ensure!(answer.text == wanted, "redirected to {target:?}: '{wanted}' expected, got '{}'", answer.text);
+            }
             ensure!(redirects == expected, "redirected to {target:?}: {redirects} redirects");
             ensure!(answer.took < SOON, "it took {:?}", answer.took);
             if expected > 0 {
@@ -316,6 +409,24 @@ impl World {
         ensure!(answer.took < SOON, "it took the pool {:?} to recover", answer.took);
         Ok(())
     }
+}
+
+/// Starts a server with the plugin, an account and tables.
+fn start_mariadbd(library: &Path, name: &str, tls: &[String]) -> Result<Server> {
+    let server = Server::start(library, &tls.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let mut root = server.root()?;
+    for sql in [
+        "INSTALL SONAME 'instant_failover'",
+        &format!("SET GLOBAL instant_failover_exempt_users = '{name}'"),
+        &format!("CREATE USER {USER} IDENTIFIED BY '{PASSWORD}'"),
+        &format!("CREATE DATABASE {DATABASE}"),
+        &format!("CREATE TABLE {DATABASE}.this_server (name TEXT) AS SELECT '{name}' AS name"),
+        &format!("CREATE TABLE {DATABASE}.arrivals (what TEXT)"),
+        &format!("GRANT ALL ON {DATABASE}.* TO {USER}"),
+    ] {
+        root.query(sql)?;
+    }
+    Ok(server)
 }
 
 /// Makes a server redirect there, or nowhere.

@@ -2,7 +2,11 @@
 'use strict';
 
 const mariadb = require('mariadb');
-const { answer, options, use, useOnce } = require('./talk.js');
+const { answer, ca, options, use, useOnce } = require('./talk.js');
+
+if (ca) {
+    options.ssl = { ca };
+}
 
 // It fills itself as soon as it is made, and goes on trying. Its defaults, but for an acquireTimeout of 10 s.
 let pool;

@@ -2,7 +2,11 @@
 'use strict';
 
 const mysql = require('mysql2/promise');
-const { answer, options, use, useOnce } = require('./talk.js');
+const { answer, ca, options, use, useOnce } = require('./talk.js');
+
+if (ca) {
+    options.ssl = { ca, verifyIdentity: true };
+}
 
 // It gives rows and columns, not rows alone.
 const rowsOf = ([rows]) => rows;

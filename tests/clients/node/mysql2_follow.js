@@ -3,7 +3,7 @@
 
 const fs = require('node:fs');
 const { connect } = require('../../../examples/follow/mysql2_follow.js');
-const { answer, options, query } = require('./talk.js');
+const { answer, options, prepared, query } = require('./talk.js');
 
 // The file of the authority is `-` for no TLS.
 async function follow(host, port, authority) {
@@ -11,10 +11,10 @@ async function follow(host, port, authority) {
     const connection = await connect({ ...options, host, port: Number(port), ssl });
     try {
         const [rows] = await connection.query(query);
-        const [prepared] = await connection.execute(`${query} WHERE 1 = ?`, [1]);
+        const [parameterised] = await prepared(connection);
         const [again] = await connection.query(query);
         const [[{ Value: cipher }]] = await connection.query("SHOW STATUS LIKE 'Ssl_cipher'");
-        return [rows[0].name, prepared[0].name, again[0].name, cipher ? 'tls' : 'plain'];
+        return [rows[0].name, parameterised[0].name, again[0].name, cipher ? 'tls' : 'plain'];
     } finally {
         await connection.end();
     }

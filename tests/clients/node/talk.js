@@ -1,19 +1,26 @@
 // How the Node clients talk with `cargo xtask clients`: a command a line in, an answer a line out.
 'use strict';
 
+const fs = require('node:fs');
 const readline = require('node:readline');
 
 const { DB_HOST: host, DB_PORT: port, DB_USER: user, DB_PASSWORD: password, DB_NAME: database } = process.env;
+const { DB_QUERY: query, DB_CONDITION: condition, DB_AUTHORITY: authority } = process.env;
 exports.options = { host, port: Number(port), user, password, database };
-exports.query = 'SELECT name FROM this_server';
+// The authority, for TLS.
+exports.ca = authority && fs.readFileSync(authority);
+exports.query = query;
+// A prepared statement; a plain one with a server that prepares nothing.
+exports.prepared = (connection) =>
+    condition ? connection.execute(`${query} ${condition}`, [1]) : connection.query(query);
 
 // Runs three statements, the one in the middle prepared, and returns the server's name as each saw it.
 exports.use = async (connection, rowsOf = (result) => result) => {
     const names = [];
     for (const result of [
-        await connection.query(exports.query),
-        await connection.execute(`${exports.query} WHERE 1 = ?`, [1]),
-        await connection.query(exports.query),
+        await connection.query(query),
+        await exports.prepared(connection),
+        await connection.query(query),
     ]) {
         names.push(rowsOf(result)[0].name);
     }

@@ -162,7 +162,8 @@ fn prepare_rust() -> Result<()> {
 /// The file of the authority that signs all certificates, below the home of the clients.
 pub(super) const AUTHORITY: &str = "authority.pem";
 
-/// Makes a certificate for a host, and returns the arguments that give it to mariadbd.
+/// Makes a certificate for a host, and returns the arguments that give it to a server. That for localhost holds for its
+/// address too.
 pub(super) fn certificate(home: &Path, host: &str) -> Result<Vec<String>> {
     const NEW_KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
     let openssl = |arguments: &str, more: &[&str]| {
@@ -172,7 +173,8 @@ pub(super) fn certificate(home: &Path, host: &str) -> Result<Vec<String>> {
         let usage = ["-subj", "/CN=Authority of a test", "-addext", "keyUsage=critical,keyCertSign,cRLSign"];
         openssl(&format!("req -x509 -days 2 {NEW_KEY} -keyout authority.key -out {AUTHORITY}"), &usage)?;
     }
-    fs::write(home.join("extensions"), format!("subjectAltName=DNS:{host}\nextendedKeyUsage=serverAuth\n"))?;
+    let address = if host == "localhost" { ",IP:127.0.0.1" } else { "" };
+    fs::write(home.join("extensions"), format!("subjectAltName=DNS:{host}{address}\nextendedKeyUsage=serverAuth\n"))?;
     openssl(&format!("req {NEW_KEY} -keyout {host}.key -out request -subj /CN={host}"), &[])?;
     openssl(
         &format!("x509 -req -days 2 -in request -CA {AUTHORITY} -CAkey authority.key -CAcreateserial"),

@@ -20,9 +20,6 @@ use sqlx::mysql::{
 };
 use sqlx::{Connection, Row};
 
-const QUERY: &str = "SELECT name FROM this_server";
-const PREPARED: &str = "SELECT name FROM this_server WHERE 1 = ?";
-
 fn main() -> Result<()> {
     match env::args().nth(1).as_deref() {
         Some("mysql") => with_mysql(),
@@ -34,6 +31,20 @@ fn main() -> Result<()> {
 
 fn variable(name: &str) -> Result<String> {
     env::var(name).context(name.to_owned())
+}
+
+fn query() -> Result<String> {
+    variable("DB_QUERY")
+}
+
+/// A statement with a parameter; none for a server that prepares nothing.
+fn prepared() -> Option<String> {
+    Some(format!("{} {}", query().ok()?, env::var("DB_CONDITION").ok()?))
+}
+
+/// The file of the authority, for TLS.
+fn authority() -> Option<PathBuf> {
+    env::var_os("DB_AUTHORITY").map(PathBuf::from)
 }
 
 fn answer(names: Result<String>) {
@@ -59,13 +70,19 @@ fn mysql_options() -> Result<OptsBuilder> {
         .prefer_socket(false)
         .user(Some(variable("DB_USER")?))
         .pass(Some(variable("DB_PASSWORD")?))
-        .db_name(Some(variable("DB_NAME")?)))
+        .db_name(Some(variable("DB_NAME")?))
+        .ssl_opts(authority().map(|file| SslOpts::default().with_root_cert_path(Some(file)))))
 }
 
 fn use_mysql(conn: &mut Conn) -> Result<String> {
-    let (before, prepared, after): (Option<String>, Option<String>, Option<String>) =
-        (conn.query_first(QUERY)?, conn.exec_first(PREPARED, (1,))?, conn.query_first(QUERY)?);
-    Ok([before, prepared, after].map(Option::unwrap_or_default).join(" "))
+    let query = query()?;
+    let before: Option<String> = conn.query_first(&query)?;
+    let middle: Option<String> = match prepared() {
+        Some(prepared) => conn.exec_first(prepared, (1,))?,
+        None => conn.query_first(&query)?,
+    };
+    let after: Option<String> = conn.query_first(&query)?;
+    Ok([before, middle, after].map(Option::unwrap_or_default).join(" "))
 }
 
 fn with_mysql() -> Result<()> {
@@ -81,24 +98,36 @@ fn with_mysql() -> Result<()> {
 }
 
 async fn use_sqlx(connection: &mut MySqlConnection) -> Result<String> {
-    let before = sqlx::query(QUERY).persistent(false).fetch_one(&mut *connection).await?;
-    let prepared = sqlx::query(PREPARED).bind(1).fetch_one(&mut *connection).await?;
-    let after = sqlx::raw_sql(QUERY).fetch_one(&mut *connection).await?;
+    let query = query()?;
+    let mut rows = match prepared() {
+        Some(prepared) => vec![
+            sqlx::query(&query).persistent(false).fetch_one(&mut *connection).await?,
+            sqlx::query(&prepared).bind(1).fetch_one(&mut *connection).await?,
+        ],
+        None => vec![
+            sqlx::raw_sql(&query).fetch_one(&mut *connection).await?,
+            sqlx::raw_sql(&query).fetch_one(&mut *connection).await?,
+        ],
+    };
+    rows.push(sqlx::raw_sql(&query).fetch_one(&mut *connection).await?);
     let mut names = String::new();
-    for row in [before, prepared, after] {
+    for row in rows {
         write!(names, "{} ", row.try_get::<String, _>(0)?)?;
     }
     Ok(names.trim_end().to_owned())
 }
 
 async fn with_sqlx() -> Result<()> {
-    let options = MySqlConnectOptions::new()
+    let mut options = MySqlConnectOptions::new()
         .host(&variable("DB_HOST")?)
         .port(variable("DB_PORT")?.parse()?)
         .username(&variable("DB_USER")?)
         .password(&variable("DB_PASSWORD")?)
         .database(&variable("DB_NAME")?)
         .ssl_mode(MySqlSslMode::Disabled);
+    if let Some(file) = authority() {
+        options = options.ssl_mode(MySqlSslMode::VerifyIdentity).ssl_ca(file);
+    }
     // The default is 30 seconds.
     let pool: MySqlPool =
         MySqlPoolOptions::new().acquire_timeout(Duration::from_secs(3)).connect_lazy_with(options.clone());
