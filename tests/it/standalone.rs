@@ -392,6 +392,36 @@ fn allow_descriptors(number: u64) {
     }
 }
 
+/// A plain redirect costs no heap, and nothing is lost on the way: counted by valgrind, with the program as it is shipped.
+#[test]
+fn redirects_allocate_nothing() {
+    const REDIRECTS: u64 = 1000;
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("valgrind.log");
+    let program = directory.path().join("under-valgrind");
+    let script = "#!/bin/sh\nexec valgrind --leak-check=full --log-file=LOG PROGRAM \"$@\"\n";
+    let script = script.replace("LOG", &log.display().to_string()).replace("PROGRAM", &harness().display().to_string());
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let allocations = |redirects: u64| -> u64 {
+        let mut server = Harness::start(&program, &REDIRECT).unwrap();
+        for _ in 0..redirects {
+            assert_eq!(reply(server.address(), "app"), redirect_to("db2"));
+        }
+        server.stop().unwrap();
+        let log = fs::read_to_string(&log).unwrap();
+        assert!(log.contains("ERROR SUMMARY: 0 errors"), "{log}");
+        let (_, usage) = log.split_once("total heap usage: ").unwrap();
+        usage.split_once(" allocs").unwrap().0.replace(',', "").parse().unwrap()
+    };
+    let few = allocations(REDIRECTS / 10);
+    let many = allocations(REDIRECTS / 10 + REDIRECTS);
+    let more = many.saturating_sub(few);
+    println!("{REDIRECTS} more redirects: {more} more allocations");
+    // A line in the log now and then, perhaps.
+    assert!(more < REDIRECTS / 10, "{more}");
+}
+
 #[test]
 fn prometheus() {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();

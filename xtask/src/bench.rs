@@ -27,7 +27,8 @@ use server::Server;
 /// Where every client is sent.
 const TARGET: &str = "db2.example.com:3307";
 
-const RATIOS: &[Ratio] = &[("harness", "nginx 302"), ("harness", "floor"), ("harness, TLS", "floor, TLS")];
+const RATIOS: &[Ratio] =
+    &[("harness", "floor"), ("harness, TLS", "floor, TLS"), ("harness", "nginx 302"), ("floor", "nginx 302")];
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Bench {

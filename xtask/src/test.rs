@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Result, bail};
-use xtask::build::Flavour;
+use xtask::build::{self, Flavour};
 use xtask::{packages, project_root, run};
 
 use crate::{Outcome, clients, mtr};
@@ -26,16 +26,18 @@ pub(crate) fn run_all() -> Result<()> {
         }
     }
     run(cargo("doc")
-        .args(["--quiet", "--no-deps", "--document-private-items", "--package=instant-failover"])
+        .args(["--quiet", "--no-deps", "--document-private-items", "--lib"])
+        .args(["--package=instant-failover", "--package=instant-failover-harness"])
         .env("RUSTDOCFLAGS", "--deny=warnings"))?;
     outcome.passed += 1;
 
     title("Unit and integration tests");
-    let (plugin, panicking) = (Flavour::Release.build()?, Flavour::PanicInjection.build()?);
+    let (plugin, panicking, harness) = (Flavour::Release.build()?, Flavour::PanicInjection.build()?, build::harness()?);
     run(cargo("test")
         .args(["--quiet", "--workspace", "--no-fail-fast"])
         .env("INSTANT_FAILOVER_SO", plugin)
-        .env("INSTANT_FAILOVER_PANIC_SO", panicking))?;
+        .env("INSTANT_FAILOVER_PANIC_SO", panicking)
+        .env("INSTANT_FAILOVER_HARNESS", harness))?;
 
     title("MTR suite");
     outcome += mtr::run(&mtr::Arguments::default())?;

@@ -19,8 +19,7 @@ pub(super) fn start(dir: &Path) -> Result<Server> {
     Server::start(&mut command, dir, |_| TcpStream::connect(address).ok().map(|_| address))
 }
 
-/// A connection takes one request, as a connection of MariaDB's takes one login. What could make it faster was tried: only
-/// `deferred` does.
+/// A connection takes one request, as a connection of MariaDB's takes one login.
 fn text(address: SocketAddr) -> String {
     let paths: String =
         ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|name| format!("{name}_temp_path .; ")).concat();
@@ -35,7 +34,7 @@ fn text(address: SocketAddr) -> String {
              server_tokens off;
              keepalive_timeout 0;
              server {{
-                 listen {address} deferred;
+                 listen {address};
                  return 302 http://{TARGET}/;
              }}
          }}"
