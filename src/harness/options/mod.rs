@@ -15,10 +15,10 @@ use super::shared::Configuration;
 use super::tls;
 use instant_failover::failover::{Settings, Variable};
 
-/// Answers every new database connection with where to go instead, as a MariaDB server with the `instant_failover` plugin
+/// Answers every new database connection with where to go instead, as a MariaDB server with the plugin instant_failover
 /// would, while that server is down.
 ///
-/// Options are named as mariadbd's, and may be written with `-` or `_`. Where one is given twice, the last one counts; the
+/// Options are named as mariadbd's, and may be written with - or _. Where one is given twice, the last one counts; the
 /// command line comes after the options file.
 #[derive(Clone, Debug, Parser, PartialEq, Eq)]
 #[command(name = "instant-failover-harness", version, args_override_self = true, max_term_width = 100)]
@@ -48,16 +48,16 @@ pub(super) struct Options {
     #[arg(long, value_name = "MODE", default_value = "OFF", help_heading = "Redirecting")]
     instant_failover_mode: String,
     /// Where clients are sent: host or host:port
-    #[arg(long, value_name = "TARGET", default_value = "", help_heading = "Redirecting")]
+    #[arg(long, value_name = "TARGET", default_value = "", hide_default_value = true, help_heading = "Redirecting")]
     instant_failover_target: String,
     /// What they are told; %s stands for the target
     #[arg(long, value_name = "TEXT", help_heading = "Redirecting")]
     instant_failover_message: Option<String>,
     /// Users who are never redirected, separated by commas
-    #[arg(long, value_name = "USERS", default_value = "", help_heading = "Redirecting")]
+    #[arg(long, value_name = "USERS", default_value = "", hide_default_value = true, help_heading = "Redirecting")]
     instant_failover_exempt_users: String,
     /// Addresses and CIDR blocks that are never redirected, separated by commas
-    #[arg(long, value_name = "BLOCKS", default_value = "", help_heading = "Redirecting")]
+    #[arg(long, value_name = "BLOCKS", default_value = "", hide_default_value = true, help_heading = "Redirecting")]
     instant_failover_exempt_hosts: String,
 
     /// The certificate (and its chain), in PEM; without one, a self-signed one is made at start
@@ -96,11 +96,11 @@ pub(super) struct Options {
 }
 
 const AFTER_HELP: &str = "\
-Signals: TERM stops listening, lets logins in flight finish and exits with 0. HUP reads the options file, the accounts
-file and the certificates again, without dropping anybody; what cannot be read changes nothing. Addresses, ports and
-the socket stay as they are until the next start.
+Signals: TERM stops listening, lets logins in flight finish and exits with 0. HUP reads the options file, the accounts \
+file and the certificates again, without dropping anybody; what cannot be read changes nothing. What has been SET stays, \
+unless the file says something new about it. Addresses, ports and the socket stay as they are until the next start.
 
-Under systemd: sockets passed on are used instead of --bind-address, --port and --socket; one on --extra-port is the
+Under systemd: sockets passed on are used instead of --bind-address, --port and --socket; one on --extra-port is the \
 extra port.
 
 Example, while the server that was here is upgraded:
