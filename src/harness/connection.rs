@@ -225,7 +225,17 @@ impl Connection {
         if let Some(proof) = by_peer.filter(|_| modern) {
             return self.open(candidate, &proof, shared, out);
         }
-        if !login.native {
+        // As mariadbd, every change of the user with a scramble of its own.
+        let fresh = candidate.session.is_some() && login.capabilities.contains(CapabilityFlags::CLIENT_PLUGIN_AUTH);
+        if fresh {
+            match Scramble::random() {
+                Ok(scramble) => self.scramble = scramble,
+                Err(error) => {
+                    return self.deny(candidate, &SqlError::new(1105, *b"HY000", error.to_string()), shared, out);
+                }
+            }
+        }
+        if fresh || !login.native {
             let mut writer = Writer::new(out, self.sequence, login.capabilities);
             writer.switch(&self.scramble);
             self.sequence = self.sequence.wrapping_add(1);

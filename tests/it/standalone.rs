@@ -214,6 +214,71 @@ fn reloading_takes_new_certificates() {
     assert_eq!(certificate_of(&server), second);
 }
 
+#[test]
+fn all_addresses_that_are_named() {
+    let server = start(&[&REDIRECT[..], &["--bind-address=127.0.0.1, ::1"]].concat());
+    let port = server.address().port();
+    assert!(server.ready().contains(&format!("[::1]:{port}")), "{}", server.ready());
+    for address in ["127.0.0.1", "::1"] {
+        assert_eq!(reply((address.parse::<std::net::IpAddr>().unwrap(), port).into(), "app"), redirect_to("db2"));
+    }
+    // A client of IPv4 on a socket for both is one of IPv4.
+    let server = start(&[&REDIRECT[..], &["--bind-address=*", "--instant-failover-exempt-hosts=127.0.0.0/8"]].concat());
+    let port: u16 = server.ready().split_once("[::]:").unwrap().1.split(',').next().unwrap().parse().unwrap();
+    let denied = error_of(reply((Ipv4Addr::LOCALHOST, port).into(), "app"));
+    assert_eq!(denied.message, "Access denied for user 'app'@'127.0.0.1' (using password: NO)");
+}
+
+#[test]
+fn versions_of_tls_and_certificates_of_clients() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let ca = directory.path().join("ca.pem");
+    fs::write(&ca, &authority.pem).unwrap();
+    let server = start(&[&REDIRECT[..], &[&format!("--ssl-ca={}", ca.display())]].concat());
+    let answer = |versions: &[&'static rustls::SupportedProtocolVersion], certificate: Option<ClientCertificate>| {
+        let mut client = Client::connect(server.address()).unwrap();
+        client.greeting().unwrap();
+        let response = handshake_response("app", b"", CLIENT_SSL);
+        client.write(&response[..32]).unwrap();
+        let mut client = client.upgrade(|stream| Box::new(crate::wire_format::tls_with(stream, versions, certificate)));
+        client.write(&response)?;
+        client.read()
+    };
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        for certificate in [None, Some(authority.sign())] {
+            let answer = answer(&[version], certificate).unwrap();
+            assert!(answer.ends_with(b"|db2"), "{}", answer.escape_ascii());
+        }
+        assert!(answer(&[version], Some(Authority::new().sign())).is_err(), "{version:?}");
+    }
+}
+
+/// Somebody who signs certificates.
+struct Authority {
+    pem: String,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+type ClientCertificate = (Vec<u8>, Vec<u8>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut parameters = rcgen::CertificateParams::new([]).unwrap();
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let pem = parameters.self_signed(&key).unwrap().pem();
+        Self { pem, issuer: rcgen::Issuer::new(parameters, key) }
+    }
+
+    /// A certificate and its key.
+    fn sign(&self) -> ClientCertificate {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let parameters = rcgen::CertificateParams::new(["client".to_owned()]).unwrap();
+        (parameters.signed_by(&key, &self.issuer).unwrap().der().to_vec(), key.serialize_der())
+    }
+}
+
 /// Takes over a port that somebody else has opened, and tells them how it goes.
 #[test]
 fn systemd() {

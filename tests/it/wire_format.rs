@@ -6,15 +6,18 @@ use std::sync::{Arc, Mutex};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
-use xtask::wire::{CLIENT_SSL, Client, Stream, handshake_response, packet};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned, SupportedProtocolVersion,
+};
+use xtask::wire::{CLIENT_SSL, Client, Reply, Session, Stream, handshake_response, packet};
 
-use crate::both::{PASSWORD, UnderTest, answer, greeted, on_both};
+use crate::both::{PASSWORD, UnderTest, answer, greeted, native_reply, on_both};
 
 on_both!(
     one_error_packet_and_nothing_after,
     to_a_client_of_the_oldest_protocol,
     a_session_that_changes_user_stays,
+    a_session_that_may_change_user_does,
     nothing_before_tls
 );
 
@@ -64,9 +67,25 @@ fn a_session_that_changes_user_stays<S: UnderTest>() {
     let server = S::start(&[]);
     let mut session = answer(greeted(&server), "app", PASSWORD).session().unwrap();
     redirect_all(&server);
-    let xtask::wire::Reply::Err(error) = session.change_user("other").unwrap() else { panic!("let in") };
+    let Reply::Err(error) = session.change_user("other", |_| Vec::new()).unwrap() else { panic!("let in") };
     assert_eq!((error.code, error.message.as_bytes()), (4196, MESSAGE));
     assert_eq!(session.query("SELECT USER()").unwrap(), [["app@127.0.0.1"]]);
+}
+
+/// Where nobody is redirected, the user is changed as ever: the right password is taken, the session stays with its user
+/// after a wrong one, and after three there is no more trying.
+fn a_session_that_may_change_user_does<S: UnderTest>() {
+    let server = S::start(&[]);
+    let mut session = answer(greeted(&server), "app", PASSWORD).session().unwrap();
+    let user = |session: &mut Session| session.query("SELECT USER()").unwrap().concat().concat();
+    let code = |reply: Reply| if let Reply::Err(error) = reply { error.code } else { 0 };
+    assert_eq!(session.change_user("other", |scramble| native_reply(PASSWORD, scramble)).unwrap(), Reply::Ok);
+    assert_eq!(user(&mut session), "other@127.0.0.1");
+    for expected in [1045, 1045, 1045, 1047] {
+        assert_eq!(code(session.change_user("app", |scramble| native_reply("wrong", scramble)).unwrap()), expected);
+        assert_eq!(user(&mut session), "other@127.0.0.1");
+    }
+    assert_eq!(code(session.change_user("app", |scramble| native_reply(PASSWORD, scramble)).unwrap()), 1047);
 }
 
 /// With TLS, all that the server says before the handshake is its greeting, and the redirect comes inside.
@@ -139,13 +158,36 @@ fn tls(stream: Box<dyn Stream>) -> TlsStream {
 
 /// The same, and notes the certificate of the other end.
 pub(crate) fn tls_noting(stream: Box<dyn Stream>, certificate: &Arc<Mutex<Vec<u8>>>) -> TlsStream {
+    tls_over(stream, rustls::ALL_VERSIONS, certificate, None)
+}
+
+/// The same in these versions, and perhaps with a certificate and its key.
+pub(crate) fn tls_with(
+    stream: Box<dyn Stream>,
+    versions: &[&'static SupportedProtocolVersion],
+    own: Option<(Vec<u8>, Vec<u8>)>,
+) -> TlsStream {
+    tls_over(stream, versions, &Arc::default(), own)
+}
+
+fn tls_over(
+    stream: Box<dyn Stream>,
+    versions: &[&'static SupportedProtocolVersion],
+    certificate: &Arc<Mutex<Vec<u8>>>,
+    own: Option<(Vec<u8>, Vec<u8>)>,
+) -> TlsStream {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(Arc::clone(certificate))))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(Arc::clone(certificate))));
+    let config = match own {
+        None => config.with_no_client_auth(),
+        Some((certificate, key)) => {
+            config.with_client_auth_cert(vec![certificate.into()], key.try_into().unwrap()).unwrap()
+        }
+    };
     let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
     StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), stream)
 }

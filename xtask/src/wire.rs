@@ -254,13 +254,16 @@ impl Session {
         rows.into_iter().flatten().nth(1).with_context(|| format!("no status variable {name}"))
     }
 
-    /// Becomes another user, without a password.
+    /// Becomes another user; `reply` is what the client plugin for native passwords makes of a scramble.
     ///
     /// # Errors
     /// Those of the network.
-    pub fn change_user(&mut self, user: &str) -> Result<Reply> {
+    pub fn change_user(&mut self, user: &str, reply: impl Fn(&[u8]) -> Vec<u8>) -> Result<Reply> {
         let payload = [user.as_bytes(), b"\0\0\0", &[UTF8MB4_GENERAL_CI, 0], b"mysql_native_password\0"].concat();
-        parse_reply(&self.command(17, &payload)?)
+        let answer = self.command(17, &payload)?;
+        let Some(scramble) = answer.strip_prefix(b"\xfemysql_native_password\0") else { return parse_reply(&answer) };
+        self.client.write(&reply(scramble.strip_suffix(b"\0").unwrap_or(scramble)))?;
+        parse_reply(&self.client.read()?)
     }
 
     fn command(&mut self, code: u8, payload: &[u8]) -> io::Result<Vec<u8>> {

@@ -15,7 +15,7 @@ use super::shared::Configuration;
 use super::tls;
 use instant_failover::failover::{Settings, Variable};
 
-/// Answers every new database connection with where to go instead, as a MariaDB server with the plugin instant_failover
+/// Answers every new database connection with where to go instead, as a MariaDB server with the instant failover plugin
 /// would, while that server is down.
 ///
 /// Options are named as mariadbd's, and may be written with - or _. Where one is given twice, the last one counts; the
