@@ -13,6 +13,7 @@ use mysql_common::constants::CapabilityFlags;
 use tracing::debug;
 
 use super::accounts::{Authenticated, Peer, Scramble};
+use super::character_set;
 use super::login::{self, First, Login};
 use super::packet::{self, Frame, LONGEST_PACKET, SqlError, Writer};
 use super::session::{self, Session};
@@ -194,11 +195,11 @@ impl Connection {
         };
         let exemption = match shared.policy().verdict(&connection) {
             Verdict::Redirect(redirect) => {
-                let message = redirect.message.as_bytes();
+                let message = character_set::encode(redirect.message.as_bytes(), login.collation);
                 Writer::new(out, self.sequence, login.capabilities).error_bytes(
                     ER_INSTANT_FAILOVER,
                     *b"HY000",
-                    message,
+                    &message,
                 );
                 shared.counters.redirect(redirect.way_in, session.is_some());
                 debug!(id = self.id, user = %login.user, peer = ?self.peer, "redirected");

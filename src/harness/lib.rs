@@ -3,7 +3,7 @@
 //! - [`main`]: from the command line to the end of the process;
 //! - `options`: command line, options file;
 //! - `listeners`, `event_loop`: sockets and their bytes; `tls`: certificates; `metrics`: for Prometheus;
-//! - [`Connection`]: one connection without its I/O, made of `packet` (what is sent), `login` (what clients say about
+//! - [`Connection`]: one connection without its I/O, made of `packet` (what is sent, in which `character_set`), `login` (what clients say about
 //!   themselves), `accounts` (who gets in) and `session` (commands of those who are in);
 //! - [`Shared`]: what all connections share, with its `counters`.
 //!
@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod character_set;
 mod connection;
 mod counters;
 mod event_loop;

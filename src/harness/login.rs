@@ -34,6 +34,8 @@ pub(super) enum First<'a> {
 pub(super) struct Login<'a> {
     /// What both sides can do.
     pub(super) capabilities: CapabilityFlags,
+    /// What it reads and writes, by the low byte of its number.
+    pub(super) collation: u8,
     pub(super) user: Cow<'a, str>,
     /// What its authentication plugin has to say.
     pub(super) reply: &'a [u8],
@@ -59,7 +61,11 @@ pub(super) fn first(
     // Capabilities, longest packet, character set, filler; before 4.1 only the first two, and shorter.
     let fixed = if capabilities.contains(CapabilityFlags::CLIENT_PROTOCOL_41) { 32 } else { 5 };
     let mut rest = ParseBuf(packet);
-    rest.checked_eat(fixed).ok_or(Malformed)?;
+    let collation = match rest.checked_eat(fixed).ok_or(Malformed)? {
+        [_, _, _, _, _, _, _, _, collation, ..] => *collation,
+        // Before 4.1, that of the server.
+        _ => 0,
+    };
     let user = null_terminated(&mut rest).ok_or(Malformed)?;
     let reply = if !capabilities.contains(CapabilityFlags::CLIENT_SECURE_CONNECTION) {
         rest.eat_null_str()
@@ -82,6 +88,7 @@ pub(super) fn first(
     attributes(&mut rest, capabilities)?;
     Ok(First::Login(Login {
         capabilities,
+        collation,
         user: user_name(user),
         reply,
         native: is_native(plugin, reply, capabilities),
@@ -99,8 +106,7 @@ pub(super) fn change_user(packet: &[u8], capabilities: CapabilityFlags) -> Resul
         rest.eat_null_str()
     };
     let database = null_terminated(&mut rest).ok_or(Malformed)?;
-    // The character set.
-    rest.checked_eat(2.min(rest.len())).ok_or(Malformed)?;
+    let collation = rest.checked_eat(2.min(rest.len())).ok_or(Malformed)?.first().copied().unwrap_or_default();
     let plugin = if capabilities.contains(CapabilityFlags::CLIENT_PLUGIN_AUTH) {
         if rest.is_empty() {
             return Err(Malformed);
@@ -112,6 +118,7 @@ pub(super) fn change_user(packet: &[u8], capabilities: CapabilityFlags) -> Resul
     attributes(&mut rest, capabilities)?;
     Ok(Login {
         capabilities,
+        collation,
         user: user_name(user),
         reply,
         native: is_native(plugin, reply, capabilities),

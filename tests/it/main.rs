@@ -4,6 +4,7 @@
 //! servers must do alike is tested on both ([`both`]).
 
 mod both;
+mod character_sets;
 mod client;
 mod library;
 mod lifecycle;
