@@ -98,10 +98,15 @@ impl Connection {
             self.input.extend_from_slice(rest);
             return next;
         }
-        self.input.extend_from_slice(bytes);
-        let input = std::mem::take(&mut self.input);
+        let mut input = std::mem::take(&mut self.input);
+        input.extend_from_slice(bytes);
         let (next, rest) = self.packets(&input, shared, out);
-        self.input.extend_from_slice(rest);
+        let answered = input.len() - rest.len();
+        if answered < input.len() {
+            // Moves nothing while a packet comes bit by bit.
+            input.drain(..answered);
+            self.input = input;
+        }
         next
     }
 
