@@ -99,10 +99,10 @@ impl Value {
 
     const fn column_type(&self) -> ColumnType {
         match self {
-            Self::Null => ColumnType::MYSQL_TYPE_NULL,
             Self::Integer(_) => ColumnType::MYSQL_TYPE_LONGLONG,
             Self::Decimal(_) => ColumnType::MYSQL_TYPE_NEWDECIMAL,
-            Self::Text(_) => ColumnType::MYSQL_TYPE_VAR_STRING,
+            // What may be NULL here, such as DATABASE(), would else be a text.
+            Self::Null | Self::Text(_) => ColumnType::MYSQL_TYPE_VAR_STRING,
         }
     }
 }
@@ -217,8 +217,8 @@ impl<'a> Writer<'a> {
 /// See <https://mariadb.com/kb/en/result-set-packets/#column-definition-packet>.
 fn column_definition(column: &Cell, out: &mut Vec<u8>) {
     let (character_set, length) = match column.value {
-        Value::Text(_) => (UTF8MB4_GENERAL_CI.into(), LONGEST_PACKET),
-        _ => (BINARY, 64),
+        Value::Null | Value::Text(_) => (UTF8MB4_GENERAL_CI.into(), LONGEST_PACKET),
+        Value::Integer(_) | Value::Decimal(_) => (BINARY, 64),
     };
     // Catalog, schema, table and the table's true name, the column's name and true name.
     for text in ["def", "", "", "", &column.name, ""] {
@@ -247,7 +247,7 @@ mod tests {
             (Value::Text(String::new()), ColumnType::MYSQL_TYPE_VAR_STRING, 45),
             (Value::Integer(1), ColumnType::MYSQL_TYPE_LONGLONG, 63),
             (Value::Decimal("1.5".to_owned()), ColumnType::MYSQL_TYPE_NEWDECIMAL, 63),
-            (Value::Null, ColumnType::MYSQL_TYPE_NULL, 63),
+            (Value::Null, ColumnType::MYSQL_TYPE_VAR_STRING, 45),
         ] {
             let mut out = Vec::new();
             Writer::new(&mut out, 1, CapabilityFlags::empty()).result(&[Cell { name: "a".to_owned(), value }], &[], 0);

@@ -158,7 +158,8 @@ fn syntax(error: ParserError) -> SqlError {
     SqlError::new(
         1064,
         *b"42000",
-        format!("You have an error in your SQL syntax: {why}. {WHAT_THIS_IS} and nothing else"),
+        // It may well be SQL that MariaDB knows.
+        format!("{WHAT_THIS_IS} and nothing else. It cannot read this: {why}"),
     )
 }
 
@@ -236,6 +237,8 @@ fn is_known(expression: &Expr) -> bool {
 /// A column without a name of its own is called what was asked for; a string, what is in it.
 fn column_name(expression: &Expr) -> String {
     match expression {
+        Expr::Nested(inner) => column_name(inner),
+        Expr::Value(value) if matches!(value.value, Value::Boolean(_)) => value.to_string().to_uppercase(),
         Expr::Value(value) => value.value.clone().into_string().unwrap_or_else(|| value.to_string()),
         other => other.to_string(),
     }
@@ -288,6 +291,8 @@ fn set(parser: &mut Parser<'_>) -> Result<Statement, SqlError> {
         if parser.parse_keyword(Keyword::TRANSACTION) {
             // Isolation and access of transactions that will read and write nothing.
             parser.parse_transaction_modes().map_err(syntax)?;
+        } else if parser.parse_keyword(Keyword::PASSWORD) {
+            return Err(not_supported());
         } else if parser.parse_keyword(Keyword::NAMES) {
             assignments.extend(names(parser)?);
         } else if parser.parse_keywords(&[Keyword::CHARACTER, Keyword::SET]) || parser.parse_keyword(Keyword::CHARSET) {
@@ -376,6 +381,14 @@ mod tests {
     }
 
     #[test]
+    fn columns_are_called_what_was_asked_for() {
+        let sql = "SELECT @@Version, User(), ('a'), \"b\" 'c', True, null, (-1), CONCAT(1, 'x') AS `d e`";
+        let Ok(Statement::Select { columns, .. }) = parse(sql) else { panic!("{:?}", parse(sql)) };
+        let names: Vec<_> = columns.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["@@Version", "User()", "a", "bc", "TRUE", "NULL", "-1", "d e"]);
+    }
+
+    #[test]
     fn set_in_all_its_forms() {
         use Scope::{Global, Session};
         type Expected<'a> = &'a [(Scope, &'a str, Option<&'a str>)];
@@ -459,6 +472,8 @@ mod tests {
             "SHOW ENGINES",
             "SELECT 1; SELECT 2",
             "SET @user_variable = 1",
+            "SET PASSWORD = PASSWORD('x')",
+            "SHUTDOWN",
             "CREATE USER x",
             "SELECT 1 INTO OUTFILE 'x'",
             "SELECT 1 UNION SELECT 2",

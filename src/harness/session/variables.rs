@@ -61,6 +61,7 @@ const OF_SESSIONS: &[(&str, Kind, &str)] = &[
     ("sql_auto_is_null", Switch, "0"),
     ("sql_big_selects", Switch, "1"),
     ("sql_log_bin", Switch, "0"),
+    ("sql_log_off", Switch, "0"),
     ("sql_mode", Text, "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_CREATE_USER,NO_ENGINE_SUBSTITUTION"),
     ("sql_notes", Switch, "1"),
     ("sql_quote_show_create", Switch, "1"),
