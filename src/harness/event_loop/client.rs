@@ -11,6 +11,7 @@ use super::super::accounts::{Peer, Scramble};
 use super::super::connection::{Connection, Next};
 use super::super::metrics::Exchange;
 use super::super::shared::Shared;
+use super::super::tls::cipher_name;
 use instant_failover::failover::Transport;
 
 /// How many times one client is read before the others get their turn.
@@ -237,7 +238,7 @@ impl Client {
             if handshaking && !tls.is_handshaking() {
                 shared.counters.tls_handshakes.add();
                 if let (State::Database(connection), Some(suite)) = (&mut self.state, tls.negotiated_cipher_suite()) {
-                    connection.set_cipher(suite.suite().as_str().unwrap_or("TLS"));
+                    connection.set_cipher(cipher_name(suite.suite()));
                 }
             }
             self.receive_plain(shared, plain, out)?;

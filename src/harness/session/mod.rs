@@ -238,7 +238,15 @@ fn status(session: &Session, shared: &Shared) -> Vec<(String, String)> {
     let mut rows: Vec<_> =
         counters.shown().into_iter().map(|shown| (shown.name.to_owned(), shown.value.to_string())).collect();
     rows.push(("Instant_failover_last_redirect".to_owned(), counters.last_redirect()));
-    rows.push(("Ssl_cipher".to_owned(), session.cipher.unwrap_or_default().to_owned()));
+    let cipher = session.cipher.unwrap_or_default();
+    // The names of those of TLS 1.3 alone begin so.
+    let version = match cipher {
+        "" => "",
+        cipher if cipher.starts_with("TLS_") => "TLSv1.3",
+        _ => "TLSv1.2",
+    };
+    rows.push(("Ssl_cipher".to_owned(), cipher.to_owned()));
+    rows.push(("Ssl_version".to_owned(), version.to_owned()));
     rows.sort();
     rows
 }
@@ -275,7 +283,7 @@ mod tests {
     use super::super::accounts::{Accounts, Peer};
     use super::super::packet::{Frame, Writer, cut};
     use super::super::shared::{Configuration, Identity, Shared};
-    use super::{COM_PING, COM_STMT_PREPARE, Session};
+    use super::{COM_PING, COM_QUERY, COM_STMT_PREPARE, Session};
 
     /// What an administrator is answered: the payloads of the packets.
     fn answer(command: u8, argument: &str) -> Vec<Vec<u8>> {
@@ -286,6 +294,7 @@ mod tests {
         let shared = Shared::new(Settings::default(), configuration, Identity::default());
         let capabilities = CapabilityFlags::CLIENT_PROTOCOL_41;
         let mut session = Session::new(1, "root".to_owned(), "localhost".to_owned(), capabilities, &proof);
+        session.set_cipher(Some("TLS_AES_256_GCM_SHA384"));
         let mut out = Vec::new();
         session.command(
             &[&[command], argument.as_bytes()].concat(),
@@ -298,6 +307,14 @@ mod tests {
             rest = more;
         }
         packets
+    }
+
+    #[test]
+    fn the_status_tells_of_tls() {
+        let packets = answer(COM_QUERY, "SHOW STATUS LIKE 'ssl%_%er%'");
+        // Behind the number of columns, what they are, and the end of that.
+        assert_eq!(packets[4], b"\x0aSsl_cipher\x16TLS_AES_256_GCM_SHA384");
+        assert_eq!(packets[5], b"\x0bSsl_version\x07TLSv1.3");
     }
 
     #[test]
