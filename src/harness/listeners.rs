@@ -58,8 +58,8 @@ impl Listeners {
             listeners.bind(places)?;
         }
         for listener in listeners.tcp.iter().chain(&listeners.extra) {
-            // Linux hands it on to the connections. Without it an answer waits, often 40 ms, until the client has
-            // acknowledged what was sent before: the tickets of TLS.
+            // Linux hands it on to the connections. Without it what is sent waits, often 40 ms, until the client has
+            // acknowledged what was sent before.
             let set = SockRef::from(listener).set_tcp_nodelay(true);
             set.map_err(|error| format!("TCP_NODELAY: {error}"))?;
         }
