@@ -6,6 +6,7 @@
 
 mod fake;
 mod helper;
+mod prompt;
 mod script;
 mod tools;
 
@@ -54,12 +55,15 @@ enum Kind {
     Stays,
     /// The same, and its pool. A pool may try again until its time is up: at most that often.
     StaysWithPool(u64),
+    /// `mariadb` at a terminal.
+    Prompt,
     /// A helper among the examples.
     Helper,
 }
 
 const CLIENTS: &[Client] = &[
     client("mariadb", Tool::Programs, &["programs.sh", "mariadb"], Kind::Follows(3)),
+    client("mariadb-prompt", Tool::Prompt, &["prompt.py"], Kind::Prompt),
     client("mariadb-dump", Tool::Programs, &["programs.sh", "mariadb-dump"], Kind::FollowsForData(1)),
     client("mariadb-admin", Tool::Programs, &["programs.sh", "mariadb-admin"], Kind::Follows(1)),
     client("mariadb-import", Tool::Programs, &["programs.sh", "mariadb-import"], Kind::FollowsForData(1)),
@@ -275,6 +279,7 @@ impl World {
             }
             // What the connections of a pool do with TLS, any connection does.
             Kind::Stays | Kind::StaysWithPool(_) => self.stays(&mut script, notes),
+            Kind::Prompt => prompt::check(self, &mut script, notes),
             Kind::Helper => helper::check(self, &mut script, client.name, notes),
         }
         .with_context(|| script.errors())?;

@@ -18,6 +18,8 @@ pub(super) const ALWAYS: &[&str] = &["openssl"];
 pub(super) enum Tool {
     /// MariaDB's own programs.
     Programs,
+    /// MariaDB's client at a terminal of Python's.
+    Prompt,
     /// Debian's Python, with packages in an environment of its own.
     Python,
     /// The same, with MariaDB's ODBC driver.
@@ -41,6 +43,7 @@ impl Tool {
         let is_missing = |program: &str| Command::new(program).arg("--version").output().is_err();
         match self {
             Self::Programs => vec!["mariadb-client"],
+            Self::Prompt => vec!["mariadb-client", "python3"],
             Self::Python => PYTHON.to_vec(),
             Self::Odbc => [PYTHON, &["odbc-mariadb", "unixodbc"]].concat(),
             Self::Node => {
@@ -57,6 +60,7 @@ impl Tool {
     pub(super) fn command(self, script: &[&str]) -> Result<Command> {
         let mut command = match self {
             Self::Programs => Command::new("sh"),
+            Self::Prompt => Command::new("python3"),
             Self::Python | Self::Odbc => Command::new(installed()?.join("python/bin/python")),
             Self::Node => Command::new("node"),
             Self::Perl => Command::new("perl"),
@@ -98,7 +102,7 @@ impl Tools {
                 Tool::Python => prepare_python(),
                 Tool::Node => prepare_node(),
                 Tool::Rust => prepare_rust(),
-                Tool::Programs | Tool::Odbc | Tool::Perl | Tool::Php => Ok(()),
+                Tool::Programs | Tool::Prompt | Tool::Odbc | Tool::Perl | Tool::Php => Ok(()),
             }
             .map_err(|error| format!("it cannot be installed: {error:#}"))
         });
