@@ -125,7 +125,7 @@ impl Accounts {
     ///
     /// # Errors
     /// If the file cannot be read or a line is wrong: what is wrong, and where. Hashes are not repeated in it.
-    pub(super) fn read(mut self, file: &Path) -> Result<Self, String> {
+    pub fn read(mut self, file: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(file).map(Zeroizing::new);
         let text = text.map_err(|error| format!("the accounts file {}: {error}", file.display()))?;
         for (number, line) in text.lines().enumerate() {

@@ -272,6 +272,9 @@ impl Connection {
     }
 
     fn open(&mut self, candidate: Candidate, proof: &Authenticated, shared: &Shared, out: &mut Vec<u8>) -> Next {
+        if let Err(error) = candidate.database.as_deref().map_or(Ok(()), session::check_database) {
+            return self.deny(candidate, &error, shared, out);
+        }
         shared.counters.logins.add();
         if let Some(exemption) = candidate.exemption {
             shared.counters.exemption(exemption);
@@ -367,5 +370,39 @@ fn client_flags(packet: &[u8]) -> CapabilityFlags {
     match packet.first_chunk() {
         Some(&flags) => CapabilityFlags::from_bits_retain(u16::from_le_bytes(flags).into()),
         None => CapabilityFlags::CLIENT_PROTOCOL_41,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::accounts::{Accounts, Scramble};
+    use super::super::shared::{Configuration, Identity};
+    use super::{Connection, Next, Peer, Shared, Transport};
+    use instant_failover::failover::Settings;
+
+    #[test]
+    fn databases_with_too_long_names_are_refused() {
+        let configuration = Configuration {
+            accounts: Accounts::default().and_anybody(),
+            tls: None,
+            connect_timeout: Duration::from_secs(1),
+            max_connections: 1,
+        };
+        let shared = Shared::new(Settings::default(), configuration, Identity::default());
+        for (length, next) in [(64, Next::Read), (65, Next::Close)] {
+            let mut out = Vec::new();
+            let scramble = Scramble::random().unwrap();
+            let mut connection = Connection::greet(&shared, Peer::default(), Transport::Local, scramble, &mut out);
+            out.clear();
+            // CONNECT_WITH_DB, PROTOCOL_41, SECURE_CONNECTION.
+            let login =
+                [b"\x08\x82\0\0".as_slice(), &[0; 28], b"app\0\0", "d".repeat(length).as_bytes(), b"\0"].concat();
+            let header = [u8::try_from(login.len()).unwrap(), 0, 0, 1];
+            assert_eq!(connection.receive(&[&header, &login[..]].concat(), &shared, &mut out), next, "{length}");
+            let refused = out[3..].starts_with(b"\x02\xff\x4e\x04#42000Incorrect database name");
+            assert_eq!(refused, next == Next::Close, "{}", out.escape_ascii());
+        }
     }
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod clients;
 mod demo;
+mod fuzz;
 mod mtr;
 mod test;
 
@@ -32,6 +33,8 @@ enum Task {
     /// Measure how many clients per second are sent away
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Feed random bytes to every parser of what a peer sends: to all of them, or those named
+    Fuzz(fuzz::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -41,6 +44,7 @@ fn main() -> anyhow::Result<()> {
         Task::Mtr(arguments) => mtr::command(&arguments),
         Task::Clients(arguments) => clients::command(&arguments),
         Task::Bench(bench) => bench::command(&bench),
+        Task::Fuzz(arguments) => fuzz::command(&arguments),
     }
 }
 

@@ -16,6 +16,9 @@ pub const TEST: &[&str] = &["mariadb-test", "mariadb-server", "binutils", "valgr
 /// To measure: what the standalone server is compared with.
 pub const BENCH: &[&str] = &["nginx-light"];
 
+/// To build the fuzz targets: libFuzzer is C++.
+pub const FUZZ: &[&str] = &["g++"];
+
 /// Installs those of `packages` that are missing. No service is started or restarted by that.
 ///
 /// # Errors

@@ -4,12 +4,15 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 use xtask::build::{self, Flavour};
-use xtask::{packages, project_root, run};
+use xtask::{packages, project_root, run, target_dir};
 
-use crate::{Outcome, clients, mtr};
+use crate::{Outcome, clients, fuzz, mtr};
+
+/// For each target.
+const SECONDS_OF_FUZZING: u64 = 15;
 
 pub(crate) fn run_all() -> Result<()> {
-    packages::install(&[packages::BUILD, packages::SERVER, packages::TEST])?;
+    packages::install(&[packages::BUILD, packages::SERVER, packages::TEST, packages::FUZZ])?;
     let mut outcome = Outcome::default();
 
     title("Formatting, lints and documentation");
@@ -18,7 +21,10 @@ pub(crate) fn run_all() -> Result<()> {
         ("clippy", &["--quiet", "--workspace", "--all-targets", "--", "--deny=warnings"]),
     ] {
         if cargo(tool).arg("--version").output().is_ok_and(|output| output.status.success()) {
-            run(cargo(tool).args(arguments))?;
+            for manifest in ["Cargo.toml", "fuzz/Cargo.toml"] {
+                let mut cargo = cargo(tool);
+                run(cargo.args(["--manifest-path", manifest]).args(arguments).env("CARGO_TARGET_DIR", target_dir()))?;
+            }
             outcome.passed += 1;
         } else {
             println!("skipped: cargo {tool} is not installed (rustup component add)");
@@ -39,13 +45,16 @@ pub(crate) fn run_all() -> Result<()> {
         .env("INSTANT_FAILOVER_PANIC_SO", panicking)
         .env("INSTANT_FAILOVER_HARNESS", harness))?;
 
+    title("Fuzzing");
+    outcome += fuzz::run(&fuzz::Arguments::all(SECONDS_OF_FUZZING))?;
+
     title("MTR suite");
     outcome += mtr::run(&mtr::Arguments::default())?;
 
     title("Client libraries");
     outcome += clients::run(&clients::Arguments::default())?;
 
-    println!("\nTools, MTR and clients: {outcome}");
+    println!("\nTools, fuzzing, MTR and clients: {outcome}");
     if outcome.failed > 0 {
         bail!("see above for what failed");
     }

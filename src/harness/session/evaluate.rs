@@ -5,11 +5,26 @@ use sqlparser::ast::{
 };
 
 use super::super::connection::VERSION;
-use super::super::packet::{SqlError, Value};
+use super::super::packet::{LONGEST_PACKET, SqlError, Value};
 use super::super::shared::Shared;
 use super::statement::{Scope, not_supported, variable};
 use super::{Session, variables};
 use instant_failover::failover::Variable;
+
+/// The values of expressions, which together are no longer than what this server says that it can handle.
+pub(super) fn values<'e>(
+    expressions: impl IntoIterator<Item = &'e Expr>,
+    session: &Session,
+    shared: &Shared,
+) -> Result<Vec<Value>, SqlError> {
+    let mut left = LONGEST_PACKET;
+    let values = expressions.into_iter().map(|expression| {
+        let value = value(expression, session, shared)?;
+        left = left.checked_sub(value.text().map_or(0, |text| text.len())).ok_or_else(too_long)?;
+        Ok(value)
+    });
+    values.collect()
+}
 
 /// The value of an expression in this session.
 pub(super) fn value(expression: &Expr, session: &Session, shared: &Shared) -> Result<Value, SqlError> {
@@ -98,14 +113,13 @@ fn system_variable(words: &[String], session: &Session, shared: &Shared) -> Resu
 fn function(call: &Function, session: &Session, shared: &Shared) -> Result<Value, SqlError> {
     let arguments = match &call.args {
         FunctionArguments::None => Vec::new(),
-        FunctionArguments::List(list) => list
-            .args
-            .iter()
-            .map(|argument| match argument {
-                FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)) => value(argument, session, shared),
+        FunctionArguments::List(list) => {
+            let arguments = list.args.iter().map(|argument| match argument {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)) => Ok(argument),
                 _ => Err(not_supported()),
-            })
-            .collect::<Result<_, _>>()?,
+            });
+            values(arguments.collect::<Result<Vec<_>, _>>()?, session, shared)?
+        }
         FunctionArguments::Subquery(_) => return Err(not_supported()),
     };
     match (call.name.to_string().to_ascii_uppercase().as_str(), &arguments[..]) {
@@ -123,6 +137,10 @@ fn function(call: &Function, session: &Session, shared: &Shared) -> Result<Value
 
 fn user(session: &Session) -> Value {
     Value::Text(format!("{}@{}", session.user, session.host))
+}
+
+fn too_long() -> SqlError {
+    SqlError::new(1301, *b"HY000", format!("The result is larger than max_allowed_packet ({LONGEST_PACKET})"))
 }
 
 fn unknown_column(name: impl std::fmt::Display) -> SqlError {

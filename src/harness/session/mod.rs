@@ -76,6 +76,12 @@ impl Session {
         self.database = database;
     }
 
+    fn use_database(&mut self, name: &str) -> Result<(), SqlError> {
+        check_database(name)?;
+        self.database = Some(name.to_owned());
+        Ok(())
+    }
+
     pub(super) const fn set_cipher(&mut self, cipher: Option<&'static str>) {
         self.cipher = cipher;
     }
@@ -101,11 +107,8 @@ impl Session {
         match command {
             COM_QUIT => return Next::Close,
             COM_PING => answer.ok(0),
-            COM_INIT_DB => match utf8(argument) {
-                Ok(name) => {
-                    self.database = Some(name.to_owned());
-                    answer.ok(0);
-                }
+            COM_INIT_DB => match utf8(argument).and_then(|name| self.use_database(name)) {
+                Ok(()) => answer.ok(0),
                 Err(error) => answer.error(&error),
             },
             COM_QUERY => match utf8(argument).and_then(|sql| self.query(sql, shared, answer)) {
@@ -141,17 +144,13 @@ impl Session {
         match statement {
             Statement::Nothing => answer.ok(0),
             Statement::Use(name) => {
-                self.database = Some(name);
+                self.use_database(&name)?;
                 answer.ok(0);
             }
             Statement::Select { columns, rows } => {
-                let cells = columns
-                    .iter()
-                    .map(|(name, expression)| {
-                        Ok(Cell { name: name.clone(), value: evaluate::value(expression, self, shared)? })
-                    })
-                    .collect::<Result<Vec<_>, SqlError>>()?;
-                let row: Vec<_> = cells.iter().map(|cell| cell.value.clone()).collect();
+                let row = evaluate::values(columns.iter().map(|(_, expression)| expression), self, shared)?;
+                let cells = columns.into_iter().zip(&row).map(|((name, _), value)| Cell { name, value: value.clone() });
+                let cells: Vec<_> = cells.collect();
                 answer.result(&cells, if rows { std::slice::from_ref(&row) } else { &[] }, 0);
             }
             Statement::Show(show) => self.show(&show, shared, answer),
@@ -232,6 +231,15 @@ impl Session {
     }
 }
 
+/// Refuses names of databases that MariaDB would refuse for their length.
+pub(super) fn check_database(name: &str) -> Result<(), SqlError> {
+    const LONGEST: usize = 64;
+    if name.chars().count() > LONGEST {
+        return Err(SqlError::new(1102, *b"42000", format!("Incorrect database name '{name:.100}'")));
+    }
+    Ok(())
+}
+
 /// `SHOW STATUS`, in the order of the names.
 fn status(session: &Session, shared: &Shared) -> Vec<(String, String)> {
     let counters = &shared.counters;
@@ -281,37 +289,53 @@ mod tests {
     use mysql_common::constants::CapabilityFlags;
 
     use super::super::accounts::{Accounts, Peer};
-    use super::super::packet::{Frame, Writer, cut};
+    use super::super::packet::{Frame, LONGEST_PACKET, Writer, cut};
     use super::super::shared::{Configuration, Identity, Shared};
-    use super::{COM_PING, COM_QUERY, COM_STMT_PREPARE, Session};
+    use super::{COM_INIT_DB, COM_PING, COM_QUERY, COM_STMT_PREPARE, Session};
 
-    /// What an administrator is answered: the payloads of the packets.
-    fn answer(command: u8, argument: &str) -> Vec<Vec<u8>> {
-        let accounts = Accounts::default().and_anybody();
-        let proof = accounts.by_peer("root", &Peer::default()).unwrap();
-        let configuration =
-            Configuration { accounts, tls: None, connect_timeout: Duration::from_secs(1), max_connections: 1 };
-        let shared = Shared::new(Settings::default(), configuration, Identity::default());
-        let capabilities = CapabilityFlags::CLIENT_PROTOCOL_41;
-        let mut session = Session::new(1, "root".to_owned(), "localhost".to_owned(), capabilities, &proof);
-        session.set_cipher(Some("TLS_AES_256_GCM_SHA384"));
-        let mut out = Vec::new();
-        session.command(
-            &[&[command], argument.as_bytes()].concat(),
-            &shared,
-            &mut Writer::new(&mut out, 1, capabilities),
-        );
-        let (mut packets, mut rest) = (Vec::new(), out.as_slice());
-        while let Frame::Packet { payload, rest: more, .. } = cut(rest) {
-            packets.push(payload.to_vec());
-            rest = more;
+    struct Administrator {
+        session: Session,
+        shared: Shared,
+    }
+
+    impl Administrator {
+        fn new() -> Self {
+            let accounts = Accounts::default().and_anybody();
+            let proof = accounts.by_peer("root", &Peer::default()).unwrap();
+            let capabilities = CapabilityFlags::CLIENT_PROTOCOL_41;
+            let mut session = Session::new(1, "root".to_owned(), "localhost".to_owned(), capabilities, &proof);
+            session.set_cipher(Some("TLS_AES_256_GCM_SHA384"));
+            let configuration =
+                Configuration { accounts, tls: None, connect_timeout: Duration::from_secs(1), max_connections: 1 };
+            Self { session, shared: Shared::new(Settings::default(), configuration, Identity::default()) }
         }
-        packets
+
+        /// Sends a command, and returns the payloads of the packets of the answer.
+        fn answer(&mut self, command: u8, argument: &str) -> Vec<Vec<u8>> {
+            let mut out = Vec::new();
+            let mut writer = Writer::new(&mut out, 1, CapabilityFlags::CLIENT_PROTOCOL_41);
+            self.session.command(&[&[command], argument.as_bytes()].concat(), &self.shared, &mut writer);
+            let (mut packets, mut rest) = (Vec::new(), out.as_slice());
+            while let Frame::Packet { payload, rest: more, .. } = cut(rest) {
+                packets.push(payload.to_vec());
+                rest = more;
+            }
+            packets
+        }
+
+        /// Sends a command, and returns the code of the error, or else the length of the longest packet of the answer.
+        fn send(&mut self, command: u8, argument: &str) -> Result<usize, u16> {
+            let packets = self.answer(command, argument);
+            match packets[0][..] {
+                [0xff, low, high, ..] => Err(u16::from_le_bytes([low, high])),
+                _ => Ok(packets.iter().map(Vec::len).max().unwrap()),
+            }
+        }
     }
 
     #[test]
     fn the_status_tells_of_tls() {
-        let packets = answer(COM_QUERY, "SHOW STATUS LIKE 'ssl%_%er%'");
+        let packets = Administrator::new().answer(COM_QUERY, "SHOW STATUS LIKE 'ssl%_%er%'");
         // Behind the number of columns, what they are, and the end of that.
         assert_eq!(packets[4], b"\x0aSsl_cipher\x16TLS_AES_256_GCM_SHA384");
         assert_eq!(packets[5], b"\x0bSsl_version\x07TLSv1.3");
@@ -319,13 +343,39 @@ mod tests {
 
     #[test]
     fn a_driver_that_may_not_prepare_is_told_so() {
-        let [error] = &answer(COM_STMT_PREPARE, "SELECT 1")[..] else { panic!() };
+        let mut administrator = Administrator::new();
+        let [error] = &administrator.answer(COM_STMT_PREPARE, "SELECT 1")[..] else { panic!() };
         let text = String::from_utf8_lossy(&error[3..]);
         assert_eq!(error[..3], [0xff, 0x0f, 0x05], "1295");
         assert!(
             text.starts_with("#HY000This is instant-failover-harness,") && text.ends_with("prepares nothing"),
             "{text}"
         );
-        assert_eq!(answer(COM_PING, "")[0][0], 0);
+        assert_eq!(administrator.answer(COM_PING, "")[0][0], 0);
+    }
+
+    #[test]
+    fn names_of_databases_are_short() {
+        let mut administrator = Administrator::new();
+        let (longest, longer) = ("é".repeat(64), "é".repeat(65));
+        assert!(administrator.send(COM_INIT_DB, &longest).is_ok());
+        assert_eq!(administrator.send(COM_INIT_DB, &longer), Err(1102));
+        assert_eq!(administrator.send(COM_QUERY, &format!("USE `{longer}`")), Err(1102));
+        assert_eq!(administrator.session.database, Some(longest));
+    }
+
+    #[test]
+    fn values_do_not_grow_without_end() {
+        let mut administrator = Administrator::new();
+        let mut send = |sql: &str| administrator.send(COM_QUERY, sql);
+        let many = |value: &str| vec![value; 400].join(",");
+        let message = "instant_failover_message";
+        assert!(send(&format!("SET GLOBAL {message} = '{}'", "x".repeat(100))).is_ok());
+        let grow = format!("SET GLOBAL {message} = CONCAT({})", many(&format!("@@{message}")));
+        assert!(send(&grow).is_ok());
+        assert_eq!(send(&grow), Err(1301));
+        assert!(send(&format!("SELECT @@{message}")).is_ok_and(|length| length >= 40_000));
+        assert_eq!(send(&format!("SELECT {}", many(&format!("@@{message}")))), Err(1301));
+        assert!(send(&format!("SELECT '{}'", "x".repeat(LONGEST_PACKET - 100))).is_ok());
     }
 }

@@ -1,15 +1,14 @@
 //! The patterns of `LIKE`.
 
 /// Whether `text` is like `pattern`, where `%` stands for anything, `_` for one character, and `\` takes their meaning
-/// away. Upper and lower case of ASCII letters are the same. Takes time in proportion to the product of both lengths at
-/// most, whatever the pattern.
+/// away. Upper and lower case of ASCII letters are the same. Takes time in proportion to the length of the pattern and the
+/// square of that of the text, at most.
 pub(super) fn is_like(text: &str, pattern: &str) -> bool {
-    let pattern = tokens(pattern);
     // Which prefixes of the text the tokens so far can stand for.
     let text: Vec<char> = text.chars().map(|character| character.to_ascii_lowercase()).collect();
     let mut reached = vec![false; text.len() + 1];
     reached[0] = true;
-    for token in pattern {
+    for token in tokens(pattern) {
         let mut next = vec![false; text.len() + 1];
         for end in 0..=text.len() {
             next[end] = match token {
@@ -17,6 +16,9 @@ pub(super) fn is_like(text: &str, pattern: &str) -> bool {
                 Token::One => end > 0 && reached[end - 1],
                 Token::Just(character) => end > 0 && reached[end - 1] && text[end - 1] == character,
             };
+        }
+        if !next.contains(&true) {
+            return false;
         }
         reached = next;
     }
@@ -30,18 +32,20 @@ enum Token {
     Just(char),
 }
 
-fn tokens(pattern: &str) -> Vec<Token> {
+fn tokens(pattern: &str) -> impl Iterator<Item = Token> {
     let mut characters = pattern.chars();
-    let mut tokens = Vec::new();
-    while let Some(character) = characters.next() {
-        tokens.push(match character {
-            '%' => Token::Anything,
+    std::iter::from_fn(move || {
+        Some(match characters.next()? {
+            '%' => {
+                // Many are as good as one.
+                characters = characters.as_str().trim_start_matches('%').chars();
+                Token::Anything
+            }
             '_' => Token::One,
             '\\' => Token::Just(characters.next().unwrap_or('\\').to_ascii_lowercase()),
             other => Token::Just(other.to_ascii_lowercase()),
-        });
-    }
-    tokens
+        })
+    })
 }
 
 #[cfg(test)]
@@ -64,9 +68,18 @@ mod tests {
             ("axb", r"a\_b", false),
             ("a%", r"a\%", true),
             ("a\\", r"a\", true),
+            ("Uptime", "%%t%%", true),
+            ("Uptime", r"%%\%%", false),
             ("aaaaaaaaaaaaaaaaaaaaaaaab", "%a%a%a%a%a%a%a%a%a%a%a%c", false),
         ] {
             assert_eq!(is_like(text, pattern), like, "{text} LIKE {pattern}");
+        }
+    }
+
+    #[test]
+    fn long_patterns() {
+        for piece in ["%", "_", "%_", "%a", "a"] {
+            assert_eq!(is_like(&"a".repeat(40), &piece.repeat(64 * 1024)), piece == "%", "{piece}");
         }
     }
 }
