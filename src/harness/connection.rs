@@ -126,12 +126,11 @@ impl Connection {
                 Frame::Part => return (Next::Read, bytes),
                 Frame::Packet { .. } if out.len() >= MOST_UNSENT => return (Next::SendFirst, bytes),
                 Frame::TooLong { sequence } => {
-                    let error = if self.expects(sequence) {
-                        let message = format!("Got a packet bigger than 'max_allowed_packet' bytes ({LONGEST_PACKET})");
+                    let error = self.count(sequence).err().unwrap_or_else(|| {
+                        let most = LONGEST_PACKET;
+                        let message = format!("Got a packet bigger than 'max_allowed_packet' bytes ({most})");
                         SqlError::new(1153, *b"08S01", message)
-                    } else {
-                        out_of_order()
-                    };
+                    });
                     return (self.refuse(&error, shared, out), &[]);
                 }
                 Frame::Packet { sequence, payload, rest } => {
@@ -145,19 +144,22 @@ impl Connection {
         }
     }
 
-    /// Whether the next packet of the client should have this number. Those of commands begin anew.
-    const fn expects(&mut self, sequence: u8) -> bool {
+    /// Takes the number of a packet, which must be the next one.
+    fn count(&mut self, sequence: u8) -> Result<(), SqlError> {
         if matches!(self.phase, Phase::Open(_)) {
             self.sequence = 0;
         }
-        sequence == self.sequence
+        if sequence != self.sequence {
+            return Err(SqlError::new(1156, *b"08S01", "Got packets out of order"));
+        }
+        self.sequence = self.sequence.wrapping_add(1);
+        Ok(())
     }
 
     fn packet(&mut self, sequence: u8, payload: &[u8], shared: &Shared, out: &mut Vec<u8>) -> Next {
-        if !self.expects(sequence) {
-            return self.refuse(&out_of_order(), shared, out);
+        if let Err(error) = self.count(sequence) {
+            return self.refuse(&error, shared, out);
         }
-        self.sequence = self.sequence.wrapping_add(1);
         match &mut self.phase {
             Phase::Greeted => self.first(payload, None, shared, out),
             Phase::Tls(capabilities) => {
@@ -356,10 +358,6 @@ const GREETING_VERSION: &str = concat!("5.5.5-10.11.0-MariaDB-instant-failover-h
 /// What this server calls itself everywhere else: enough for connectors to treat it as a MariaDB.
 pub(super) const VERSION: &str = GREETING_VERSION.split_at("5.5.5-".len()).1;
 
-fn out_of_order() -> SqlError {
-    SqlError::new(1156, *b"08S01", "Got packets out of order")
-}
-
 fn bad_handshake() -> SqlError {
     SqlError::new(1043, *b"08S01", "Bad handshake")
 }
@@ -382,27 +380,62 @@ mod tests {
     use super::{Connection, Next, Peer, Shared, Transport};
     use instant_failover::failover::Settings;
 
-    #[test]
-    fn databases_with_too_long_names_are_refused() {
+    /// A server that lets everybody in.
+    fn server() -> Shared {
         let configuration = Configuration {
             accounts: Accounts::default().and_anybody(),
             tls: None,
             connect_timeout: Duration::from_secs(1),
             max_connections: 1,
         };
-        let shared = Shared::new(Settings::default(), configuration, Identity::default());
+        Shared::new(Settings::default(), configuration, Identity::default())
+    }
+
+    fn greet(shared: &Shared) -> Connection {
+        let scramble = Scramble::random().unwrap();
+        Connection::greet(shared, Peer::default(), Transport::Local, scramble, &mut Vec::new())
+    }
+
+    /// A packet with a login.
+    fn login(database: &str) -> Vec<u8> {
+        // CONNECT_WITH_DB, PROTOCOL_41, SECURE_CONNECTION.
+        let login = [b"\x08\x82\0\0".as_slice(), &[0; 28], b"app\0\0", database.as_bytes(), b"\0"].concat();
+        [&[u8::try_from(login.len()).unwrap(), 0, 0, 1], &login[..]].concat()
+    }
+
+    #[test]
+    fn databases_with_too_long_names_are_refused() {
+        let shared = server();
         for (length, next) in [(64, Next::Read), (65, Next::Close)] {
             let mut out = Vec::new();
-            let scramble = Scramble::random().unwrap();
-            let mut connection = Connection::greet(&shared, Peer::default(), Transport::Local, scramble, &mut out);
-            out.clear();
-            // CONNECT_WITH_DB, PROTOCOL_41, SECURE_CONNECTION.
-            let login =
-                [b"\x08\x82\0\0".as_slice(), &[0; 28], b"app\0\0", "d".repeat(length).as_bytes(), b"\0"].concat();
-            let header = [u8::try_from(login.len()).unwrap(), 0, 0, 1];
-            assert_eq!(connection.receive(&[&header, &login[..]].concat(), &shared, &mut out), next, "{length}");
+            assert_eq!(greet(&shared).receive(&login(&"d".repeat(length)), &shared, &mut out), next, "{length}");
             let refused = out[3..].starts_with(b"\x02\xff\x4e\x04#42000Incorrect database name");
             assert_eq!(refused, next == Next::Close, "{}", out.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn packets_that_cannot_be_taken_are_answered_in_order() {
+        const PING: &[u8] = b"\x01\0\0\0\x0e";
+        let shared = server();
+        let let_in = login("db");
+        for (before, packet, number, code) in [
+            (&[][..], b"\x01\0\x01\x01".as_slice(), 2, 1153),
+            (&[], b"\x01\0\x01\x02", 1, 1156),
+            (&[], b"\x01\0\0\x02\0", 1, 1156),
+            (&[&let_in[..]], b"\x01\0\x01\0", 1, 1153),
+            (&[&let_in, PING], b"\x01\0\x01\0", 1, 1153),
+            (&[&let_in, PING], b"\x01\0\x01\x01", 0, 1156),
+            (&[&let_in, PING], b"\x01\0\0\x01\x0e", 0, 1156),
+        ] {
+            let mut connection = greet(&shared);
+            for packet in before {
+                assert_eq!(connection.receive(packet, &shared, &mut Vec::new()), Next::Read);
+            }
+            let mut out = Vec::new();
+            assert_eq!(connection.receive(packet, &shared, &mut out), Next::Close);
+            let [low, high] = u16::to_le_bytes(code);
+            assert!(out[3..].starts_with(&[number, 0xff, low, high]), "{number} {code}: {}", out.escape_ascii());
         }
     }
 }
