@@ -112,15 +112,16 @@ impl Talk<'_> {
         let (mut connection, mut out) = (self.greet(), Vec::new());
         let mut number = 1;
         while !said.is_empty() {
-            let before = said;
-            let sent = cut(&mut said);
-            let piece = if sent.is_some() { &before[..before.len() - said.len()] } else { std::mem::take(&mut said) };
-            if let Some((sent, payload)) = sent
+            // If it is not whole, the header counts.
+            if let Some(&[low, middle, high, sent]) = said.first_chunk()
                 && sent == number
-                && payload.len() <= LONGEST_PACKET
+                && (cut(&mut &*said).is_some() || u32::from_le_bytes([low, middle, high, 0]) as usize > LONGEST_PACKET)
             {
                 number += 1;
             }
+            let before = said;
+            let piece =
+                if cut(&mut said).is_some() { &before[..before.len() - said.len()] } else { std::mem::take(&mut said) };
             let answered = out.len();
             let next = self.receive(&mut connection, piece, &mut out);
             for (answer, _) in packets(&out[answered..]) {
