@@ -209,7 +209,7 @@ impl Connection {
                     &message,
                 );
                 shared.counters.redirect(redirect.way_in, session.is_some());
-                debug!(id = self.id, user = %login.user, peer = ?self.peer, "redirected");
+                debug!(id = self.id, user = &*login.user, peer = ?self.peer, "redirected");
                 return self.back_to(session);
             }
             Verdict::Exempt(exemption) => Some(exemption),
