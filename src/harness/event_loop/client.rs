@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use rustls::ServerConnection;
+use socket2::SockRef;
 
 use super::super::accounts::{Peer, Scramble};
 use super::super::connection::{Connection, Next};
@@ -237,6 +238,11 @@ impl Client {
             }
             if handshaking && !tls.is_handshaking() {
                 shared.counters.tls_handshakes.add();
+                if let Link::Tcp(stream) = &self.link {
+                    // This server has nothing to say now. A client without TCP_NODELAY sends its login only when the end
+                    // of its handshake is acknowledged, which the system would put off for 40 ms.
+                    SockRef::from(stream).set_tcp_quickack(true)?;
+                }
                 if let (State::Database(connection), Some(suite)) = (&mut self.state, tls.negotiated_cipher_suite()) {
                     connection.set_cipher(cipher_name(suite.suite()));
                 }
