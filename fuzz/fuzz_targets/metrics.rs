@@ -4,8 +4,8 @@
 use std::sync::LazyLock;
 
 use instant_failover::failover::Mode;
-use instant_failover_harness::{Accounts, Exchange, Next, Shared};
 use instant_failover_fuzz::{pieces, server};
+use instant_failover_harness::{Accounts, Exchange, Next, Shared};
 use libfuzzer_sys::fuzz_target;
 
 /// Requests of this length are answered whether they are whole or not.

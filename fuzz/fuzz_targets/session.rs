@@ -5,8 +5,8 @@
 use std::sync::LazyLock;
 
 use instant_failover::failover::Mode;
-use instant_failover_harness::{Accounts, Connection, LONGEST_PACKET, Next, Scramble, Shared};
 use instant_failover_fuzz::{client, error, is_switch, packet, packets, server};
+use instant_failover_harness::{Accounts, Connection, LONGEST_PACKET, Next, Scramble, Shared};
 use libfuzzer_sys::fuzz_target;
 use mysql_common::auth::plugins::mysql_native_password::scramble_native;
 use mysql_common::io::ParseBuf;
