@@ -48,10 +48,16 @@ impl Flavour {
 
 const HARNESS: &str = "instant-failover-harness";
 
+/// A directory of its own: with the standalone server, the libraries that the plugin is built with have other features. In
+/// one directory, each build of one would undo the other.
+fn harness_dir() -> PathBuf {
+    target_dir().join("harness")
+}
+
 /// Where the standalone server lies once it is built.
 #[must_use]
 pub fn harness_program() -> PathBuf {
-    target_dir().join("release").join(HARNESS)
+    harness_dir().join("release").join(HARNESS)
 }
 
 /// Builds the standalone server as it is shipped, and returns where it lies.
@@ -61,6 +67,6 @@ pub fn harness_program() -> PathBuf {
 pub fn harness() -> Result<PathBuf> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(project_root()).args(["build", "--quiet", "--release", "--bin", HARNESS, "--package", HARNESS]);
-    run(cargo.arg("--target-dir").arg(target_dir()))?;
+    run(cargo.arg("--target-dir").arg(harness_dir()))?;
     Ok(harness_program())
 }
