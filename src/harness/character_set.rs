@@ -6,9 +6,8 @@ use std::io::Write;
 use encoding_rs::{EncoderResult, Encoding};
 use mysql_common::collations::{Collation, CollationId};
 
-/// A UTF-8 text for a client of this collation. What its character set lacks is written as `\20AC`, four hexadecimal digits
-/// of the character. Of the others, that are rare today or that the two libraries disagree about, nothing is
-/// known here: the text stays as it is.
+/// A UTF-8 text for a client of this collation. What its character set lacks is written as `\20AC`, the character's number
+/// in hexadecimal digits. For clients of UTF-8, and of character sets that are not known here, the text stays as it is.
 pub(super) fn encode(text: &[u8], collation: u8) -> Cow<'_, [u8]> {
     if text.is_ascii() {
         return Cow::Borrowed(text);

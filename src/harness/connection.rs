@@ -9,6 +9,7 @@
 //!
 //! The verdict is taken as soon as the client has said who it is, before anything else is answered.
 
+use instant_failover::failover::{ER_INSTANT_FAILOVER, Exemption, Transport, Verdict};
 use mysql_common::constants::CapabilityFlags;
 use tracing::debug;
 
@@ -18,7 +19,6 @@ use super::login::{self, First, Login};
 use super::packet::{self, Frame, LONGEST_PACKET, SqlError, Writer};
 use super::session::{self, Session};
 use super::shared::Shared;
-use instant_failover::failover::{ER_INSTANT_FAILOVER, Exemption, Transport, Verdict};
 
 /// Unsent bytes beyond which no more commands are carried out: a client must read its answers.
 const MOST_UNSENT: usize = 64 * 1024;
@@ -375,9 +375,9 @@ fn client_flags(packet: &[u8]) -> CapabilityFlags {
 mod tests {
     use std::time::Duration;
 
-    use super::super::accounts::{Accounts, Scramble};
-    use super::super::shared::{Configuration, Identity};
     use super::{Connection, Next, Peer, Shared, Transport};
+    use crate::accounts::{Accounts, Scramble};
+    use crate::shared::{Configuration, Identity};
     use instant_failover::failover::Settings;
 
     /// A server that lets everybody in.

@@ -3,8 +3,8 @@
 //! - [`main`]: from the command line to the end of the process;
 //! - `options`: command line, options file;
 //! - `listeners`, `event_loop`: sockets and their bytes; `tls`: certificates; `metrics`: for Prometheus;
-//! - [`Connection`]: one connection without its I/O, made of `packet` (what is sent, in which `character_set`), `login` (what clients say about
-//!   themselves), `accounts` (who gets in) and `session` (commands of those who are in);
+//! - [`Connection`]: one connection without its I/O, made of `packet` (what is sent, in which `character_set`), `login`
+//!   (what clients say about themselves), `accounts` (who gets in) and `session` (commands of those who are in);
 //! - [`Shared`]: what all connections share, with its `counters`.
 //!
 //! The verdict and its words come from [`instant_failover::failover`].

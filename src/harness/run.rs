@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use instant_failover::failover::Variable;
 use mio::{Events, Interest, Poll, Token};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
@@ -18,7 +19,6 @@ use super::event_loop::{EventLoop, Stopper};
 use super::listeners::Listeners;
 use super::options::{self, Options};
 use super::shared::{Identity, Shared};
-use instant_failover::failover::Variable;
 
 /// What the program calls itself.
 const NAME: &str = "instant-failover-harness";

@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
+use instant_failover::failover::{Caution, Policy, SettingError, Settings, ThisServer, Variable};
 use mysql_common::constants::CapabilityFlags;
 use tracing::{info, warn};
 
 use super::accounts::Accounts;
 use super::counters::Counters;
-use instant_failover::failover::{Caution, Policy, SettingError, Settings, ThisServer, Variable};
 
 /// What a reload may change, besides the five settings. Swapped whole.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! The standalone server as a process: options, signals, systemd, limits.
 
 use std::fs;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
@@ -252,46 +252,6 @@ fn versions_of_tls_and_certificates_of_clients() {
         }
         assert!(answer(&[version], Some(Authority::new().sign())).is_err(), "{version:?}");
     }
-}
-
-/// A connection as Python's ssl module has it: a write for each flight of TLS, and no `TCP_NODELAY`.
-#[derive(Debug)]
-struct Plain(BufWriter<TcpStream>);
-
-impl Read for Plain {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.get_mut().read(buffer)
-    }
-}
-
-impl Write for Plain {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
-#[test]
-fn tls_waits_for_no_acknowledgement() {
-    let server = start(&REDIRECT);
-    let quickest = (0..20).map(|_| {
-        let mut client = Client::over(Plain(BufWriter::new(TcpStream::connect(server.address()).unwrap())));
-        client.greeting().unwrap();
-        let response = handshake_response("app", b"", CLIENT_SSL);
-        client.write(&response[..32]).unwrap();
-        let mut client =
-            client.upgrade(|stream| Box::new(crate::wire_format::tls_with(stream, &[&rustls::version::TLS13], None)));
-        let before = Instant::now();
-        client.write(&response).unwrap();
-        client.read().unwrap();
-        before.elapsed()
-    });
-    // What is acknowledged late is so after 40 ms.
-    let quickest = quickest.min().unwrap();
-    assert!(quickest < Duration::from_millis(40), "{quickest:?}");
 }
 
 /// Somebody who signs certificates.

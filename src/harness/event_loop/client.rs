@@ -3,17 +3,17 @@
 use std::io::{self, IoSlice, Read, Write};
 use std::time::{Duration, Instant};
 
+use instant_failover::failover::Transport;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use rustls::ServerConnection;
 use socket2::SockRef;
 
-use super::super::accounts::{Peer, Scramble};
-use super::super::connection::{Connection, Next};
-use super::super::metrics::Exchange;
-use super::super::shared::Shared;
-use super::super::tls::cipher_name;
-use instant_failover::failover::Transport;
+use crate::accounts::{Peer, Scramble};
+use crate::connection::{Connection, Next};
+use crate::metrics::Exchange;
+use crate::shared::Shared;
+use crate::tls::cipher_name;
 
 /// How many times one client is read before the others get their turn.
 const MOST_READS: usize = 16;

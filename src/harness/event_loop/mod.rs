@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use instant_failover::failover::Transport;
 use mio::event::Event;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
@@ -24,7 +25,6 @@ use super::accounts::{Peer, Scramble};
 use super::listeners::Listeners;
 use super::packet::{SqlError, Writer};
 use super::shared::Shared;
-use instant_failover::failover::Transport;
 
 /// How many clients one listener brings before the others get their turn.
 const MOST_ACCEPTED: usize = 64;

@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
+use instant_failover::failover::{Settings, Variable};
 use nix::unistd::{Uid, User};
 
 use super::accounts::{Accounts, Administrator};
 use super::listeners::Places;
 use super::shared::Configuration;
 use super::tls;
-use instant_failover::failover::{Settings, Variable};
 
 /// Answers every new database connection with where to go instead, as a MariaDB server with the instant failover plugin
 /// would, while that server is down.

@@ -1,15 +1,15 @@
 //! The values of expressions.
 
+use instant_failover::failover::Variable;
 use sqlparser::ast::{
     self, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, SelectItem, SetExpr, UnaryOperator,
 };
 
-use super::super::connection::VERSION;
-use super::super::packet::{LONGEST_PACKET, SqlError, Value};
-use super::super::shared::Shared;
 use super::statement::{Scope, not_supported, variable};
 use super::{Session, variables};
-use instant_failover::failover::Variable;
+use crate::connection::VERSION;
+use crate::packet::{LONGEST_PACKET, SqlError, Value};
+use crate::shared::Shared;
 
 /// The values of expressions, which together are no longer than what this server says that it can handle.
 pub(super) fn values<'e>(

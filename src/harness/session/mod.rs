@@ -8,6 +8,7 @@ mod pattern;
 mod statement;
 mod variables;
 
+use instant_failover::failover::Variable;
 use mysql_common::constants::CapabilityFlags;
 use tracing::debug;
 
@@ -16,7 +17,6 @@ use super::accounts::Authenticated;
 use super::connection::Next;
 use super::packet::{Cell, SqlError, Value, Writer};
 use super::shared::Shared;
-use instant_failover::failover::Variable;
 
 pub(super) const COM_CHANGE_USER: u8 = 17;
 
@@ -288,10 +288,10 @@ mod tests {
     use instant_failover::failover::Settings;
     use mysql_common::constants::CapabilityFlags;
 
-    use super::super::accounts::{Accounts, Peer};
-    use super::super::packet::{Frame, LONGEST_PACKET, Writer, cut};
-    use super::super::shared::{Configuration, Identity, Shared};
     use super::{COM_INIT_DB, COM_PING, COM_QUERY, COM_STMT_PREPARE, Session};
+    use crate::accounts::{Accounts, Peer};
+    use crate::packet::{Frame, LONGEST_PACKET, Writer, cut};
+    use crate::shared::{Configuration, Identity, Shared};
 
     struct Administrator {
         session: Session,

@@ -9,8 +9,8 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, Tokenizer};
 
-use super::super::packet::SqlError;
 use super::pattern::is_like;
+use crate::packet::SqlError;
 
 /// The most tokens of a statement, blanks included. What is parsed can be no deeper than that, however it is nested.
 const MOST_TOKENS: usize = 1000;

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::super::connection::VERSION;
-use super::super::packet::{LONGEST_PACKET, SqlError, Value};
-use super::super::shared::Shared;
+use instant_failover::failover::Variable;
+
 use super::Session;
 use super::statement::Scope;
-use instant_failover::failover::Variable;
+use crate::connection::VERSION;
+use crate::packet::{LONGEST_PACKET, SqlError, Value};
+use crate::shared::Shared;
 
 /// The most bytes of a value that a session sets for itself.
 const LONGEST_VALUE: usize = 1024;
