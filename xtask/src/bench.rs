@@ -20,6 +20,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use xtask::{build, packages, project_root, target_dir};
 
+use crate::results::{self, RESULTS};
+
 use client::Client;
 use report::{Ratio, Report};
 use server::Server;
@@ -53,6 +55,9 @@ pub(crate) struct Arguments {
     /// Measure this program instead of building the one of the project
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
+    /// Keep the numbers in benches/RESULTS.md
+    #[arg(long)]
+    keep: bool,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -83,7 +88,11 @@ fn harness(arguments: &Arguments) -> Result<()> {
     let program = arguments.program.clone().map_or_else(build_harness, Ok)?;
     fs::create_dir_all(target_dir())?;
     let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(absolute(target_dir())?)?;
-    println!("{}", measure(&contenders(&program, dir.path())?, arguments)?);
+    let report = measure(&contenders(&program, dir.path())?, arguments)?.to_string();
+    println!("{report}");
+    if arguments.keep {
+        results::keep(RESULTS, "harness", &report)?;
+    }
     Ok(())
 }
 

@@ -5,6 +5,7 @@ mod clients;
 mod demo;
 mod fuzz;
 mod mtr;
+mod results;
 mod test;
 
 use std::fmt;

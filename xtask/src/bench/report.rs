@@ -1,12 +1,9 @@
 //! What was measured, as tables in Markdown.
 
 use std::fmt;
-use std::fs;
 use std::iter::zip;
-use std::process::Command;
-use std::thread;
 
-use xtask::output;
+use crate::results::machine;
 
 /// How many times as many clients as the second the first of two servers answers.
 pub(super) type Ratio = (&'static str, &'static str);
@@ -85,7 +82,7 @@ impl fmt::Display for Report {
         writeln!(f)?;
         table(f, ["clients", "ratio", "median", "lowest to highest"], self.ratios().map(|series| series.row(2)))?;
         writeln!(f)?;
-        machine(f)
+        f.write_str(&machine())
     }
 }
 
@@ -100,17 +97,6 @@ fn table(f: &mut fmt::Formatter<'_>, header: [&str; 4], rows: impl Iterator<Item
         }
     }
     Ok(())
-}
-
-/// Where and when.
-fn machine(f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let cores = thread::available_parallelism().map_or(0, usize::from);
-    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
-    let model = model.trim_start_matches([' ', '\t', ':']);
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let date = output(Command::new("date").args(["--utc", "+%F"])).unwrap_or_default();
-    write!(f, "{cores} cores of {model}, Linux {}, {}", kernel.trim(), date.trim())
 }
 
 #[cfg(test)]

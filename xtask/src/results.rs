@@ -1,0 +1,61 @@
+//! Where the numbers of a run are kept: a section of a document, between two comments.
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+use xtask::{output, project_root};
+
+/// The document with all that was measured.
+pub(crate) const RESULTS: &str = "benches/RESULTS.md";
+
+/// Replaces what stands between `<!-- begin NAME -->` and `<!-- end NAME -->` in a document of the project.
+///
+/// # Errors
+/// If the document has no such section, or cannot be written.
+pub(crate) fn keep(document: &str, name: &str, text: &str) -> Result<()> {
+    let path = project_root().join(document);
+    let old = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let new = replace(&old, name, text).with_context(|| format!("{document} has no section \"{name}\""))?;
+    write(&path, &new)?;
+    println!("{document}: wrote section \"{name}\"");
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))
+}
+
+fn replace(document: &str, name: &str, text: &str) -> Result<String> {
+    let (begin, end) = (format!("<!-- begin {name} -->\n"), format!("<!-- end {name} -->"));
+    let (before, rest) = document.split_once(&begin).with_context(|| format!("no {}", begin.trim_end()))?;
+    let Some((_, after)) = rest.split_once(&end) else { bail!("no {end}") };
+    Ok(format!("{before}{begin}\n{}\n\n{end}{after}", text.trim()))
+}
+
+/// Where and when something was measured, in a line.
+pub(crate) fn machine() -> String {
+    let cores = thread::available_parallelism().map_or(0, usize::from);
+    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let model = model.trim_start_matches([' ', '\t', ':']);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let date = output(std::process::Command::new("date").args(["--utc", "+%F"])).unwrap_or_default();
+    format!("{cores} cores of {model}, Linux {}, {}", kernel.trim(), date.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::replace;
+
+    #[test]
+    fn a_section_alone_is_replaced() {
+        let document = "# One\n<!-- begin a -->\nold\n<!-- end a -->\nrest <!-- begin b -->\n<!-- end b -->\n";
+        let new = "# One\n<!-- begin a -->\n\nnew\n\n<!-- end a -->\nrest <!-- begin b -->\n<!-- end b -->\n";
+        assert_eq!(replace(document, "a", "new\n").unwrap(), new);
+        assert_eq!(replace(new, "a", "new").unwrap(), new);
+        assert!(replace(document, "c", "new").is_err());
+        assert!(replace("<!-- begin a -->\n", "a", "new").is_err());
+    }
+}
