@@ -29,6 +29,8 @@ enum Task {
     Test,
     /// Run tests of the MTR suite: all of them, or those named
     Mtr(mtr::Arguments),
+    /// Run the MTR suite with the MariaDB of every release of Debian that has one
+    Versions(mtr::Versions),
     /// Try real client libraries: all of them, or those named
     Clients(clients::Arguments),
     /// Measure how many clients per second are sent away
@@ -43,6 +45,7 @@ fn main() -> anyhow::Result<()> {
         Task::Demo => demo::run(),
         Task::Test => test::run_all(),
         Task::Mtr(arguments) => mtr::command(&arguments),
+        Task::Versions(arguments) => mtr::versions(&arguments),
         Task::Clients(arguments) => clients::command(&arguments),
         Task::Bench(bench) => bench::command(&bench),
         Task::Fuzz(arguments) => fuzz::command(&arguments),
