@@ -1,6 +1,7 @@
 //! MariaDB's own test program, with our suite and our plugin.
 
 mod program;
+mod server_tests;
 mod versions;
 
 use std::os::unix::fs::symlink;
@@ -13,7 +14,8 @@ use xtask::system::System;
 use xtask::{packages, project_root};
 
 use crate::Outcome;
-pub(crate) use program::{Mtr, State};
+use program::{Mtr, State};
+pub(crate) use server_tests::{ServerTests, command as server_tests, run as run_server_tests};
 pub(crate) use versions::{Versions, command as versions, run as run_versions};
 
 #[derive(Debug, Default, clap::Args)]

@@ -51,6 +51,9 @@ pub(crate) fn run_all() -> Result<()> {
     title("MTR suite");
     outcome += mtr::run_versions()?;
 
+    title("MariaDB's own tests");
+    outcome += mtr::run_server_tests()?;
+
     title("Client libraries");
     outcome += clients::run(&clients::Arguments::default())?;
 
