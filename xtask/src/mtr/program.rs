@@ -43,9 +43,14 @@ pub(crate) struct Test {
 impl<'a> Mtr<'a> {
     /// Puts our library where the servers and clients of that system will look for plugins.
     pub(crate) fn prepare(system: &'a System, library: &Path) -> Result<Self> {
+        Self::prepare_in(target_dir().join("mtr").join(system.server_version()?), system, library)
+    }
+
+    /// The same, with all that belongs to it in this directory.
+    pub(crate) fn prepare_in(dir: PathBuf, system: &'a System, library: &Path) -> Result<Self> {
         let program_dir = DIRECTORIES.iter().map(Path::new).find(|directory| system.path(directory).is_dir());
         let program_dir = program_dir.context("mariadb-test is not installed")?;
-        let mtr = Self { system, program_dir, dir: target_dir().join("mtr").join(system.server_version()?) };
+        let mtr = Self { system, program_dir, dir };
         for old in [mtr.plugins(), mtr.client_plugins()] {
             let _ = fs::remove_dir_all(old);
         }
