@@ -26,7 +26,7 @@ pub(crate) struct ServerTests {
     tests: Vec<String>,
 }
 
-/// The user as whom they run: those of unix_socket leave root out.
+/// The user as whom they run: those of `unix_socket` leave root out.
 const NOBODY: u32 = 65534;
 
 /// How the tests ended, by their names.
