@@ -31,9 +31,8 @@ enum Task {
     Mtr(mtr::Arguments),
     /// Try real client libraries: all of them, or those named
     Clients(clients::Arguments),
-    /// Measure how many clients per second are sent away
-    #[command(subcommand)]
-    Bench(bench::Bench),
+    /// Measure what the plugin and the standalone server cost: everything, or what is named
+    Bench(bench::Arguments),
     /// Feed random bytes to every parser of what a peer sends: to all of them, or those named
     Fuzz(fuzz::Arguments),
 }
@@ -44,7 +43,7 @@ fn main() -> anyhow::Result<()> {
         Task::Test => test::run_all(),
         Task::Mtr(arguments) => mtr::command(&arguments),
         Task::Clients(arguments) => clients::command(&arguments),
-        Task::Bench(bench) => bench::command(&bench),
+        Task::Bench(bench) => bench::command(bench),
         Task::Fuzz(arguments) => fuzz::command(&arguments),
     }
 }
