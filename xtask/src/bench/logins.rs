@@ -17,10 +17,10 @@ use super::{Run, load, seconds, tls};
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(super) run: Run,
-    /// How long a measurement takes [default: 0.4]
+    /// How long a measurement takes [default: 0.1]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(super) seconds: Option<Duration>,
-    /// How often each measurement is made [default: 11]
+    /// How often each measurement is made [default: 41]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) rounds: Option<u32>,
     /// How many clients come at the same time [default: 1,8,32,128]
@@ -69,8 +69,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
 
 fn measure(server: &mut Mariadbd, tls: &Arc<ClientConfig>, arguments: &Arguments) -> Result<Report> {
     let run = arguments.run;
-    let time = run.length(arguments.seconds, Duration::from_millis(400), Duration::from_millis(50));
-    let rounds = run.length(arguments.rounds, 11, 2);
+    let time = run.length(arguments.seconds, Duration::from_millis(100), Duration::from_millis(50));
+    let rounds = run.length(arguments.rounds, 41, 3);
     let clients = run.length(arguments.clients.clone(), vec![1, 8, 32, 128], vec![8]);
     let mut report = Report::new(RATIOS);
     // The first round makes the caches warm and fills the kernel's table of closed connections, and does not count.

@@ -134,7 +134,8 @@ pub(super) fn steps(points: impl IntoIterator<Item = (f64, f64)>) -> Vec<(f64, f
     once((0.0, 0.0)).chain(steps).collect()
 }
 
-fn count(n: usize) -> f64 {
+/// A number of things, as a number to draw.
+pub(super) fn count(n: usize) -> f64 {
     f64::from(u32::try_from(n).unwrap_or(u32::MAX))
 }
 

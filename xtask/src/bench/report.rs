@@ -33,6 +33,13 @@ impl Sample {
         self.0.iter().copied().fold(f64::NEG_INFINITY, f64::max)
     }
 
+    /// What lies between the lowest and the highest quarter, for a table.
+    pub(super) fn middle_half(&self, decimals: usize) -> String {
+        let values = self.sorted();
+        let (low, high) = (values[values.len() / 4], values[values.len() - 1 - values.len() / 4]);
+        format!("{low:.decimals$} to {high:.decimals$}")
+    }
+
     /// The value that 99 of 100 do not exceed.
     pub(super) fn p99(&self) -> f64 {
         let values = self.sorted();
@@ -107,9 +114,9 @@ impl Report {
     /// Two tables, and where all that was measured.
     pub(super) fn text(&self) -> String {
         let rates = self.rates.iter().map(|series| series.row(0));
-        let rates = table(["clients", "server", "median per second", "lowest to highest"], rates);
+        let rates = table(["clients", "server", "median per second", "middle half", "lowest to highest"], rates);
         let ratios = self.ratios().map(|series| series.row(3));
-        let ratios = table(["clients", "ratio", "median", "lowest to highest"], ratios);
+        let ratios = table(["clients", "ratio", "median", "middle half", "lowest to highest"], ratios);
         format!("{rates}\n{ratios}\n{}", machine())
     }
 }
@@ -127,9 +134,9 @@ impl Series {
         }
     }
 
-    fn row(&self, decimals: usize) -> [String; 4] {
+    fn row(&self, decimals: usize) -> [String; 5] {
         let [median, spread] = self.sample.cells(decimals);
-        [self.clients.to_string(), self.name.clone(), median, spread]
+        [self.clients.to_string(), self.name.clone(), median, self.sample.middle_half(decimals), spread]
     }
 }
 
@@ -169,17 +176,17 @@ mod tests {
         report.add(32, "other", 40.0);
         let text = report.text();
         let tables = "\
-| clients | server | median per second | lowest to highest |
-|--------:|--------|------------------:|------------------:|
-|       8 | one    |               175 |        100 to 300 |
-|       8 | other  |               250 |        100 to 400 |
-|      32 | one    |                50 |          50 to 50 |
-|      32 | other  |                40 |          40 to 40 |
+| clients | server | median per second | middle half | lowest to highest |
+|--------:|--------|------------------:|------------:|------------------:|
+|       8 | one    |               175 |  150 to 200 |        100 to 300 |
+|       8 | other  |               250 |  200 to 300 |        100 to 400 |
+|      32 | one    |                50 |    50 to 50 |          50 to 50 |
+|      32 | other  |                40 |    40 to 40 |          40 to 40 |
 
-| clients | ratio       | median | lowest to highest |
-|--------:|-------------|-------:|------------------:|
-|       8 | one / other |  0.876 |    0.250 to 2.000 |
-|      32 | one / other |  1.250 |    1.250 to 1.250 |
+| clients | ratio       | median |    middle half | lowest to highest |
+|--------:|-------------|-------:|---------------:|------------------:|
+|       8 | one / other |  0.876 | 0.752 to 1.000 |    0.250 to 2.000 |
+|      32 | one / other |  1.250 | 1.250 to 1.250 |    1.250 to 1.250 |
 
 ";
         assert!(text.starts_with(tables), "{text}");
