@@ -80,7 +80,7 @@ impl Run {
         asked.unwrap_or(if self.short { short } else { usual })
     }
 
-    /// Prints a report, and keeps it if that is asked for. The plots are named by what follows the name of the bench.
+    /// Prints a report, and keeps it if that is asked for. Each plot has a title, which also names its file.
     fn show(self, name: &str, report: &str, plots: &[(&str, String)]) -> Result<()> {
         println!("{report}\n");
         let directory = if self.keep { project_root().join("benches") } else { target_dir().join("benches") };
@@ -91,7 +91,7 @@ impl Run {
             let path = directory.join(&file);
             fs::write(&path, svg)?;
             println!("{}", path.display());
-            links += &format!("![{title}]({file})\n\n");
+            links.extend(["![", title, "](", &file, ")\n\n"]);
         }
         if self.keep {
             results::keep(RESULTS, name, &format!("{links}{report}"))?;

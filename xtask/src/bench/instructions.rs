@@ -43,7 +43,7 @@ const CONTENDERS: &[(&str, Plugin, Expected)] = &[
     ("wrong password, no plugin", Plugin::None, Expected::Refusal),
 ];
 
-/// InnoDB does not start under valgrind everywhere, and has no part in a login.
+/// `InnoDB` does not start under valgrind everywhere, and has no part in a login.
 const OPTIONS: &[&str] = &["--skip-innodb", "--default-storage-engine=Aria", "--log-warnings=1"];
 
 /// Long enough for the thread of a session to be back in the cache, and for the next client to find it there.

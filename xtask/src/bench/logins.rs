@@ -79,7 +79,7 @@ fn measure(server: &mut Mariadbd, tls: &Arc<ClientConfig>, arguments: &Arguments
         for &clients in &clients {
             // Nobody always comes after the same one.
             let (first, second) = CONTENDERS.split_at(round as usize % CONTENDERS.len());
-            for &(name, with_tls, plugin, expected) in [second, first].concat().iter() {
+            for &(name, with_tls, plugin, expected) in &[second, first].concat() {
                 server.put(plugin)?;
                 let client = Client::MariaDb(expected, with_tls.then(|| Arc::clone(tls)));
                 let rate = load::measure(server.server.address(), &client, clients, time)

@@ -94,12 +94,11 @@ pub(super) fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
 /// Lines over two axes. Those named `..., TLS` have the colour of those without, and dashes.
 pub(super) fn lines(title: &str, x_axis: &Axis, y_axis: &Axis, lines: &[Line]) -> String {
     const TLS: &str = ", TLS";
-    let names = lines.iter().map(|line| line.name.chars().count()).max().unwrap_or_default();
-    let (left, top, bottom) = (MARGIN + 56.0, TITLE + 8.0, TITLE + 308.0);
-    let right = WIDTH - MARGIN - 44.0 - 7.0 * count(names);
+    let (left, right) = (MARGIN + 56.0, WIDTH - MARGIN - 12.0);
+    let (top, bottom) = (TITLE + 8.0, TITLE + 308.0);
     let x = |value: f64| left + (right - left) * x_axis.place(value);
     let y = |value: f64| bottom - (bottom - top) * y_axis.place(value);
-    let mut svg = Svg::new(title, bottom + 52.0);
+    let mut svg = Svg::new(title, bottom + 60.0 + 22.0 * count(lines.len()));
     for &tick in &x_axis.ticks {
         svg.line(x(tick), top, x(tick), bottom, "#eeeeee");
         svg.text(x(tick), bottom + 18.0, "middle", &number(tick));
@@ -120,9 +119,9 @@ pub(super) fn lines(title: &str, x_axis: &Axis, y_axis: &Axis, lines: &[Line]) -
         let (colour, dashed) = (COLOURS[place % COLOURS.len()], line.name.contains(TLS));
         let points: Vec<(f64, f64)> = line.points.iter().map(|&(a, b)| (x(a), y(b))).collect();
         svg.path(&points, colour, dashed);
-        let legend = top + 12.0 + 24.0 * f64::from(n);
-        svg.path(&[(right + 14.0, legend), (right + 38.0, legend)], colour, dashed);
-        svg.text(right + 44.0, legend + 5.0, "start", &line.name);
+        let legend = bottom + 62.0 + 22.0 * f64::from(n);
+        svg.path(&[(left, legend), (left + 30.0, legend)], colour, dashed);
+        svg.text(left + 38.0, legend + 5.0, "start", &line.name);
     }
     svg.end()
 }
@@ -141,7 +140,7 @@ pub(super) fn count(n: usize) -> f64 {
 
 /// A number as people write it: three digits that matter, thousands apart.
 fn number(value: f64) -> String {
-    let decimals = if value == 0.0 || value.abs() >= 100.0 { 0 } else { 2 };
+    let decimals = if value.abs() < 10.0 { 2 } else { usize::from(value.abs() < 100.0) };
     let text = format!("{value:.decimals$}");
     let text = if decimals > 0 { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     let (whole, fraction) = text.split_once('.').map_or((text, None), |(whole, fraction)| (whole, Some(fraction)));
@@ -199,9 +198,9 @@ impl Svg {
 
     fn path(&mut self, points: &[(f64, f64)], colour: &str, dashed: bool) {
         let points: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-        let dashes = if dashed { " stroke-dasharray=\"6 4\"" } else { "" };
+        let pattern = if dashed { " stroke-dasharray=\"6 4\"" } else { "" };
         self.add(format_args!(
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"{dashes}/>",
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"{pattern}/>",
             points.join(" ")
         ));
     }

@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
     /// How many queries are sent over a connection [default: 200]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) queries: Option<u32>,
-    /// How many clients come at the same time [default: 1,8]
+    /// How many clients come at the same time [default: 8,1]
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) clients: Option<Vec<u32>>,
 }
@@ -57,8 +57,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let spliced = haproxy(dir.path(), "spliced", there.server.address(), "option splice-auto")?;
     let ways = [there.server.address(), here.server.address(), plain.address(), spliced.address()];
     let mut rows = Vec::new();
-    let mut bars = Vec::new();
-    for clients in run.length(arguments.clients.clone(), vec![1, 8], vec![1]) {
+    let mut plots = Vec::new();
+    for clients in run.length(arguments.clients.clone(), vec![8, 1], vec![8]) {
         eprintln!("{clients} at once ...");
         let times = measure(ways, clients, connections, queries)?;
         let (connect, query) = (
@@ -66,8 +66,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
             rows_of("query", clients, &times, |way| &way.query),
         );
         rows.extend(connect.into_iter().chain(query));
-        if bars.is_empty() {
-            bars = bars_of(&times);
+        if plots.is_empty() {
+            let title = |what| format!("{what}, {clients} clients at once");
+            plots.push(("Time to connect", plot(&title("Time to connect"), &times, |way| &way.connect)));
+            plots.push(("Time per query", plot(&title("Time per query"), &times, |way| &way.query)));
         }
     }
     let header = ["clients", "what", "over", "median, µs", "99th percentile, µs", "ratio of medians", "of percentiles"];
@@ -78,12 +80,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         table(header, rows),
         machine()
     );
-    let svg = plot::bars(
-        "Time to connect and per query, one client",
-        "microseconds (median; line up to the 99th percentile)",
-        &bars,
-    );
-    run.show("proxy", &text, &[("Redirect or proxy", svg)])
+    run.show("proxy", &text, &plots)
 }
 
 fn haproxy(dir: &Path, name: &str, server: SocketAddr, option: &str) -> Result<Server> {
@@ -173,14 +170,10 @@ fn rows_of(what: &str, clients: u32, times: &[Times; 4], of: fn(&Times) -> &Vec<
     rows.collect()
 }
 
-fn bars_of(times: &[Times; 4]) -> Vec<Bar> {
-    let bars = |what: &str, of: fn(&Times) -> &Vec<f64>| -> Vec<Bar> {
-        let bars = NAMES.iter().zip(times).map(|(&name, way)| {
-            let sample: Sample = of(way).iter().copied().collect();
-            let (median, p99) = (sample.median(), sample.p99());
-            Bar { name: format!("{what}: {name}"), value: median, spread: (median, p99) }
-        });
-        bars.collect()
-    };
-    [bars("connect", |way| &way.connect), bars("query", |way| &way.query)].concat()
+fn plot(title: &str, times: &[Times; 4], of: fn(&Times) -> &Vec<f64>) -> String {
+    let bars = NAMES.iter().zip(times).map(|(&name, way)| {
+        let sample: Sample = of(way).iter().copied().collect();
+        Bar { name: name.to_owned(), value: sample.median(), spread: sample.middle_half() }
+    });
+    plot::bars(title, "microseconds: median, and where the middle half lies", &bars.collect::<Vec<_>>())
 }

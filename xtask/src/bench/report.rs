@@ -33,11 +33,10 @@ impl Sample {
         self.0.iter().copied().fold(f64::NEG_INFINITY, f64::max)
     }
 
-    /// What lies between the lowest and the highest quarter, for a table.
-    pub(super) fn middle_half(&self, decimals: usize) -> String {
+    /// Where the lowest quarter ends, and where the highest begins.
+    pub(super) fn middle_half(&self) -> (f64, f64) {
         let values = self.sorted();
-        let (low, high) = (values[values.len() / 4], values[values.len() - 1 - values.len() / 4]);
-        format!("{low:.decimals$} to {high:.decimals$}")
+        (values[values.len() / 4], values[values.len() - 1 - values.len() / 4])
     }
 
     /// The value that 99 of 100 do not exceed.
@@ -136,7 +135,9 @@ impl Series {
 
     fn row(&self, decimals: usize) -> [String; 5] {
         let [median, spread] = self.sample.cells(decimals);
-        [self.clients.to_string(), self.name.clone(), median, self.sample.middle_half(decimals), spread]
+        let (from, to) = self.sample.middle_half();
+        let middle = format!("{from:.decimals$} to {to:.decimals$}");
+        [self.clients.to_string(), self.name.clone(), median, middle, spread]
     }
 }
 

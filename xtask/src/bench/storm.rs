@@ -86,7 +86,7 @@ const CASES: &[Case] = &[
         plotted: false,
         ..USUAL
     },
-    Case { name: "old sessions stay, max_connections just enough", sessions: Sessions::Stay, plotted: false, ..USUAL },
+    Case { name: "old sessions stay, max_connections just enough", sessions: Sessions::Stay, ..USUAL },
     Case {
         name: "old sessions stay, max_connections raised, back_log=4096",
         options: &["--back-log=4096"],
@@ -140,7 +140,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
                 continue;
             }
             eprintln!("Round {round} of {rounds}, {} ...", case.name);
-            storms.push(Storm::over(outcomes(case, &library, clients).with_context(|| case.name)?));
+            storms.push(Storm::over(&outcomes(case, &library, clients).with_context(|| case.name)?));
         }
     }
     let header = [
@@ -191,7 +191,7 @@ struct Storm {
 }
 
 impl Storm {
-    fn over(outcomes: Vec<Outcome>) -> Self {
+    fn over(outcomes: &[Outcome]) -> Self {
         let mut redirected: Vec<f64> = outcomes.iter().filter_map(|outcome| outcome.redirected).collect();
         redirected.sort_by(f64::total_cmp);
         let clients = outcomes.len();

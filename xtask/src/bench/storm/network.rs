@@ -76,8 +76,8 @@ pub(super) struct Resolver(SocketAddr);
 impl Resolver {
     pub(super) fn start(delay: Duration) -> Result<Self> {
         // The port is fixed; of the addresses of this machine, one that nothing else listens on.
-        let hosts = (1..=254).map(|n| SocketAddr::from(([127, 53, 0, n], 53)));
-        let socket = hosts.filter_map(|address| UdpSocket::bind(address).ok()).next();
+        let mut hosts = (1..=254).map(|n| SocketAddr::from(([127, 53, 0, n], 53)));
+        let socket = hosts.find_map(|address| UdpSocket::bind(address).ok());
         let socket = socket.context("no address left for a name server")?;
         let address = socket.local_addr()?;
         let answers = socket.try_clone()?;
