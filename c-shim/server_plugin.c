@@ -19,6 +19,7 @@ const char *thd_client_host(MYSQL_THD thd);
 const char *thd_client_ip(MYSQL_THD thd);
 int thd_current_command(MYSQL_THD thd);
 long long thd_query_id(const MYSQL_THD thd);
+void my_message(unsigned int code, const char *text, unsigned long flags);
 extern unsigned int mysqld_port;
 extern unsigned int mysqld_extra_port;
 extern char glob_hostname[];
@@ -33,6 +34,7 @@ extern struct st_maria_plugin *mysql_optional_plugins[];
 #pragma weak thd_query_id
 #pragma weak thd_get_thread_id
 #pragma weak thd_strmake
+#pragma weak my_message
 #pragma weak my_printf_error
 #pragma weak mysqld_port
 #pragma weak mysqld_extra_port
@@ -54,6 +56,7 @@ const char *ifo_c_missing_export(void)
   NEED(thd_query_id);
   NEED(thd_get_thread_id);
   NEED(thd_strmake);
+  NEED(my_message);
   NEED(my_printf_error);
   NEED(mysqld_port);
   NEED(mysqld_extra_port);
@@ -68,7 +71,7 @@ const char *ifo_c_missing_export(void)
 
 void ifo_c_error(unsigned int code, const char *text)
 {
-  my_printf_error(code, "%s", 0, text);
+  my_message(code, text, 0);
 }
 
 void ifo_c_warning(unsigned int code, const char *text)

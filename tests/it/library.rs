@@ -28,6 +28,7 @@ const EXPORTS: &[&str] = &[
 const SERVER: &[&str] = &[
     "_current_thd",
     "glob_hostname",
+    "my_message",
     "my_printf_error",
     "mysql_mandatory_plugins",
     "mysql_optional_plugins",

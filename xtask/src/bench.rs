@@ -1,63 +1,103 @@
-//! `cargo xtask bench`: how many clients per second are sent away, and how many others send.
+//! `cargo xtask bench`: what the plugin costs, what it spares, and how fast the standalone server is.
 //!
-//! Nothing is asserted: a machine is as fast as it is. What counts are the ratios, so all servers run side by side and take
-//! turns, round by round, under the same load.
+//! Nothing is asserted about a speed: a machine is as fast as it is. What counts are the ratios, so all that is compared
+//! runs side by side and takes turns, round by round, under the same load.
 
 mod client;
 mod floor;
+mod harness;
+mod instructions;
 mod load;
+mod logins;
+mod mariadbd;
+mod memory;
 mod nginx;
+mod plot;
+mod proxy;
 mod report;
 mod server;
+mod storm;
+mod switch;
 mod tls;
 
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf, absolute};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use xtask::{build, packages, project_root, target_dir};
+use xtask::{packages, project_root, target_dir};
 
 use crate::results::{self, RESULTS};
 
-use client::Client;
-use report::{Ratio, Report};
-use server::Server;
-
-/// Where every client is sent.
+/// Where every client is sent that does not follow.
 const TARGET: &str = "db2.example.com:3307";
 
-const RATIOS: &[Ratio] =
-    &[("harness", "floor"), ("harness, TLS", "floor, TLS"), ("harness", "nginx 302"), ("floor", "nginx 302")];
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    bench: Option<Bench>,
+    #[command(flatten)]
+    run: Run,
+}
 
 #[derive(Debug, clap::Subcommand)]
-pub(crate) enum Bench {
+enum Bench {
+    /// Count the instructions of a login, without the plugin, with it, and redirected
+    Instructions(instructions::Arguments),
+    /// Measure logins per second without the plugin and with it, and redirects per second
+    Logins(logins::Arguments),
+    /// Measure the time from SET GLOBAL to the first client that is redirected
+    Switch(switch::Arguments),
+    /// Compare a redirect with a proxy: the time to connect, and that of each query
+    Proxy(proxy::Arguments),
+    /// Measure the memory of mariadbd before and after many redirects
+    Memory(memory::Arguments),
+    /// Let thousands of clients come back at once to a server that redirects
+    Storm(storm::Arguments),
     /// Measure the standalone server, next to nginx and to the least that a server can do
-    Harness(Arguments),
+    Harness(harness::Arguments),
     /// The least that a server can do
     #[command(hide = true)]
     Floor(floor::Arguments),
 }
 
-#[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
-    /// How long a measurement takes
-    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
-    seconds: Duration,
-    /// How often each measurement is made
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
-    /// How many clients come at the same time
-    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "8,32", value_parser = clap::value_parser!(u32).range(1..))]
-    clients: Vec<u32>,
-    /// Measure this program instead of building the one of the project
-    #[arg(long, value_name = "FILE")]
-    program: Option<PathBuf>,
-    /// Keep the numbers in benches/RESULTS.md
+/// What every measurement is told.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+struct Run {
+    /// Take a few seconds only: enough to see that it works
+    #[arg(long)]
+    short: bool,
+    /// Keep the numbers in benches/RESULTS.md, and the plots beside it
     #[arg(long)]
     keep: bool,
+}
+
+impl Run {
+    /// How much to do: what was asked for, if something was.
+    fn length<T>(self, asked: Option<T>, usual: T, short: T) -> T {
+        asked.unwrap_or(if self.short { short } else { usual })
+    }
+
+    /// Prints a report, and keeps it if that is asked for. Each plot has a title, which also names its file.
+    fn show(self, name: &str, report: &str, plots: &[(&str, String)]) -> Result<()> {
+        println!("{report}\n");
+        let directory = if self.keep { project_root().join("benches") } else { target_dir().join("benches") };
+        fs::create_dir_all(&directory)?;
+        let mut links = String::new();
+        for (title, svg) in plots {
+            let file = format!("{}.svg", title.to_lowercase().replace(' ', "-"));
+            let path = directory.join(&file);
+            fs::write(&path, svg)?;
+            println!("{}", path.display());
+            links.extend(["![", title, "](", &file, ")\n\n"]);
+        }
+        if self.keep {
+            results::keep(RESULTS, name, &format!("{links}{report}"))?;
+        }
+        Ok(())
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -65,12 +105,44 @@ fn seconds(text: &str) -> Result<Duration, String> {
     duration.filter(|duration| !duration.is_zero()).ok_or_else(|| "not a number of seconds above 0".to_owned())
 }
 
-pub(crate) fn command(bench: &Bench) -> Result<()> {
-    match bench {
-        Bench::Floor(arguments) => floor::run(arguments),
+pub(crate) fn command(arguments: Arguments) -> Result<()> {
+    let benches = match arguments.bench {
+        Some(Bench::Floor(arguments)) => return floor::run(&arguments),
+        Some(bench) => vec![bench],
+        None => all(arguments.run),
+    };
+    if cfg!(debug_assertions) {
         // Clients and floor are to be as fast as they can.
-        Bench::Harness(_) if cfg!(debug_assertions) => run_optimized(),
-        Bench::Harness(arguments) => harness(arguments),
+        return run_optimized();
+    }
+    packages::install(&[packages::BUILD, packages::SERVER, packages::BENCH])?;
+    benches.iter().try_for_each(Bench::run)
+}
+
+fn all(run: Run) -> Vec<Bench> {
+    vec![
+        Bench::Instructions(instructions::Arguments { run, ..Default::default() }),
+        Bench::Logins(logins::Arguments { run, ..Default::default() }),
+        Bench::Switch(switch::Arguments { run, ..Default::default() }),
+        Bench::Proxy(proxy::Arguments { run, ..Default::default() }),
+        Bench::Memory(memory::Arguments { run, ..Default::default() }),
+        Bench::Storm(storm::Arguments { run, ..Default::default() }),
+        Bench::Harness(harness::Arguments { run, ..Default::default() }),
+    ]
+}
+
+impl Bench {
+    fn run(&self) -> Result<()> {
+        match self {
+            Self::Instructions(arguments) => instructions::run(arguments),
+            Self::Logins(arguments) => logins::run(arguments),
+            Self::Switch(arguments) => switch::run(arguments),
+            Self::Proxy(arguments) => proxy::run(arguments),
+            Self::Memory(arguments) => memory::run(arguments),
+            Self::Storm(arguments) => storm::run(arguments),
+            Self::Harness(arguments) => harness::run(arguments),
+            Self::Floor(arguments) => floor::run(arguments),
+        }
     }
 }
 
@@ -81,73 +153,4 @@ fn run_optimized() -> Result<()> {
     cargo.args(["run", "--quiet", "--release", "--package=xtask", "--manifest-path"]);
     cargo.arg(project_root().join("Cargo.toml")).arg("--").args(std::env::args_os().skip(1));
     Err(cargo.exec()).context("cargo cannot be started")
-}
-
-fn harness(arguments: &Arguments) -> Result<()> {
-    packages::install(&[packages::BENCH])?;
-    let program = arguments.program.clone().map_or_else(build_harness, Ok)?;
-    fs::create_dir_all(target_dir())?;
-    let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(absolute(target_dir())?)?;
-    let report = measure(&contenders(&program, dir.path())?, arguments)?.to_string();
-    println!("{report}");
-    if arguments.keep {
-        results::keep(RESULTS, "harness", &report)?;
-    }
-    Ok(())
-}
-
-fn build_harness() -> Result<PathBuf> {
-    packages::install(&[packages::BUILD])?;
-    build::harness()
-}
-
-/// A server, and what its clients do.
-struct Contender {
-    name: &'static str,
-    server: Server,
-    client: Client,
-}
-
-/// Starts all servers.
-fn contenders(program: &Path, dir: &Path) -> Result<[Contender; 5]> {
-    let files = tls::Files::make(dir)?;
-    let tls = Client::Tls(tls::client_config()?);
-    let contender = |name, server, client: &Client| Contender { name, server, client: client.clone() };
-    Ok([
-        contender("nginx 302", nginx::start(dir)?, &Client::Http),
-        contender("harness", start_harness(program, dir, &files)?, &Client::Plain),
-        contender("floor", floor::start(dir, None)?, &Client::Plain),
-        contender("harness, TLS", start_harness(program, dir, &files)?, &tls),
-        contender("floor, TLS", floor::start(dir, Some(&files))?, &tls),
-    ])
-}
-
-fn start_harness(program: &Path, dir: &Path, files: &tls::Files) -> Result<Server> {
-    let mut command = Command::new(program);
-    command
-        .args(["--port=0", "--bind-address=127.0.0.1"])
-        .arg(format!("--instant-failover-target={TARGET}"))
-        .arg("--instant-failover-mode=ON")
-        .arg(format!("--ssl-cert={}", files.certificate.display()))
-        .arg(format!("--ssl-key={}", files.key.display()));
-    Server::start(&mut command, dir, server::announced)
-}
-
-/// Lets the servers take turns.
-fn measure(contenders: &[Contender], arguments: &Arguments) -> Result<Report> {
-    let mut report = Report::new(RATIOS);
-    // The first round makes the caches warm and fills the kernel's table of closed connections, and does not count.
-    for round in 0..=arguments.rounds {
-        eprintln!("Round {round} of {} ...", arguments.rounds);
-        for &clients in &arguments.clients {
-            for Contender { name, server, client } in contenders {
-                let rate = load::measure(server.address(), client, clients, arguments.seconds)
-                    .with_context(|| format!("{name}, {clients} clients at once\n{}", server.printed().trim_end()))?;
-                if round > 0 {
-                    report.add(clients, name, rate);
-                }
-            }
-        }
-    }
-    Ok(report)
 }

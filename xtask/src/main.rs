@@ -35,9 +35,8 @@ enum Task {
     ServerTests(mtr::ServerTests),
     /// Try real client libraries: all of them, or those named
     Clients(clients::Arguments),
-    /// Measure how many clients per second are sent away
-    #[command(subcommand)]
-    Bench(bench::Bench),
+    /// Measure what the plugin and the standalone server cost: everything, or what is named
+    Bench(bench::Arguments),
     /// Feed random bytes to every parser of what a peer sends: to all of them, or those named
     Fuzz(fuzz::Arguments),
 }
@@ -50,7 +49,7 @@ fn main() -> anyhow::Result<()> {
         Task::Versions(arguments) => mtr::versions(&arguments),
         Task::ServerTests(arguments) => mtr::server_tests(&arguments),
         Task::Clients(arguments) => clients::command(&arguments),
-        Task::Bench(bench) => bench::command(&bench),
+        Task::Bench(bench) => bench::command(bench),
         Task::Fuzz(arguments) => fuzz::command(&arguments),
     }
 }

@@ -13,8 +13,8 @@ pub const BUILD: &[&str] = &["libmariadbd-dev", "libclang-dev"];
 pub const SERVER: &[&str] = &["mariadb-server-core", "mariadb-client-core"];
 /// To run the tests: `mtr`, and the authentication plugins they log in with.
 pub const TEST: &[&str] = &["mariadb-test", "mariadb-server", "binutils", "valgrind"];
-/// To measure: what the standalone server is compared with.
-pub const BENCH: &[&str] = &["nginx-light"];
+/// To measure: what is measured against, and the tool that counts instructions.
+pub const BENCH: &[&str] = &["nginx-light", "haproxy", "valgrind"];
 /// To unpack other releases of Debian.
 pub const ROOTS: &[&str] = &["mmdebstrap"];
 /// To build the fuzz targets: libFuzzer is C++.

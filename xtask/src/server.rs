@@ -98,6 +98,15 @@ impl Server {
         self.process.as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(None)))
     }
 
+    /// The number of the process.
+    ///
+    /// # Panics
+    /// If it has been stopped.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("it has not been stopped").id()
+    }
+
     /// The standard port, on 127.0.0.1.
     #[must_use]
     pub fn address(&self) -> SocketAddr {

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use sha1::{Digest, Sha1};
 
 const CLIENT_LONG_PASSWORD: u32 = 1;
 const CLIENT_PROTOCOL_41: u32 = 1 << 9;
@@ -160,6 +161,17 @@ impl Client {
         self.reply()
     }
 
+    /// The same with a password.
+    ///
+    /// # Errors
+    /// Those of [`log_in`](Self::log_in).
+    pub fn log_in_by_password(mut self, user: &str, password: &str) -> Result<LoggedIn> {
+        let greeting = self.greeting()?;
+        let scramble = scramble(&greeting).context("a greeting without a scramble")?;
+        self.write(&handshake_response(user, &native_reply(password, &scramble), 0))?;
+        self.reply()
+    }
+
     /// Reads the server's greeting.
     ///
     /// # Errors
@@ -293,6 +305,23 @@ fn column(rest: &mut &[u8]) -> Result<String> {
         _ => bail!("a column longer than this client reads"),
     };
     Ok(String::from_utf8_lossy(take(length)?).into_owned())
+}
+
+/// The scramble in a greeting: the bytes that passwords are mixed with.
+#[must_use]
+pub fn scramble(greeting: &[u8]) -> Option<Vec<u8>> {
+    let version_end = greeting.iter().position(|&byte| byte == 0)?;
+    let fixed = &greeting[version_end + 1..];
+    // Number of the connection; the first 8 bytes; 19 bytes of other things; the last 12.
+    Some([fixed.get(4..12)?, fixed.get(31..43)?].concat())
+}
+
+/// What the client plugin for native passwords makes of a scramble.
+#[must_use]
+pub fn native_reply(password: &str, scramble: &[u8]) -> Vec<u8> {
+    let once = Sha1::digest(password);
+    let mask = Sha1::new().chain_update(scramble).chain_update(Sha1::digest(once)).finalize();
+    once.iter().zip(mask).map(|(byte, mask)| byte ^ mask).collect()
 }
 
 /// A packet of less than 16 MiB.

@@ -1,19 +1,22 @@
-//! One client: it connects, is sent away, and reads until the server has closed the connection.
+//! One client: it connects, logs in, and reads until the server has closed the connection.
 
+use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Stream};
-use xtask::wire::{CLIENT_SSL, handshake_response, packet};
+use xtask::wire::{CLIENT_SSL, handshake_response, native_reply, packet, scramble};
 
 use super::TARGET;
 
 /// A packet with as much of a handshake response as asks for TLS.
 pub(super) const SSL_REQUEST_LENGTH: usize = 4 + 32;
+
+const COM_QUIT: &[u8] = &[1];
 
 /// Longer than any answer.
 const BUFFER: usize = 1024;
@@ -21,29 +24,53 @@ const BUFFER: usize = 1024;
 /// Long enough for a machine under load; a server that hangs should fail the run.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The account that clients log in to.
+pub(super) const USER: &str = "app";
+/// Its password.
+pub(super) const PASSWORD: &str = "secret";
+
 /// What a client speaks.
 #[derive(Clone, Debug)]
 pub(super) enum Client {
-    /// MariaDB's protocol.
-    Plain,
-    /// The same over TLS.
-    Tls(Arc<ClientConfig>),
+    /// MariaDB's protocol, over TLS if there is a configuration for it.
+    MariaDb(Expected, Option<Arc<ClientConfig>>),
     /// HTTP.
     Http,
+}
+
+/// What becomes of a login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// The client is sent elsewhere.
+    Redirect,
+    /// It is let in, and leaves.
+    Session,
+    /// It is refused, for its password is wrong.
+    Refusal,
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Redirect => write!(f, "redirect to {TARGET}"),
+            Self::Session => f.write_str("session"),
+            Self::Refusal => f.write_str("refusal"),
+        }
+    }
 }
 
 impl Client {
     /// Connects once.
     ///
     /// # Errors
-    /// If it is not sent where it should.
+    /// If something else becomes of it than what is expected.
     pub(super) fn attempt(&self, server: SocketAddr) -> Result<()> {
         let mut stream = TcpStream::connect(server)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         let mut buffer = [0; BUFFER];
         let result = match self {
-            Self::Plain => plain(&mut stream, &mut buffer),
-            Self::Tls(config) => tls(&mut stream, &mut buffer, config),
+            Self::MariaDb(expected, None) => plain(&mut stream, &mut buffer, *expected),
+            Self::MariaDb(expected, Some(config)) => tls(&mut stream, &mut buffer, *expected, config),
             Self::Http => http(&mut stream, &mut buffer),
         };
         result.map_err(|error| if is_timeout(&error) { anyhow!("no answer for {TIMEOUT:?}") } else { error })
@@ -54,18 +81,19 @@ fn is_timeout(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::WouldBlock)
 }
 
-fn plain(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<()> {
-    greeting(stream, buffer)?;
-    log_in(stream, buffer, 1, 0)
+fn plain(stream: &mut TcpStream, buffer: &mut [u8], expected: Expected) -> Result<()> {
+    let reply = password_reply(stream, buffer, expected)?;
+    log_in(stream, buffer, expected, 1, &handshake_response(USER, &reply, 0))
 }
 
-fn tls(stream: &mut TcpStream, buffer: &mut [u8], config: &Arc<ClientConfig>) -> Result<()> {
-    greeting(stream, buffer)?;
+fn tls(stream: &mut TcpStream, buffer: &mut [u8], expected: Expected, config: &Arc<ClientConfig>) -> Result<()> {
+    let reply = password_reply(stream, buffer, expected)?;
+    let response = handshake_response(USER, &reply, CLIENT_SSL);
     stream.set_nodelay(true)?;
-    stream.write_all(&packet(1, &response(CLIENT_SSL)[..SSL_REQUEST_LENGTH - 4]))?;
+    stream.write_all(&packet(1, &response[..SSL_REQUEST_LENGTH - 4]))?;
     let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
     let mut tls = ClientConnection::new(Arc::clone(config), name)?;
-    log_in(&mut Stream::new(&mut tls, stream), buffer, 2, CLIENT_SSL)
+    log_in(&mut Stream::new(&mut tls, stream), buffer, expected, 2, &response)
 }
 
 fn http(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<()> {
@@ -77,23 +105,39 @@ fn http(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-fn greeting(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<()> {
+/// Reads the greeting, and mixes the password with what it says.
+fn password_reply(stream: &mut TcpStream, buffer: &mut [u8], expected: Expected) -> Result<Vec<u8>> {
     let greeting = read_packet(stream, buffer)?;
-    let is_greeting = payload(greeting, 0).is_some_and(|payload| payload.starts_with(&[10]));
-    ensure!(is_greeting, "no greeting but \"{}\"", greeting.escape_ascii());
-    Ok(())
+    let payload = payload(greeting, 0).filter(|payload| payload.starts_with(&[10]));
+    let scramble = payload.and_then(scramble);
+    let scramble = scramble.with_context(|| format!("no greeting but \"{}\"", greeting.escape_ascii()))?;
+    Ok(native_reply(if expected == Expected::Refusal { "wrong" } else { PASSWORD }, &scramble))
 }
 
-fn log_in(stream: &mut (impl Read + Write), buffer: &mut [u8], sequence: u8, more_capabilities: u32) -> Result<()> {
-    stream.write_all(&packet(sequence, &response(more_capabilities)))?;
-    let answer = read_to_end(stream, buffer)?;
-    let is_redirect = payload(answer, sequence + 1).is_some_and(is_redirect);
-    ensure!(is_redirect, "no redirect to {TARGET} but \"{}\"", answer.escape_ascii());
+fn log_in(
+    stream: &mut (impl Read + Write),
+    buffer: &mut [u8],
+    expected: Expected,
+    sequence: u8,
+    response: &[u8],
+) -> Result<()> {
+    stream.write_all(&packet(sequence, response))?;
+    let answer = match expected {
+        Expected::Session => read_packet(stream, buffer)?,
+        Expected::Redirect | Expected::Refusal => read_to_end(stream, buffer)?,
+    };
+    let is_expected = payload(answer, sequence + 1).is_some_and(|payload| match expected {
+        Expected::Session => payload.starts_with(&[0]),
+        Expected::Redirect => is_redirect(payload),
+        Expected::Refusal => payload.starts_with(b"\xff\x15\x04#28000"),
+    });
+    ensure!(is_expected, "no {expected} but \"{}\"", answer.escape_ascii());
+    if expected == Expected::Session {
+        stream.write_all(&packet(0, COM_QUIT))?;
+        let rest = read_to_end(stream, buffer)?;
+        ensure!(rest.is_empty(), "no end of the session but \"{}\"", rest.escape_ascii());
+    }
     Ok(())
-}
-
-fn response(more_capabilities: u32) -> Vec<u8> {
-    handshake_response("app", &[0x5a; 20], more_capabilities)
 }
 
 fn is_redirect(payload: &[u8]) -> bool {
@@ -142,6 +186,8 @@ mod tests {
     use super::super::tls;
     use super::*;
 
+    const PLAIN: Client = Client::MariaDb(Expected::Redirect, None);
+
     fn serve(floor: Floor) -> SocketAddr {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
@@ -151,7 +197,7 @@ mod tests {
 
     #[test]
     fn plain_clients_are_sent_away() {
-        Client::Plain.attempt(serve(Floor::new(TARGET, None))).unwrap();
+        PLAIN.attempt(serve(Floor::new(TARGET, None))).unwrap();
     }
 
     #[test]
@@ -159,14 +205,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = tls::Files::make(dir.path()).unwrap();
         let server = tls::server_config(&files.certificate, &files.key).unwrap();
-        let client = Client::Tls(tls::client_config().unwrap());
+        let client = Client::MariaDb(Expected::Redirect, Some(tls::client_config().unwrap()));
         client.attempt(serve(Floor::new(TARGET, Some(server)))).unwrap();
     }
 
     #[test]
     fn another_answer_is_an_error() {
         let elsewhere = serve(Floor::new("db3.example.com:3307", None));
-        let error = Client::Plain.attempt(elsewhere).unwrap_err().to_string();
+        let error = PLAIN.attempt(elsewhere).unwrap_err().to_string();
         assert!(error.starts_with("no redirect to db2.example.com:3307 but"), "{error}");
         assert!(error.contains("db3.example.com:3307"), "{error}");
     }

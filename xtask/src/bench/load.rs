@@ -11,21 +11,33 @@ use super::client::Client;
 /// Lets `clients` threads connect again and again for that time, and returns how often they did per second.
 ///
 /// # Errors
-/// If a single one is not sent where it should.
+/// If something else becomes of a single one than what is expected.
 pub(super) fn measure(server: SocketAddr, client: &Client, clients: u32, time: Duration) -> Result<f64> {
     let start = Instant::now();
-    let attempts = thread::scope(|scope| {
-        let threads: Vec<_> = (0..clients).map(|_| scope.spawn(|| attempts(server, client, start + time))).collect();
-        let results =
-            threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("a client panicked")).flatten());
-        results.sum::<Result<u32>>()
-    })?;
+    let attempts = in_threads(clients, || attempts(server, client, |_| start.elapsed() < time))?;
     Ok(f64::from(attempts) / start.elapsed().as_secs_f64())
 }
 
-fn attempts(server: SocketAddr, client: &Client, end: Instant) -> Result<u32> {
+/// Lets `clients` threads connect that often each.
+///
+/// # Errors
+/// As for [`measure`].
+pub(super) fn repeat(server: SocketAddr, client: &Client, clients: u32, times: u32) -> Result<()> {
+    in_threads(clients, || attempts(server, client, |attempts| attempts < times)).map(drop)
+}
+
+fn in_threads(clients: u32, work: impl Fn() -> Result<u32> + Sync) -> Result<u32> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..clients).map(|_| scope.spawn(&work)).collect();
+        let results =
+            threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("a client panicked")).flatten());
+        results.sum()
+    })
+}
+
+fn attempts(server: SocketAddr, client: &Client, go_on: impl Fn(u32) -> bool) -> Result<u32> {
     let mut attempts = 0;
-    while Instant::now() < end {
+    while go_on(attempts) {
         client.attempt(server).with_context(|| format!("attempt {} of a client", attempts + 1))?;
         attempts += 1;
     }

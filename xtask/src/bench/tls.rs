@@ -30,6 +30,11 @@ impl Files {
         fs::write(&files.key, key.serialize_pem())?;
         Ok(files)
     }
+
+    /// What tells a server to use them.
+    pub(super) fn options(&self) -> [String; 2] {
+        [format!("--ssl-cert={}", self.certificate.display()), format!("--ssl-key={}", self.key.display())]
+    }
 }
 
 pub(super) fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>> {

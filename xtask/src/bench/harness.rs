@@ -1,0 +1,102 @@
+//! The standalone server, next to nginx and to the least that a server can do.
+
+use std::fs;
+use std::path::{Path, PathBuf, absolute};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use xtask::{build, packages, target_dir};
+
+use super::client::{Client, Expected};
+use super::report::{Ratio, Report};
+use super::server::{self, Server};
+use super::{Run, TARGET, floor, load, nginx, seconds, tls};
+
+const RATIOS: &[Ratio] =
+    &[("harness", "floor"), ("harness, TLS", "floor, TLS"), ("harness", "nginx 302"), ("floor", "nginx 302")];
+
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(super) run: Run,
+    /// How long a measurement takes [default: 2]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(super) seconds: Option<Duration>,
+    /// How often each measurement is made [default: 5]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) rounds: Option<u32>,
+    /// How many clients come at the same time [default: 8,32]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) clients: Option<Vec<u32>>,
+    /// Measure this program instead of building the one of the project
+    #[arg(long, value_name = "FILE")]
+    pub(super) program: Option<PathBuf>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    let program = arguments.program.clone().map_or_else(build_program, Ok)?;
+    fs::create_dir_all(target_dir())?;
+    let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(absolute(target_dir())?)?;
+    let report = measure(&contenders(&program, dir.path())?, arguments)?;
+    arguments.run.show("harness", &report.text(), &[])
+}
+
+fn build_program() -> Result<PathBuf> {
+    packages::install(&[packages::BUILD])?;
+    build::harness()
+}
+
+/// A server, and what its clients do.
+struct Contender {
+    name: &'static str,
+    server: Server,
+    client: Client,
+}
+
+/// Starts all servers.
+fn contenders(program: &Path, dir: &Path) -> Result<[Contender; 5]> {
+    let files = tls::Files::make(dir)?;
+    let plain = Client::MariaDb(Expected::Redirect, None);
+    let tls = Client::MariaDb(Expected::Redirect, Some(tls::client_config()?));
+    let contender = |name, server, client: &Client| Contender { name, server, client: client.clone() };
+    Ok([
+        contender("nginx 302", nginx::start(dir)?, &Client::Http),
+        contender("harness", start(program, dir, &files)?, &plain),
+        contender("floor", floor::start(dir, None)?, &plain),
+        contender("harness, TLS", start(program, dir, &files)?, &tls),
+        contender("floor, TLS", floor::start(dir, Some(&files))?, &tls),
+    ])
+}
+
+fn start(program: &Path, dir: &Path, files: &tls::Files) -> Result<Server> {
+    let mut command = Command::new(program);
+    command
+        .args(["--port=0", "--bind-address=127.0.0.1"])
+        .arg(format!("--instant-failover-target={TARGET}"))
+        .arg("--instant-failover-mode=ON")
+        .args(files.options());
+    Server::start(&mut command, dir, server::announced)
+}
+
+/// Lets the servers take turns.
+fn measure(contenders: &[Contender], arguments: &Arguments) -> Result<Report> {
+    let run = arguments.run;
+    let time = run.length(arguments.seconds, Duration::from_secs(2), Duration::from_millis(100));
+    let rounds = run.length(arguments.rounds, 5, 1);
+    let mut report = Report::new(RATIOS);
+    // The first round makes the caches warm and fills the kernel's table of closed connections, and does not count.
+    for round in 0..=rounds {
+        eprintln!("Round {round} of {rounds} ...");
+        for &clients in &run.length(arguments.clients.clone(), vec![8, 32], vec![8]) {
+            for Contender { name, server, client } in contenders {
+                let rate = load::measure(server.address(), client, clients, time)
+                    .with_context(|| format!("{name}, {clients} clients at once\n{}", server.printed().trim_end()))?;
+                if round > 0 {
+                    report.add(clients, name, rate);
+                }
+            }
+        }
+    }
+    Ok(report)
+}

@@ -1,0 +1,62 @@
+//! A mariadbd that is measured.
+
+use std::path::Path;
+
+use anyhow::Result;
+use xtask::server::{self, Server};
+use xtask::wire::Session;
+
+use super::TARGET;
+use super::client::{PASSWORD, USER};
+
+/// What is the matter with the plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plugin {
+    /// It is not there, or no longer: the server's login is the server's own.
+    None,
+    /// It is loaded, and does nothing.
+    Off,
+    /// It redirects.
+    On,
+}
+
+/// A server with an account for the clients.
+#[derive(Debug)]
+pub(super) struct Mariadbd {
+    pub(super) server: Server,
+    pub(super) root: Session,
+    plugin: Plugin,
+}
+
+impl Mariadbd {
+    /// Starts one, without the plugin.
+    pub(super) fn start(library: &Path, options: &[&str]) -> Result<Self> {
+        Self::start_program(&server::mariadbd(), library, options)
+    }
+
+    /// The same with another mariadbd.
+    pub(super) fn start_program(program: &Path, library: &Path, options: &[&str]) -> Result<Self> {
+        let server = Server::start_program(program, library, options)?;
+        let mut root = server.root()?;
+        root.query(&format!("CREATE USER {USER} IDENTIFIED BY '{PASSWORD}'"))?;
+        Ok(Self { server, root, plugin: Plugin::None })
+    }
+
+    /// Puts the plugin in a state. Done in one process, what is compared shares the rest: its place in memory, its caches.
+    pub(super) fn put(&mut self, plugin: Plugin) -> Result<()> {
+        if plugin == self.plugin {
+            return Ok(());
+        }
+        if self.plugin == Plugin::None {
+            self.root.query("INSTALL SONAME 'instant_failover'")?;
+            self.root.query(&format!("SET GLOBAL instant_failover_target = '{TARGET}'"))?;
+        }
+        match plugin {
+            Plugin::None => self.root.query("UNINSTALL SONAME 'instant_failover'")?,
+            Plugin::Off => self.root.query("SET GLOBAL instant_failover_mode = OFF")?,
+            Plugin::On => self.root.query("SET GLOBAL instant_failover_mode = ON")?,
+        };
+        self.plugin = plugin;
+        Ok(())
+    }
+}

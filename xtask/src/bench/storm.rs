@@ -1,0 +1,354 @@
+//! Thousands of clients that lose their server and come back at once, while it redirects.
+//!
+//! What comes before any authentication stands between them and the redirect: the queue of the listener, `max_connections`,
+//! the lookup of names. Each configuration is measured on a server of its own.
+
+mod network;
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{OnceLock, PoisonError, RwLock, mpsc};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use xtask::build::Flavour;
+use xtask::wire::{Client, LoggedIn, Reply, handshake_response, native_reply, scramble};
+use xtask::{output, server};
+
+use super::Run;
+use super::client::{PASSWORD, USER};
+use super::mariadbd::{Mariadbd, Plugin};
+use super::plot::{self, Axis, Line};
+use super::report::{Sample, table};
+use crate::results::machine;
+use network::Resolver;
+
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(super) run: Run,
+    /// How many clients come back [default: 2000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(super) clients: Option<u32>,
+    /// How often each configuration is measured [default: 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) rounds: Option<u32>,
+}
+
+/// A server, and what happens to its clients.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    name: &'static str,
+    options: &'static [&'static str],
+    /// What is set before the mode is.
+    advice: Option<&'static str>,
+    /// What becomes of the sessions they had.
+    sessions: Sessions,
+    /// Whether the server asks for the name of each address, and waits a second for the answer.
+    names: bool,
+    plotted: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sessions {
+    /// `KILL USER` ends them.
+    Killed,
+    /// The clients turn away from them, and the server does not know.
+    Stay,
+}
+
+const MORE_CONNECTIONS: Option<&str> = Some("SET GLOBAL max_connections = 100000");
+const USUAL: Case = Case {
+    name: "killed, max_connections just enough",
+    options: &[],
+    advice: None,
+    sessions: Sessions::Killed,
+    names: false,
+    plotted: true,
+};
+const CASES: &[Case] = &[
+    USUAL,
+    Case { name: "killed, max_connections raised", advice: MORE_CONNECTIONS, ..USUAL },
+    Case {
+        name: "killed, max_connections raised, back_log=4096",
+        options: &["--back-log=4096"],
+        advice: MORE_CONNECTIONS,
+        ..USUAL
+    },
+    Case {
+        name: "killed, max_connections raised, back_log=4096, pool-of-threads",
+        options: &["--back-log=4096", "--thread-handling=pool-of-threads"],
+        advice: MORE_CONNECTIONS,
+        plotted: false,
+        ..USUAL
+    },
+    Case { name: "old sessions stay, max_connections just enough", sessions: Sessions::Stay, ..USUAL },
+    Case {
+        name: "old sessions stay, max_connections raised, back_log=4096",
+        options: &["--back-log=4096"],
+        advice: MORE_CONNECTIONS,
+        sessions: Sessions::Stay,
+        ..USUAL
+    },
+    Case {
+        name: "slow names, max_connections raised, back_log=4096",
+        options: &["--skip-name-resolve=0", "--back-log=4096"],
+        advice: MORE_CONNECTIONS,
+        names: true,
+        ..USUAL
+    },
+    Case {
+        name: "slow names, the same, host_cache_size=65536",
+        options: &["--skip-name-resolve=0", "--back-log=4096", "--host-cache-size=65536"],
+        advice: MORE_CONNECTIONS,
+        names: true,
+        plotted: false,
+        ..USUAL
+    },
+];
+
+/// So long a pool waits before it tries again.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Who has no redirect by then, is given up.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// What became of one client.
+#[derive(Clone, Copy, Debug, Default)]
+struct Outcome {
+    /// When it had its redirect, in seconds.
+    redirected: Option<f64>,
+    attempts: u32,
+    /// How often it heard "Too many connections".
+    too_many: u32,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    let run = arguments.run;
+    let clients = run.length(arguments.clients, 2000, 100);
+    let rounds = run.length(arguments.rounds, 3, 1);
+    network::allow_many_files()?;
+    let own_mounts = output(Command::new("unshare").args(["--mount", "true"])).is_ok();
+    let library = Flavour::Release.build()?;
+    let mut storms: Vec<Vec<Storm>> = vec![Vec::new(); CASES.len()];
+    for round in 1..=rounds {
+        for (case, storms) in CASES.iter().zip(&mut storms) {
+            if case.names && !own_mounts {
+                eprintln!("{}: left out, a resolver of one's own needs more rights", case.name);
+                continue;
+            }
+            eprintln!("Round {round} of {rounds}, {} ...", case.name);
+            storms.push(Storm::over(&outcomes(case, &library, clients).with_context(|| case.name)?));
+        }
+    }
+    let header = [
+        "configuration",
+        "redirected at the first attempt, %",
+        "heard 1040, times",
+        "half redirected after, s",
+        "99 % after, s",
+        "all after, s",
+    ];
+    let rows = CASES.iter().zip(&storms).filter(|(_, storms)| !storms.is_empty());
+    let rows = rows.map(|(case, storms)| {
+        let median = |of: &dyn Fn(&Storm) -> f64| storms.iter().map(of).collect::<Sample>().median();
+        let after = |share: f64| seconds(median(&|storm| storm.after(share)));
+        [
+            case.name.to_owned(),
+            format!("{:.1}", median(&|storm| storm.at_first)),
+            format!("{:.0}", median(&|storm| storm.too_many)),
+            after(0.5),
+            after(0.99),
+            after(1.0),
+        ]
+    });
+    let text = format!(
+        "{}\nMedians of {rounds} runs with {clients} clients, which try again {} ms after an error; never means not within \
+         {} s. Time starts with KILL USER, or, where the old sessions stay, with the first new connection. {}",
+        table(header, rows),
+        PAUSE.as_millis(),
+        LIMIT.as_secs(),
+        machine()
+    );
+    run.show("storm", &text, &[("Reconnect storm", plot(&storms))])
+}
+
+fn seconds(seconds: f64) -> String {
+    if seconds.is_finite() { format!("{seconds:.2}") } else { "never".to_owned() }
+}
+
+/// What became of all clients.
+#[derive(Clone, Debug)]
+struct Storm {
+    /// When they had their redirects, in order.
+    redirected: Vec<f64>,
+    clients: usize,
+    /// How many needed one attempt, in percent.
+    at_first: f64,
+    too_many: f64,
+}
+
+impl Storm {
+    fn over(outcomes: &[Outcome]) -> Self {
+        let mut redirected: Vec<f64> = outcomes.iter().filter_map(|outcome| outcome.redirected).collect();
+        redirected.sort_by(f64::total_cmp);
+        let clients = outcomes.len();
+        let at_first = outcomes.iter().filter(|outcome| outcome.attempts == 1 && outcome.redirected.is_some()).count();
+        let too_many = outcomes.iter().map(|outcome| f64::from(outcome.too_many)).sum();
+        Self { redirected, clients, at_first: 100.0 * plot::count(at_first) / plot::count(clients), too_many }
+    }
+
+    /// When that share of the clients had their redirects.
+    fn after(&self, share: f64) -> f64 {
+        let needed = (1..=self.clients).find(|&n| plot::count(n) >= share * plot::count(self.clients)).unwrap_or(1);
+        self.redirected.get(needed - 1).copied().unwrap_or(f64::INFINITY)
+    }
+}
+
+fn plot(storms: &[Vec<Storm>]) -> String {
+    let lines = CASES.iter().zip(storms).filter(|(case, storms)| case.plotted && !storms.is_empty());
+    let lines: Vec<Line> = lines
+        .map(|(case, storms)| {
+            let storm = &storms[storms.len() - 1];
+            let share = |n: usize| 100.0 * plot::count(n) / plot::count(storm.clients);
+            let points = storm.redirected.iter().enumerate().map(|(n, &time)| (time, share(n + 1)));
+            Line { name: case.name.to_owned(), points: plot::steps(points) }
+        })
+        .collect();
+    let last = lines.iter().flat_map(|line| &line.points).map(|point| point.0).fold(0.1, f64::max);
+    plot::lines(
+        "Clients that come back at once: how many know where to go",
+        &Axis::up_to("seconds", last),
+        &Axis::up_to("clients redirected, %", 100.0),
+        &lines,
+    )
+}
+
+/// Lets all clients log in, lose their sessions, and come back.
+fn outcomes(case: &Case, library: &Path, clients: u32) -> Result<Vec<Outcome>> {
+    let dir = tempfile::tempdir()?;
+    let resolver = if case.names { Some(Resolver::start(Duration::from_secs(1))?) } else { None };
+    let program = resolver.as_ref().map_or_else(|| Ok(server::mariadbd()), |resolver| wrapper(dir.path(), resolver))?;
+    // One more is the session that sets the mode.
+    let max_connections = format!("--max-connections={}", clients + 1);
+    let options = [case.options, &[max_connections.as_str()]].concat();
+    let mut server = Mariadbd::start_program(&program, library, &options)?;
+    server.put(Plugin::Off)?;
+    let address = server.server.address();
+    let (opened, open) = mpsc::channel();
+    // The clients wait for it, with their sessions. Whatever goes wrong, it opens.
+    let gate = RwLock::new(());
+    let start = OnceLock::new();
+    thread::scope(|scope| {
+        let closed = gate.write();
+        let threads: Result<Vec<_>, _> = (0..clients)
+            .map(|n| {
+                let (opened, gate, start) = (opened.clone(), &gate, &start);
+                let work = move || {
+                    let session = first_session(address, n);
+                    opened.send(())?;
+                    drop(gate.read().unwrap_or_else(PoisonError::into_inner));
+                    let mut session = session?;
+                    if case.sessions == Sessions::Killed {
+                        session.client.read_to_end()?;
+                    }
+                    let outcome = come_back(address, n, *start.get().context("not started")?)?;
+                    // The old session stays until all are back.
+                    Ok((outcome, session))
+                };
+                thread::Builder::new().stack_size(256 * 1024).spawn_scoped(scope, work)
+            })
+            .collect();
+        let threads = threads?;
+        drop(opened);
+        (0..clients).try_for_each(|_| open.recv())?;
+        if let Some(sql) = case.advice {
+            server.root.query(sql)?;
+        }
+        server.put(Plugin::On)?;
+        start.set(Instant::now()).map_err(|_| anyhow!("started twice"))?;
+        drop(closed);
+        if case.sessions == Sessions::Killed {
+            server.root.query(&format!("KILL USER {USER}"))?;
+        }
+        let results =
+            threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("a client panicked")).flatten());
+        let results: Result<Vec<(Outcome, LoggedIn)>> = results.collect();
+        Ok(results?.into_iter().map(|(outcome, _)| outcome).collect())
+    })
+}
+
+/// An address of its own for each client: what the server has learned of one does not help the others.
+fn source(n: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(Ipv4Addr::new(127, 0, 1, 1).to_bits() + n)
+}
+
+/// The session that a client has before the storm. For these, one comes after the other.
+fn first_session(server: SocketAddr, n: u32) -> Result<LoggedIn> {
+    sleep(Duration::from_millis(1) * n);
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        match attempt(server, n) {
+            Ok(Attempt::Answered(login)) if login.reply == Reply::Ok => return Ok(login),
+            Ok(Attempt::Answered(login)) => return Err(anyhow!("not let in: {:?}", login.reply)),
+            Err(error) if Instant::now() > deadline => return Err(error),
+            Ok(Attempt::TooMany) | Err(_) => sleep(PAUSE),
+        }
+    }
+}
+
+fn come_back(server: SocketAddr, n: u32, start: Instant) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    while start.elapsed() < LIMIT {
+        outcome.attempts += 1;
+        match attempt(server, n) {
+            Ok(Attempt::Answered(LoggedIn { reply: Reply::Err(error), .. })) if error.code == 4196 => {
+                outcome.redirected = Some(start.elapsed().as_secs_f64());
+                break;
+            }
+            Ok(Attempt::Answered(login)) => return Err(anyhow!("not redirected: {:?}", login.reply)),
+            Ok(Attempt::TooMany) => outcome.too_many += 1,
+            // The network's errors: the client tries again, too.
+            Err(_) => {}
+        }
+        sleep(PAUSE);
+    }
+    Ok(outcome)
+}
+
+enum Attempt {
+    Answered(LoggedIn),
+    /// Error 1040, in the place of the greeting.
+    TooMany,
+}
+
+fn attempt(server: SocketAddr, n: u32) -> Result<Attempt> {
+    let mut client = Client::over(network::connect(source(n), server, LIMIT)?);
+    let greeting = client.read()?;
+    if greeting.starts_with(b"\xff\x10\x04") {
+        return Ok(Attempt::TooMany);
+    }
+    let scramble = scramble(&greeting).context("no greeting")?;
+    client.write(&handshake_response(USER, &native_reply(PASSWORD, &scramble), 0))?;
+    Ok(Attempt::Answered(client.reply()?))
+}
+
+/// Starts mariadbd so that it alone asks our resolver.
+fn wrapper(dir: &Path, resolver: &Resolver) -> Result<PathBuf> {
+    let path = |name| dir.join(name);
+    fs::write(path("resolv.conf"), format!("nameserver {}\n", resolver.address().ip()))?;
+    fs::write(path("nsswitch.conf"), "hosts: dns\n")?;
+    let text = format!(
+        "#!/bin/sh\n\
+         exec unshare --mount sh -c 'for file in resolv.conf nsswitch.conf; do mount --bind {}/$file /etc/$file || exit; done\n\
+         exec {} \"$@\"' sh \"$@\"\n",
+        dir.display(),
+        server::mariadbd().display()
+    );
+    fs::write(path("mariadbd"), text)?;
+    fs::set_permissions(path("mariadbd"), fs::Permissions::from_mode(0o755))?;
+    Ok(path("mariadbd"))
+}

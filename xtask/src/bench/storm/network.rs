@@ -1,0 +1,110 @@
+//! What a storm needs of the network and does not get from the standard library: connections from a given address, many
+//! files, and a resolver that takes its time.
+
+use std::io;
+use std::mem;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::mpsc;
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+/// Connects from that address, within that time; reads take no longer either.
+pub(super) fn connect(source: Ipv4Addr, server: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    let SocketAddr::V4(server) = server else { return Err(io::ErrorKind::Unsupported.into()) };
+    // SAFETY: no pointers; a descriptor that is returned is nobody else's.
+    let socket = unsafe {
+        let socket = checked(libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0))?;
+        TcpStream::from(OwnedFd::from_raw_fd(socket))
+    };
+    // Linux takes it for connect(), too.
+    socket.set_write_timeout(Some(timeout))?;
+    socket.set_read_timeout(Some(timeout))?;
+    socket.set_nodelay(true)?;
+    let late_port: libc::c_int = 1;
+    let (source, server) = (address(SocketAddrV4::new(source, 0)), address(server));
+    let length = |size: usize| libc::socklen_t::try_from(size).unwrap_or_default();
+    let size = length(size_of::<libc::sockaddr_in>());
+    // SAFETY: an open socket, and values that live during the calls, each with its size.
+    unsafe {
+        // The port is chosen by connect(), for this server: the same one will do for other addresses.
+        let option = (&raw const late_port).cast();
+        let option_size = length(size_of_val(&late_port));
+        checked(libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            option,
+            option_size,
+        ))?;
+        checked(libc::bind(socket.as_raw_fd(), (&raw const source).cast(), size))?;
+        checked(libc::connect(socket.as_raw_fd(), (&raw const server).cast(), size))?;
+    }
+    Ok(socket)
+}
+
+fn address(address: SocketAddrV4) -> libc::sockaddr_in {
+    // SAFETY: all-zero bytes are a valid sockaddr_in.
+    let mut raw: libc::sockaddr_in = unsafe { mem::zeroed() };
+    raw.sin_family = libc::sa_family_t::try_from(libc::AF_INET).unwrap_or_default();
+    raw.sin_port = address.port().to_be();
+    raw.sin_addr.s_addr = address.ip().to_bits().to_be();
+    raw
+}
+
+fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Raises the limit of open files as far as it goes, for this process and those that it starts.
+pub(super) fn allow_many_files() -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a valid rlimit to fill in, and to read.
+    unsafe {
+        checked(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit))?;
+        limit.rlim_cur = limit.rlim_max;
+        checked(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit)).map(drop)
+    }
+}
+
+/// A name server that knows no names, and says so after a while. It ends with the program.
+#[derive(Debug)]
+pub(super) struct Resolver(SocketAddr);
+
+impl Resolver {
+    pub(super) fn start(delay: Duration) -> Result<Self> {
+        // The port is fixed; of the addresses of this machine, one that nothing else listens on.
+        let mut hosts = (1..=254).map(|n| SocketAddr::from(([127, 53, 0, n], 53)));
+        let socket = hosts.find_map(|address| UdpSocket::bind(address).ok());
+        let socket = socket.context("no address left for a name server")?;
+        let address = socket.local_addr()?;
+        let answers = socket.try_clone()?;
+        let (send, receive) = mpsc::channel::<(Instant, Vec<u8>, SocketAddr)>();
+        thread::spawn(move || {
+            let mut buffer = [0; 512];
+            while let Ok((length, client)) = socket.recv_from(&mut buffer) {
+                let mut answer = buffer[..length].to_vec();
+                // It is an answer: there is no such name.
+                if let Some(flags) = answer.get_mut(2..4) {
+                    flags.copy_from_slice(&[0x81, 0x83]);
+                }
+                if send.send((Instant::now() + delay, answer, client)).is_err() {
+                    break;
+                }
+            }
+        });
+        thread::spawn(move || {
+            for (when, answer, client) in receive {
+                sleep(when.saturating_duration_since(Instant::now()));
+                let _ = answers.send_to(&answer, client);
+            }
+        });
+        Ok(Self(address))
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.0
+    }
+}
