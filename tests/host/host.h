@@ -94,7 +94,7 @@ const char *show(struct THD *thd);
 void name_library(int number, const char *path);
 void load_library(int number);
 void unload_library(int number);
-/* The name of a plugin whose function is not its own; NULL where there is none. Not while libraries come or go. */
+/* The name of a plugin whose function is not its own; NULL where there is none. */
 const char *not_restored(void);
 struct st_mysql_auth *default_plugin(void);
 

@@ -181,18 +181,22 @@ static int call(const struct st_mysql_auth *plugin, struct THD *thd)
 
 const char *not_restored(void)
 {
+  const char *name= NULL;
+
   if (__atomic_load_n(&native.authenticate_user, __ATOMIC_RELAXED) != greets_first)
     return "native";
   if (__atomic_load_n(&local.authenticate_user, __ATOMIC_RELAXED) != reads_first)
     return "local";
+  pthread_mutex_lock(&LOCK_plugin);
   for (int n= 0; n < LIBRARIES; n++)
   {
     const struct st_mysql_auth *descriptor= libraries[n].descriptor;
     if (descriptor && (void *) __atomic_load_n(&descriptor->authenticate_user, __ATOMIC_RELAXED) !=
                       dlsym(libraries[n].handle, "authenticate"))
-      return libraries[n].name;
+      name= libraries[n].name;
   }
-  return NULL;
+  pthread_mutex_unlock(&LOCK_plugin);
+  return name;
 }
 
 /* ---- A channel ---- */
