@@ -5,7 +5,9 @@ mod clients;
 mod demo;
 mod fuzz;
 mod mtr;
+mod nightly;
 mod results;
+mod sanitize;
 mod test;
 
 use std::fmt;
@@ -36,6 +38,8 @@ enum Task {
     Bench(bench::Bench),
     /// Feed random bytes to every parser of what a peer sends: to all of them, or those named
     Fuzz(fuzz::Arguments),
+    /// Run the plugin from many threads with sanitizers: for memory, leaks, undefined behaviour and races
+    Sanitize(sanitize::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -46,6 +50,7 @@ fn main() -> anyhow::Result<()> {
         Task::Clients(arguments) => clients::command(&arguments),
         Task::Bench(bench) => bench::command(&bench),
         Task::Fuzz(arguments) => fuzz::command(&arguments),
+        Task::Sanitize(arguments) => sanitize::command(&arguments),
     }
 }
 
