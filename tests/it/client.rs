@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::{fs, thread};
 
-use xtask::server::{Server, install_client_plugins};
+use xtask::server::Server;
+use xtask::system::System;
 
 use crate::{library, log_in, redirect_to, server_with_plugin};
 
@@ -16,7 +17,7 @@ fn program() -> &'static Path {
     PROGRAM.get_or_init(|| {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("client");
         let _ = fs::remove_dir_all(&directory);
-        install_client_plugins(&directory.join("plugin"), &library()).unwrap();
+        System::this().install_client_plugins(&directory.join("plugin"), &library()).unwrap();
         let config = |option| xtask::output(Command::new("mariadb_config").arg(option)).unwrap();
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let program = directory.join("client");

@@ -22,7 +22,8 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 use xtask::build::{self, Flavour};
 use xtask::harness::Harness;
-use xtask::server::{self, Server};
+use xtask::server::Server;
+use xtask::system::System;
 use xtask::{packages, wire};
 
 use crate::Outcome;
@@ -235,7 +236,7 @@ impl World {
     /// db1 is that standalone server if there is one.
     fn start(library: &Path, harness: Option<&Path>) -> Result<Self> {
         let home = tempfile::Builder::new().prefix("instant-failover-clients-").tempdir()?;
-        server::install_client_plugins(&home.path().join("plugin"), library)?;
+        System::this().install_client_plugins(&home.path().join("plugin"), library)?;
         let db2 = start_mariadbd(library, "db2", &tools::certificate(home.path(), "localhost")?)?;
         let db3 = start_mariadbd(library, "db3", &tools::certificate(home.path(), "elsewhere.example")?)?;
         let tls = tools::certificate(home.path(), "localhost")?;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use xtask::build::Flavour;
 use xtask::server::{self, Server};
+use xtask::system::System;
 use xtask::{packages, wire};
 
 /// How many clients come all the time while the switch is made.
@@ -58,7 +59,7 @@ pub(crate) fn run() -> Result<()> {
 
     step("A client that follows: the same command, with instant_failover:// before the host");
     let plugins = db1.dir().join("client");
-    server::install_client_plugins(&plugins, &library)?;
+    System::this().install_client_plugins(&plugins, &library)?;
     follower(&plugins, one)?;
 
     step("The DBA still gets in, through the extra port and through the Unix socket");

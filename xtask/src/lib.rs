@@ -6,6 +6,7 @@ pub mod child;
 pub mod harness;
 pub mod packages;
 pub mod server;
+pub mod system;
 pub mod wire;
 
 use std::path::{Path, PathBuf};

@@ -31,6 +31,10 @@ enum Task {
     Test,
     /// Run tests of the MTR suite: all of them, or those named
     Mtr(mtr::Arguments),
+    /// Run the MTR suite with the MariaDB of every release of Debian that has one
+    Versions(mtr::Versions),
+    /// Run MariaDB's own tests of logins, without the plugin and with it in mode OFF
+    ServerTests(mtr::ServerTests),
     /// Try real client libraries: all of them, or those named
     Clients(clients::Arguments),
     /// Measure how many clients per second are sent away
@@ -47,6 +51,8 @@ fn main() -> anyhow::Result<()> {
         Task::Demo => demo::run(),
         Task::Test => test::run_all(),
         Task::Mtr(arguments) => mtr::command(&arguments),
+        Task::Versions(arguments) => mtr::versions(&arguments),
+        Task::ServerTests(arguments) => mtr::server_tests(&arguments),
         Task::Clients(arguments) => clients::command(&arguments),
         Task::Bench(bench) => bench::command(&bench),
         Task::Fuzz(arguments) => fuzz::command(&arguments),

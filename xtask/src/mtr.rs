@@ -1,32 +1,39 @@
 //! MariaDB's own test program, with our suite and our plugin.
 
-use std::fs;
-use std::io::{BufRead, BufReader};
-use std::os::unix::fs::symlink;
-use std::process::{Command, Stdio};
+mod program;
+mod server_tests;
+mod versions;
 
-use anyhow::{Context, Result, bail};
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
 use tempfile::TempDir;
 use xtask::build::Flavour;
-use xtask::{packages, project_root, server, target_dir};
+use xtask::system::System;
+use xtask::{packages, project_root};
 
 use crate::Outcome;
-
-/// Where Debian's mariadb-test puts it.
-const MTR_DIR: &str = "/usr/share/mysql/mysql-test";
+use program::{Mtr, State};
+pub(crate) use server_tests::{ServerTests, command as server_tests, run as run_server_tests};
+pub(crate) use versions::{Versions, command as versions, run as run_versions};
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
     /// Write what the tests print down as what they should print
     #[arg(long)]
     record: bool,
+    /// Run them with the MariaDB of another system, which has this root directory
+    #[arg(long, value_name = "DIR")]
+    server_root: Option<PathBuf>,
     /// Names of tests, as in mysql-test/instant_failover/t
     tests: Vec<String>,
 }
 
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     packages::install(&[packages::BUILD, packages::SERVER, packages::TEST])?;
-    let outcome = run(arguments)?;
+    let system = arguments.server_root.as_deref().map_or_else(|| Ok(System::this()), System::at)?;
+    let outcome = run(&system, arguments)?;
     println!("{outcome}");
     if outcome.failed > 0 {
         bail!("the MTR suite failed");
@@ -35,46 +42,21 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
 }
 
 /// Builds the plugin and runs the suite with it.
-pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
-    let library = Flavour::Release.build()?;
-    let dir = target_dir().join("mtr");
-    let plugins = dir.join("plugin");
-    let client_plugins = dir.join("client");
-    for old in [&plugins, &client_plugins] {
-        let _ = fs::remove_dir_all(old);
-    }
-    server::install_plugins(&plugins, &library)?;
-    server::install_client_plugins(&client_plugins, &library)?;
-
+pub(crate) fn run(system: &System, arguments: &Arguments) -> Result<Outcome> {
+    let mtr = Mtr::prepare(system, &Flavour::Release.build()?)?;
     let suite = link_to_suite()?;
-    let mut mtr = Command::new("perl");
-    mtr.current_dir(MTR_DIR)
-        .env("INSTANT_FAILOVER_CLIENT_PLUGIN_DIR", client_plugins)
-        .arg("mysql-test-run.pl")
+    let mut command = mtr.command("var");
+    command
         .arg(format!("--suite={}", suite.path().join("instant_failover").display()))
-        .arg(format!("--vardir={}", dir.join("var").display()))
-        .arg(format!("--mysqld=--plugin-dir={}", plugins.display()))
-        .args(["--force", "--max-test-fail=0", "--parallel=2"])
         .args(arguments.record.then_some("--record"))
-        .args(&arguments.tests)
-        .stdout(Stdio::piped());
-    let mut process = mtr.spawn().with_context(|| format!("{mtr:?} cannot be started"))?;
+        .args(&arguments.tests);
     let mut outcome = Outcome::default();
-    for line in BufReader::new(process.stdout.take().context("no output")?).lines() {
-        let line = line?;
-        println!("{line}");
-        let count = |state: &str| usize::from(line.contains(&format!("[ {state} ]")));
-        outcome.passed += count("pass");
-        outcome.failed += count("fail");
-        outcome.skipped += count("skipped") + count("disabled");
-    }
-    let status = process.wait()?;
-    if outcome.passed + outcome.failed == 0 {
-        bail!("mtr ran no test: {status}");
-    }
-    // A server that leaves something behind, or logs what it should not, fails the run but no test.
-    if !status.success() && outcome.failed == 0 {
-        bail!("mtr failed: {status}; see above and {}", dir.join("var/log").display());
+    for test in mtr.run(command, "var")? {
+        match test.state {
+            State::Passed => outcome.passed += 1,
+            State::Failed => outcome.failed += 1,
+            State::Skipped => outcome.skipped += 1,
+        }
     }
     Ok(outcome)
 }

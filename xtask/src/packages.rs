@@ -15,7 +15,8 @@ pub const SERVER: &[&str] = &["mariadb-server-core", "mariadb-client-core"];
 pub const TEST: &[&str] = &["mariadb-test", "mariadb-server", "binutils", "valgrind"];
 /// To measure: what the standalone server is compared with.
 pub const BENCH: &[&str] = &["nginx-light"];
-
+/// To unpack other releases of Debian.
+pub const ROOTS: &[&str] = &["mmdebstrap"];
 /// To build the fuzz targets: libFuzzer is C++.
 pub const FUZZ: &[&str] = &["g++"];
 

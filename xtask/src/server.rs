@@ -5,16 +5,16 @@
 use std::fs;
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use tempfile::TempDir;
 
 use crate::packages::is_root;
+use crate::system::System;
 use crate::{child, output, wire};
 
 /// A server that runs as long as this value lives. Its root may log in through the socket without a password.
@@ -44,7 +44,7 @@ impl Server {
         // A short path: that of a Unix socket has at most 107 bytes.
         let dir = tempfile::Builder::new().prefix("instant-failover-").tempdir()?;
         install_data(&dir.path().join("data"))?;
-        install_plugins(&dir.path().join("plugin"), library)?;
+        System::this().install_plugins(&dir.path().join("plugin"), library)?;
         let (port, extra_port) = free_ports()?;
         let mut server = Self { dir, process: None, port, extra_port };
         server.run(program, arguments)?;
@@ -192,9 +192,8 @@ fn user_argument() -> Option<&'static str> {
 
 /// Fills a fresh data directory. Making one takes seconds, copying one does not: the first is kept for later ones.
 fn install_data(data: &Path) -> Result<()> {
-    let version = output(Command::new(mariadbd()).args(["--no-defaults", "--version"]))?;
-    let version = version.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
-    let template = crate::target_dir().join(format!("private-server-data-{}", version.unwrap_or_default()));
+    let version = System::this().server_version()?;
+    let template = crate::target_dir().join(format!("private-server-data-{version}"));
     if !template.is_dir() {
         fs::create_dir_all(crate::target_dir())?;
         let new = tempfile::Builder::new().prefix("private-server-data-").tempdir_in(crate::target_dir())?;
@@ -209,43 +208,6 @@ fn install_data(data: &Path) -> Result<()> {
         let _ = fs::rename(new.path().join("data"), &template);
     }
     output(Command::new("cp").arg("--recursive").arg(&template).arg(data)).map(drop)
-}
-
-/// Fills a new directory with what a server needs: `library` as `instant_failover.so`, and the plugins of this machine's
-/// MariaDB.
-///
-/// # Errors
-/// If it cannot be made, or there is no mariadbd.
-pub fn install_plugins(directory: &Path, library: &Path) -> Result<()> {
-    let help = output(Command::new(mariadbd()).args(["--no-defaults", "--verbose", "--help"]))?;
-    let system =
-        help.lines().find_map(|line| line.strip_prefix("plugin-dir ")).context("mariadbd has no plugin-dir")?;
-    fill(directory, library, Path::new(system.trim()))
-}
-
-/// Fills a new directory with what a program on Connector/C needs to follow redirects: `library` as `instant_failover.so`,
-/// and Connector/C's own plugins. `MARIADB_PLUGIN_DIR` names it to the program.
-///
-/// # Errors
-/// If it cannot be made, or there is no `mariadb_config`.
-pub fn install_client_plugins(directory: &Path, library: &Path) -> Result<()> {
-    let system = output(Command::new("mariadb_config").arg("--plugindir"))?;
-    fill(directory, library, Path::new(system.trim()))
-}
-
-/// Our library comes first: one that the machine has installed must be neither used nor written to.
-fn fill(directory: &Path, library: &Path, system: &Path) -> Result<()> {
-    const OURS: &str = "instant_failover.so";
-    fs::create_dir_all(directory)?;
-    fs::copy(library, directory.join(OURS)).with_context(|| format!("{} cannot be copied", library.display()))?;
-    let Ok(entries) = fs::read_dir(system) else { return Ok(()) };
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_name() != OURS {
-            symlink(entry.path(), directory.join(entry.file_name()))?;
-        }
-    }
-    Ok(())
 }
 
 /// Two ports that were free a moment ago.

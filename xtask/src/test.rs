@@ -49,7 +49,10 @@ pub(crate) fn run_all() -> Result<()> {
     outcome += fuzz::run(&fuzz::Arguments::all(SECONDS_OF_FUZZING))?;
 
     title("MTR suite");
-    outcome += mtr::run(&mtr::Arguments::default())?;
+    outcome += mtr::run_versions()?;
+
+    title("MariaDB's own tests");
+    outcome += mtr::run_server_tests()?;
 
     title("Client libraries");
     outcome += clients::run(&clients::Arguments::default())?;

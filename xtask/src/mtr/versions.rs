@@ -1,0 +1,81 @@
+//! `cargo xtask versions`: one library, with the MariaDB of every release of Debian that has one.
+
+use anyhow::{Result, bail};
+use xtask::packages;
+use xtask::system::System;
+
+use super::{Arguments, run as run_suite};
+use crate::{Outcome, results};
+
+/// Besides this machine.
+const SUITES: &[&str] = &["bullseye", "trixie", "sid"];
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Versions {
+    /// Keep the table in README.md
+    #[arg(long)]
+    keep: bool,
+}
+
+/// One line of the table.
+struct Row {
+    server: String,
+    system: String,
+    connector: String,
+    glibc: String,
+    outcome: Outcome,
+}
+
+pub(crate) fn command(arguments: &Versions) -> Result<()> {
+    packages::install(&[packages::BUILD, packages::SERVER, packages::TEST])?;
+    let rows = rows()?;
+    let table = table(&rows);
+    println!("\n{table}");
+    if rows.iter().any(|row| row.outcome.failed > 0) {
+        bail!("the MTR suite failed");
+    }
+    if arguments.keep {
+        results::keep("README.md", "versions", &table)?;
+    }
+    Ok(())
+}
+
+/// Runs the suite with each, and shows the table.
+pub(crate) fn run() -> Result<Outcome> {
+    let rows = rows()?;
+    println!("\n{}", table(&rows));
+    let mut sum = Outcome::default();
+    for row in rows {
+        sum += row.outcome;
+    }
+    Ok(sum)
+}
+
+fn rows() -> Result<Vec<Row>> {
+    let mut rows = vec![row(&System::this())?];
+    if packages::is_root() {
+        for suite in SUITES {
+            rows.push(row(&System::debian(suite)?)?);
+        }
+    } else {
+        println!("skipped: the MariaDB of other releases ({}), which only root can run", SUITES.join(", "));
+    }
+    rows.sort_by_key(|row| row.server.split('.').map(|number| number.parse().unwrap_or(0)).collect::<Vec<u32>>());
+    Ok(rows)
+}
+
+fn row(system: &System) -> Result<Row> {
+    let (server, name) = (system.server_version()?, system.name()?);
+    println!("\nMariaDB {server} of {name}");
+    let outcome = run_suite(system, &Arguments::default())?;
+    Ok(Row { server, system: name, connector: system.connector_version()?, glibc: system.glibc_version()?, outcome })
+}
+
+fn table(rows: &[Row]) -> String {
+    let row = |row: &Row| {
+        let Row { server, system, connector, glibc, outcome } = row;
+        format!("| {server} | {system} | {connector} | {glibc} | {outcome} |\n")
+    };
+    let header = "| MariaDB | of | Connector/C | glibc | tests of the suite |\n|---|---|---|---|---|\n";
+    [header.to_owned()].into_iter().chain(rows.iter().map(row)).collect()
+}

@@ -1,0 +1,231 @@
+//! Where a MariaDB is installed: on this machine, or in the root directory of another release of Debian.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::packages::is_root;
+use crate::server::mariadbd;
+use crate::{output, packages, project_root, target_dir};
+
+/// A system with MariaDB on it.
+#[derive(Clone, Debug)]
+pub struct System {
+    /// Nothing for this machine.
+    root: Option<PathBuf>,
+}
+
+/// What is unpacked into another release's root: MariaDB, its tests, and what the test program calls.
+const PACKAGES: &[&str] = &[
+    "base-files",
+    "base-passwd",
+    "bash",
+    "coreutils",
+    "dash",
+    "diffutils",
+    "findutils",
+    "grep",
+    "hostname",
+    "libc-bin",
+    "libmariadb-dev",
+    "mariadb-client",
+    "mariadb-plugin-gssapi-server",
+    "mariadb-server",
+    "mariadb-test",
+    "mawk",
+    "netbase",
+    "patch",
+    "procps",
+    "sed",
+];
+
+/// Runs a program under another root, which sees the directories `$2` to `--` at their usual places. All mounts, and all it
+/// has started, end with it.
+const IN_ROOT: &str = r#"
+set -e
+root=$1; shift
+mount -t proc proc "$root/proc"
+while [ "$1" != -- ]; do mkdir -p "$root$1"; mount --rbind "$1" "$root$1"; shift; done
+shift
+exec chroot "$root" "$@"
+"#;
+
+impl System {
+    /// This machine.
+    #[must_use]
+    pub fn this() -> Self {
+        Self { root: None }
+    }
+
+    /// The system whose root directory that is.
+    ///
+    /// # Errors
+    /// If there is no MariaDB in it, or this user may not change the root directory.
+    pub fn at(root: &Path) -> Result<Self> {
+        if !root.join("usr/sbin/mariadbd").exists() {
+            bail!("{} is not the root directory of a system with MariaDB: it has no usr/sbin/mariadbd", root.display());
+        }
+        if !is_root() {
+            bail!("only root can run the programs of another system ({})", root.display());
+        }
+        Ok(Self { root: Some(root.canonicalize()?) })
+    }
+
+    /// A release of Debian, by the name of its suite. It is unpacked, not installed, which takes seconds; and kept in the
+    /// target directory.
+    ///
+    /// # Errors
+    /// If its packages cannot be had.
+    pub fn debian(suite: &str) -> Result<Self> {
+        let roots = target_dir().join("roots");
+        let root = roots.join(suite);
+        if !root.is_dir() {
+            packages::install(&[packages::ROOTS])?;
+            eprintln!("Unpacking MariaDB of Debian {suite} ...");
+            fs::create_dir_all(&roots)?;
+            let new = tempfile::Builder::new().prefix(suite).tempdir_in(&roots)?;
+            let unpacked = new.path().join("root");
+            output(
+                Command::new("mmdebstrap")
+                    .args(["--quiet", "--mode=root", "--variant=extract"])
+                    // A mirror's copy of an unstable release may be older than its week. Signatures are checked.
+                    .arg("--aptopt=Acquire::Check-Valid-Until \"false\"")
+                    .arg(format!("--include={}", PACKAGES.join(",")))
+                    .arg(suite)
+                    .arg(&unpacked)
+                    .arg(mirror()?),
+            )?;
+            // What the packages would have done when installed.
+            for file in ["passwd", "group"] {
+                fs::copy(
+                    unpacked.join(format!("usr/share/base-passwd/{file}.master")),
+                    unpacked.join("etc").join(file),
+                )?;
+            }
+            fs::copy(unpacked.join("usr/share/libc-bin/nsswitch.conf"), unpacked.join("etc/nsswitch.conf"))?;
+            fs::copy("/etc/hosts", unpacked.join("etc/hosts"))?;
+            symlink("mawk", unpacked.join("usr/bin/awk"))?;
+            fs::create_dir_all(unpacked.join("proc"))?;
+            fs::rename(unpacked, &root)?;
+        }
+        Self::at(&root)
+    }
+
+    /// A program of that system, to be run in this directory. It sees the project, its target directory and `/tmp` where they
+    /// are here.
+    pub fn command(&self, directory: &Path, program: impl AsRef<OsStr>) -> Command {
+        let Some(root) = &self.root else {
+            let mut command = Command::new(program);
+            command.current_dir(directory);
+            return command;
+        };
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", IN_ROOT, "sh"]).arg(root);
+        command.args(["/dev", "/tmp"]).arg(project_root()).arg(target_dir());
+        command
+            .args(["--", "env", "--chdir"])
+            .arg(directory)
+            .args(["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"])
+            .arg(program);
+        command
+    }
+
+    /// Where a file of that system is to be found from here.
+    #[must_use]
+    pub fn path(&self, file: &Path) -> PathBuf {
+        let root = self.root.as_deref().unwrap_or(Path::new("/"));
+        root.join(file.strip_prefix("/").unwrap_or(file))
+    }
+
+    fn ask(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Result<String> {
+        output(self.command(Path::new("/"), program).args(arguments))
+    }
+
+    fn mariadbd(&self) -> PathBuf {
+        self.root.as_ref().map_or_else(mariadbd, |_| "/usr/sbin/mariadbd".into())
+    }
+
+    /// What it calls itself, as `Debian GNU/Linux 12 (bookworm)`.
+    ///
+    /// # Errors
+    /// If it does not say.
+    pub fn name(&self) -> Result<String> {
+        let file = fs::read_to_string(self.path(Path::new("/usr/lib/os-release")))?;
+        let name = file.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+        name.map(|name| name.trim_matches('"').to_owned()).context("/usr/lib/os-release has no PRETTY_NAME")
+    }
+
+    /// The version of its server, as `10.11.19`.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn server_version(&self) -> Result<String> {
+        let text = self.ask(self.mariadbd(), &["--no-defaults", "--version"])?;
+        let version = text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+        let version = version.with_context(|| format!("no version in {text:?}"))?;
+        Ok(version.split('-').next().unwrap_or_default().to_owned())
+    }
+
+    /// The version of its Connector/C.
+    ///
+    /// # Errors
+    /// If it has none.
+    pub fn connector_version(&self) -> Result<String> {
+        self.ask("mariadb_config", &["--cc_version"]).map(|version| version.trim().to_owned())
+    }
+
+    /// The version of its C library.
+    ///
+    /// # Errors
+    /// If it is not glibc.
+    pub fn glibc_version(&self) -> Result<String> {
+        let text = self.ask("getconf", &["GNU_LIBC_VERSION"])?;
+        text.split_whitespace().nth(1).map(str::to_owned).with_context(|| format!("no version in {text:?}"))
+    }
+
+    /// Fills a new directory with what a server of that system needs: `library` as `instant_failover.so`, and the plugins of
+    /// its MariaDB.
+    ///
+    /// # Errors
+    /// If it cannot be made, or there is no mariadbd.
+    pub fn install_plugins(&self, directory: &Path, library: &Path) -> Result<()> {
+        let help = self.ask(self.mariadbd(), &["--no-defaults", "--verbose", "--help"])?;
+        let plugins = help.lines().find_map(|line| line.strip_prefix("plugin-dir "));
+        self.fill(directory, library, Path::new(plugins.context("mariadbd has no plugin-dir")?.trim()))
+    }
+
+    /// Fills a new directory with what a program on Connector/C needs to follow redirects: `library` as
+    /// `instant_failover.so`, and Connector/C's own plugins. `MARIADB_PLUGIN_DIR` names it to the program.
+    ///
+    /// # Errors
+    /// If it cannot be made, or there is no `mariadb_config`.
+    pub fn install_client_plugins(&self, directory: &Path, library: &Path) -> Result<()> {
+        let plugins = self.ask("mariadb_config", &["--plugindir"])?;
+        self.fill(directory, library, Path::new(plugins.trim()))
+    }
+
+    /// Our library comes first: one that the machine has installed must be neither used nor written to.
+    fn fill(&self, directory: &Path, library: &Path, plugins: &Path) -> Result<()> {
+        const OURS: &str = "instant_failover.so";
+        fs::create_dir_all(directory)?;
+        fs::copy(library, directory.join(OURS)).with_context(|| format!("{} cannot be copied", library.display()))?;
+        let Ok(entries) = fs::read_dir(self.path(plugins)) else { return Ok(()) };
+        for entry in entries {
+            let name = entry?.file_name();
+            if name != OURS {
+                symlink(plugins.join(&name), directory.join(&name))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The mirror of Debian that this machine uses.
+fn mirror() -> Result<String> {
+    let uris = output(Command::new("apt-get").args(["indextargets", "--format", "$(REPO_URI)", "Label: Debian"]))?;
+    uris.lines().next().map(str::to_owned).context("apt has no list of Debian's packages: run apt-get update")
+}
