@@ -2,6 +2,7 @@
 
 mod program;
 mod server_tests;
+mod valgrind;
 mod versions;
 
 use std::os::unix::fs::symlink;
@@ -26,14 +27,21 @@ pub(crate) struct Arguments {
     /// Run them with the MariaDB of another system, which has this root directory
     #[arg(long, value_name = "DIR")]
     server_root: Option<PathBuf>,
+    /// Run them with the server under valgrind: those named, or a selection
+    #[arg(long, conflicts_with_all = ["record", "server_root"])]
+    valgrind: bool,
     /// Names of tests, as in mysql-test/instant_failover/t
     tests: Vec<String>,
 }
 
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     packages::install(&[packages::BUILD, packages::SERVER, packages::TEST])?;
-    let system = arguments.server_root.as_deref().map_or_else(|| Ok(System::this()), System::at)?;
-    let outcome = run(&system, arguments)?;
+    let outcome = if arguments.valgrind {
+        valgrind::run(&arguments.tests.iter().map(String::as_str).collect::<Vec<_>>())?
+    } else {
+        let system = arguments.server_root.as_deref().map_or_else(|| Ok(System::this()), System::at)?;
+        run(&system, arguments)?
+    };
     println!("{outcome}");
     if outcome.failed > 0 {
         bail!("the MTR suite failed");
