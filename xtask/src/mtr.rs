@@ -17,6 +17,7 @@ use xtask::{packages, project_root};
 use crate::Outcome;
 use program::{Mtr, State};
 pub(crate) use server_tests::{ServerTests, command as server_tests, run as run_server_tests};
+pub(crate) use valgrind::run as run_valgrind;
 pub(crate) use versions::{Versions, command as versions, run as run_versions};
 
 #[derive(Debug, Default, clap::Args)]
@@ -37,7 +38,7 @@ pub(crate) struct Arguments {
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     packages::install(&[packages::BUILD, packages::SERVER, packages::TEST])?;
     let outcome = if arguments.valgrind {
-        valgrind::run(&arguments.tests.iter().map(String::as_str).collect::<Vec<_>>())?
+        run_valgrind(&arguments.tests.iter().map(String::as_str).collect::<Vec<_>>())?
     } else {
         let system = arguments.server_root.as_deref().map_or_else(|| Ok(System::this()), System::at)?;
         run(&system, arguments)?

@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
 
 /// Undefined behaviour of C code is looked for with either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Sanitizer {
+pub(crate) enum Sanitizer {
     /// Wrong use of memory, and leaks
     Address,
     /// Races
@@ -37,7 +37,7 @@ enum Sanitizer {
 struct Fault(&'static str, [&'static str; 2]);
 
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
-    let outcome = run_each(&arguments.sanitizers, arguments.seconds)?;
+    let outcome = run(&arguments.sanitizers, arguments.seconds)?;
     println!("{outcome}");
     if outcome.failed > 0 {
         bail!("a sanitizer found something, or did not find what it should");
@@ -45,12 +45,8 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// All sanitizers, that long each.
-pub(crate) fn run(seconds: u64) -> Result<Outcome> {
-    run_each(&[], seconds)
-}
-
-fn run_each(sanitizers: &[Sanitizer], seconds: u64) -> Result<Outcome> {
+/// Runs these sanitizers, or all if none is named, that long each.
+pub(crate) fn run(sanitizers: &[Sanitizer], seconds: u64) -> Result<Outcome> {
     let sanitizers = if sanitizers.is_empty() { Sanitizer::value_variants() } else { sanitizers };
     if !nightly::is_there(&["rust-src"]) {
         return Ok(Outcome { skipped: sanitizers.len(), ..Outcome::default() });
@@ -132,16 +128,14 @@ impl Build {
             .args(["--target", &self.machine, "--target-dir"])
             .arg(&self.directory)
             .env("RUSTFLAGS", format!("-Zsanitizer={} -Cforce-frame-pointers", self.sanitizer.name()))
-            .env(format!("CFLAGS_{}", self.machine.replace('-', "_")), self.c_flags().join(" "))
+            .env(format!("CFLAGS_{}", self.machine.replace('-', "_")), self.c_flags())
             .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
         cargo
     }
 
-    fn c_flags(&self) -> [String; 5] {
-        let sanitizers = format!("-fsanitize={},undefined", self.sanitizer.name());
-        let rest = ["-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g", "-O1"];
-        let [recover, frames, symbols, level] = rest.map(str::to_owned);
-        [sanitizers, recover, frames, symbols, level]
+    fn c_flags(&self) -> String {
+        let sanitizers = format!("-fsanitize={},undefined -fno-sanitize-recover=undefined", self.sanitizer.name());
+        format!("{sanitizers} -fno-omit-frame-pointer -g -O1")
     }
 
     fn plugin(&self) -> PathBuf {
@@ -164,7 +158,7 @@ impl Build {
             cc.current_dir(project_root().join("tests/host"))
                 .args(["-std=gnu11", "-D_GNU_SOURCE", "-fPIC", "-Wall", "-Wextra", "-Werror", "-isystem"])
                 .arg(include_directory()?)
-                .args(self.c_flags())
+                .args(self.c_flags().split(' '))
                 .args(defines)
                 .args(["-c", source, "-o"])
                 .arg(self.file(object));
@@ -194,11 +188,8 @@ impl Build {
 
     /// Whether all that should be checked calls the sanitizers.
     fn check_symbols(&self) -> Result<()> {
-        for (file, option) in [("main.o", "-u"), ("server.o", "-u"), ("other.o", "-u"), ("fixed.o", "-u")]
-            .map(|(object, option)| (self.file(object), option))
-            .into_iter()
-            .chain([(self.plugin(), "-uD")])
-        {
+        let objects = ["main.o", "server.o", "other.o", "fixed.o"].map(|object| (self.file(object), "-u"));
+        for (file, option) in objects.into_iter().chain([(self.plugin(), "-uD")]) {
             let symbols = output(Command::new("nm").arg(option).arg(&file))?;
             for prefix in [format!("__{}_", self.sanitizer.short()), "__ubsan_".to_owned()] {
                 if !symbols.contains(&prefix) {

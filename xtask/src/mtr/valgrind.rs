@@ -28,9 +28,6 @@ const CORE: &[&str] = &[
     "variables",
 ];
 
-/// The shortest that do most of it.
-pub(crate) const SHORT: &[&str] = &["instant_failover", "change_user", "install_order"];
-
 const VAR: &str = "var-valgrind";
 const LIBRARY: &str = "instant_failover.so";
 
