@@ -140,7 +140,9 @@ static const char *judge(const struct THD *thd, uint64_t word)
     return NULL;
   if (expected < 0 && redirected)
     return "redirected, though nothing says so";
-  if (expected >= 0 && number != expected && !outcome->plugin_is_new && !(outcome->plugin_missing && !redirected))
+  if (expected >= 0 && !redirected && (outcome->plugin_is_new || outcome->plugin_missing))
+    return NULL;
+  if (expected >= 0 && number != expected)
     return "not redirected to where the settings say";
   return NULL;
 }

@@ -564,7 +564,7 @@ void log_in(struct THD *thd, const struct account *account, int is_change_user)
     for (; thd->method < METHODS && account->methods[thd->method]; thd->method++)
     {
       outcome->error= 0;
-      outcome->original_called= 0;
+      outcome->original_called= outcome->plugin_missing= outcome->plugin_is_new= 0;
       result= call_method(thd, account->methods[thd->method]);
       if (outcome->error && result != CR_ERROR)
         outcome->not_cr_error= 1;
