@@ -93,15 +93,15 @@ static struct st_mysql_auth native= {
 static const struct st_mysql_auth local= {
   MYSQL_AUTHENTICATION_INTERFACE_VERSION, NULL, reads_first, NULL, NULL
 };
-static int not_an_authentication_plugin;
+static int no_authentication;
 
 #define END {0, NULL, NULL, NULL, NULL, 0, NULL, NULL, 0, NULL, NULL, NULL, 0}
 #define BUILTIN(type, info, name) \
-  {type, (void *) &info, name, "", "", PLUGIN_LICENSE_BSD, NULL, NULL, 1, NULL, NULL, "1", MariaDB_PLUGIN_MATURITY_STABLE}
+  {type, (void *) &info, name, "", "", PLUGIN_LICENSE_BSD, NULL, NULL, 1, NULL, NULL, "1", \
+   MariaDB_PLUGIN_MATURITY_STABLE}
 
 static struct st_maria_plugin native_plugin[]= {BUILTIN(MYSQL_AUTHENTICATION_PLUGIN, native, "native"), END};
-static struct st_maria_plugin engine_plugin[]= {BUILTIN(MYSQL_STORAGE_ENGINE_PLUGIN, not_an_authentication_plugin, "engine"),
-                                                END};
+static struct st_maria_plugin engine_plugin[]= {BUILTIN(MYSQL_STORAGE_ENGINE_PLUGIN, no_authentication, "engine"), END};
 static struct st_maria_plugin local_plugin[]= {BUILTIN(MYSQL_AUTHENTICATION_PLUGIN, local, "local"), END};
 
 struct st_maria_plugin *mysql_mandatory_plugins[]= {native_plugin, NULL};
@@ -314,7 +314,7 @@ void end_session(struct THD *thd)
 
 static void *plugin_handle;
 static struct st_maria_plugin *plugin;
-/* Held by whoever uses the plugin itself; the server counts users instead. Logins that it only watches do not use it. */
+/* Held by whoever uses the plugin itself; the server counts users instead. Logins that are only watched do not. */
 static pthread_rwlock_t plugin_in_use= PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 static int installed;
 static pthread_mutex_t LOCK_global_system_variables= PTHREAD_MUTEX_INITIALIZER;
