@@ -36,8 +36,9 @@ fn main() {
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
     // Calls inside the library stay inside, whatever else the process has loaded.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-Bsymbolic");
-    // Nothing undefined but what may be: the server's functions, which are weak. (Fuzzers bring functions of their own.)
-    if env::var_os("CARGO_CFG_FUZZING").is_none() {
+    // Nothing undefined but what may be: the server's functions, which are weak. (Fuzzers and sanitizers bring functions of
+    // their own.)
+    if ["CARGO_CFG_FUZZING", "CARGO_CFG_SANITIZE"].iter().all(|cfg| env::var_os(cfg).is_none()) {
         println!("cargo:rustc-cdylib-link-arg=-Wl,-z,defs");
     }
     wrap_for_old_glibc();

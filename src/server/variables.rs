@@ -1,5 +1,6 @@
 //! The system variables: SET GLOBAL, option files, SHOW VARIABLES.
 
+use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{ptr, slice};
@@ -10,22 +11,20 @@ use crate::boundary::callback;
 use crate::failover::{Policy, SettingError, Settings, Variable};
 use crate::sys;
 
-/// What a change needs, for one thread at a time. The server itself lets no two updates happen at once, and shows no
-/// variable while one is updated (`LOCK_global_system_variables`), but checks come without that lock.
-static CHANGES: Mutex<Changes> = Mutex::new(Changes { checked: None, shown: [const { None }; 5] });
-
-struct Changes {
+thread_local! {
     /// The settings as they will be when the statement that is being checked has been carried out: one SET may name
     /// several variables, each of which is checked before the first is updated. A value of another statement, or of one
-    /// that failed, means nothing.
-    checked: Option<(Statement, Settings)>,
-    /// The strings that `ifo_c_value` points to.
-    shown: [Option<CString>; 5],
+    /// that failed, means nothing. Each thread has its own: several sessions may be checking at once.
+    static CHECKED: Cell<Option<(Statement, Settings)>> = const { Cell::new(None) };
 }
 
-fn changes() -> MutexGuard<'static, Changes> {
-    // A panic cannot leave it half done: each field is replaced as a whole.
-    CHANGES.lock().unwrap_or_else(PoisonError::into_inner)
+/// The strings that `ifo_c_value` points to, and the right to change the policy. The server itself lets no two updates
+/// happen at once, and shows no variable while one is updated (`LOCK_global_system_variables`).
+static SHOWN: Mutex<[Option<CString>; 5]> = Mutex::new([const { None }; 5]);
+
+fn shown() -> MutexGuard<'static, [Option<CString>; 5]> {
+    // A panic cannot leave it half done: each string is replaced as a whole.
+    SHOWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 const fn variable(variable: sys::ifo_variable) -> Option<Variable> {
@@ -63,15 +62,20 @@ callback! {
 
 fn check(variable: Variable, value: &[u8]) -> bool {
     let statement = host::statement();
-    let result = {
-        let mut changes = changes();
-        let before = match &changes.checked {
-            Some((checked, settings)) if *checked == statement => settings.clone(),
-            _ => state::policy().settings().clone(),
-        };
-        before.set(variable, value).map(|after| changes.checked = Some((statement, after)))
+    let before = match CHECKED.take() {
+        Some((checked, settings)) if checked == statement => settings,
+        _ => state::policy().settings().clone(),
     };
-    result.map_err(|error| refuse(&error)).is_ok()
+    match before.set(variable, value) {
+        Ok(after) => {
+            CHECKED.set(Some((statement, after)));
+            true
+        }
+        Err(error) => {
+            refuse(&error);
+            false
+        }
+    }
 }
 
 /// Tells the client why its value was not taken.
@@ -126,11 +130,11 @@ fn cut(value: &str) -> String {
 
 /// Puts settings in force, for logins and for SHOW VARIABLES.
 pub(super) fn put_in_force(settings: Settings) {
-    let mut changes = changes();
+    let mut shown = shown();
     for variable in Variable::ALL {
         let value = host::c_string(&settings.value(variable));
-        let old = changes.shown[index(variable)].replace(value);
-        let new = changes.shown[index(variable)].as_deref().map_or(ptr::null(), CStr::as_ptr);
+        let old = shown[index(variable)].replace(value);
+        let new = shown[index(variable)].as_deref().map_or(ptr::null(), CStr::as_ptr);
         // SAFETY: the server reads this pointer under a lock that it holds for us during an update, and does not use it
         // yet during init. Nobody else writes it then.
         unsafe { sys::ifo_c_value[index(variable)] = new.cast_mut() };

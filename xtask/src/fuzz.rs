@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use xtask::{output, packages, project_root, target_dir};
 
-use crate::Outcome;
+use crate::{Outcome, nightly};
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
@@ -24,9 +24,8 @@ pub(crate) struct Arguments {
 
 const TARGETS: [&str; 4] = ["connection", "session", "metrics", "redirect_message"];
 
-/// What builds the targets, and the compiler that it needs.
+/// What builds the targets.
 const CARGO_FUZZ: &str = "0.13.2";
-const TOOLCHAIN: &str = "nightly";
 
 /// Longer than the longest packet that a server takes. Whoever needs so much memory or time for it fails.
 const LIMITS: [&str; 3] = ["-max_len=70000", "-rss_limit_mb=1024", "-timeout=10"];
@@ -56,8 +55,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     if arguments.input.is_some() && targets.len() > 1 {
         bail!("an input is for one target");
     }
-    if !nightly().args(["rustc", "--version"]).output().is_ok_and(|output| output.status.success()) {
-        println!("skipped: fuzzing needs a nightly compiler (rustup toolchain install {TOOLCHAIN})");
+    if !nightly::is_there(&[]) {
         return Ok(Outcome { skipped: targets.len(), ..Outcome::default() });
     }
     packages::install(&[packages::BUILD, packages::FUZZ])?;
@@ -83,13 +81,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Runs a program of the toolchain.
-fn nightly() -> Command {
-    let mut rustup = Command::new("rustup");
-    rustup.current_dir(project_root()).args(["run", TOOLCHAIN]);
-    rustup
-}
-
 /// Where all that belongs to fuzzing lies, but for the sources and seeds.
 fn directory() -> PathBuf {
     target_dir().join("fuzz")
@@ -106,10 +97,8 @@ fn build() -> Result<PathBuf> {
         output(Command::new(env!("CARGO")).args(["install", "--locked", "--root"]).arg(&tools).arg(package))?;
     }
     eprintln!("Building the fuzz targets ...");
-    output(nightly().arg(&cargo_fuzz).args(["build", "--target-dir"]).arg(directory()))?;
-    let version = output(nightly().args(["rustc", "-vV"]))?;
-    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc has no host")?;
-    Ok(directory().join(host).join("release"))
+    output(nightly::command(cargo_fuzz).args(["build", "--target-dir"]).arg(directory()))?;
+    Ok(directory().join(nightly::host()?).join("release"))
 }
 
 struct Target<'a> {

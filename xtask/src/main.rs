@@ -5,7 +5,9 @@ mod clients;
 mod demo;
 mod fuzz;
 mod mtr;
+mod nightly;
 mod results;
+mod sanitize;
 mod test;
 
 use std::fmt;
@@ -39,6 +41,8 @@ enum Task {
     Bench(bench::Arguments),
     /// Feed random bytes to every parser of what a peer sends: to all of them, or those named
     Fuzz(fuzz::Arguments),
+    /// Run the plugin from many threads with sanitizers: for memory, leaks, undefined behaviour and races
+    Sanitize(sanitize::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -51,6 +55,7 @@ fn main() -> anyhow::Result<()> {
         Task::Clients(arguments) => clients::command(&arguments),
         Task::Bench(bench) => bench::command(bench),
         Task::Fuzz(arguments) => fuzz::command(&arguments),
+        Task::Sanitize(arguments) => sanitize::command(&arguments),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod program;
 mod server_tests;
+mod valgrind;
 mod versions;
 
 use std::os::unix::fs::symlink;
@@ -16,6 +17,7 @@ use xtask::{packages, project_root};
 use crate::Outcome;
 use program::{Mtr, State};
 pub(crate) use server_tests::{ServerTests, command as server_tests, run as run_server_tests};
+pub(crate) use valgrind::run as run_valgrind;
 pub(crate) use versions::{Versions, command as versions, run as run_versions};
 
 #[derive(Debug, Default, clap::Args)]
@@ -26,14 +28,21 @@ pub(crate) struct Arguments {
     /// Run them with the MariaDB of another system, which has this root directory
     #[arg(long, value_name = "DIR")]
     server_root: Option<PathBuf>,
+    /// Run them with the server under valgrind: those named, or a selection
+    #[arg(long, conflicts_with_all = ["record", "server_root"])]
+    valgrind: bool,
     /// Names of tests, as in mysql-test/instant_failover/t
     tests: Vec<String>,
 }
 
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     packages::install(&[packages::BUILD, packages::SERVER, packages::TEST])?;
-    let system = arguments.server_root.as_deref().map_or_else(|| Ok(System::this()), System::at)?;
-    let outcome = run(&system, arguments)?;
+    let outcome = if arguments.valgrind {
+        run_valgrind(&arguments.tests.iter().map(String::as_str).collect::<Vec<_>>())?
+    } else {
+        let system = arguments.server_root.as_deref().map_or_else(|| Ok(System::this()), System::at)?;
+        run(&system, arguments)?
+    };
     println!("{outcome}");
     if outcome.failed > 0 {
         bail!("the MTR suite failed");

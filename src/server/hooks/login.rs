@@ -9,8 +9,8 @@
 //! with our [gate](Gate) in the way of what it reads, and the verdict is taken there.
 //!
 //! An outcome is only ever turned into a refusal: this module returns success where the original returned it, and
-//! nowhere else. A redirect is always `CR_ERROR`; the other refusals count against the client's host or account until the
-//! server blocks it.
+//! nowhere else. (Success is `CR_OK`, or `CR_OK_HANDSHAKE_COMPLETE`, which is less.) A redirect is always `CR_ERROR`; the
+//! other refusals count against the client's host or account until the server blocks it.
 
 use std::cell::Cell;
 
@@ -42,15 +42,15 @@ unsafe fn authenticate(original: Authenticate, vio: *mut MYSQL_PLUGIN_VIO, info:
     if !state::redirecting() {
         let outcome = original();
         // The mode may have been set while we waited for the client: whoever is not in yet, does not get in.
-        return if outcome == CR_OK && state::redirecting() {
+        return if state::redirecting() {
+            search();
             // SAFETY: the caller's promise.
-            unsafe { decide(vio, "login") }.conclude(outcome)
+            if outcome <= CR_OK { unsafe { decide(vio, "login") }.conclude(outcome) } else { outcome }
         } else {
             outcome
         };
     }
-    // A failed search is reported; the login goes on.
-    let _ = catch("search", super::refresh_if_libraries_came);
+    search();
     if host::account_is_known() {
         // SAFETY: the caller's promise.
         match unsafe { decide(vio, "login") } {
@@ -63,11 +63,16 @@ unsafe fn authenticate(original: Authenticate, vio: *mut MYSQL_PLUGIN_VIO, info:
         let outcome = original();
         match gate.open() {
             // SAFETY: the caller's promise.
-            None if outcome == CR_OK => unsafe { decide(vio, "login") }.conclude(outcome),
+            None if outcome <= CR_OK => unsafe { decide(vio, "login") }.conclude(outcome),
             None => outcome,
             Some(decision) => decision.conclude(outcome),
         }
     }
+}
+
+/// Hooks plugins that were installed lately. A search that fails is reported; the login goes on.
+fn search() {
+    let _ = catch("search", super::refresh_if_libraries_came);
 }
 
 /// What has been decided of a login.
@@ -87,7 +92,6 @@ impl Decision {
         match self {
             Self::Stands => outcome,
             Self::Exempt(exemption) => {
-                // Success is CR_OK, or CR_OK_HANDSHAKE_COMPLETE, which is less.
                 if outcome <= CR_OK {
                     status::count_exemption(exemption);
                 }
@@ -165,6 +169,10 @@ callback! {
         }
         // SAFETY: what the plugin would have called, called as the plugin calls us.
         let length = server.map_or(-1, |read_packet| unsafe { read_packet(vio, packet) });
+        if length < 0 {
+            // The plugin that the account needs may have come while the client kept us waiting.
+            search();
+        }
         if length < 0 || decided.is_some() {
             return length;
         }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::host::{self, Severity};
-use super::status;
+use super::{state, status};
 
 /// How many libraries the process had loaded when it was searched last.
 static SEARCHED_AT: AtomicU64 = AtomicU64::new(0);
@@ -37,8 +37,8 @@ fn refresh_if_libraries_came() {
     let is_due = || scan::libraries_loaded() != SEARCHED_AT.load(Ordering::Acquire);
     if is_due() {
         let table = table();
-        // Another login may have searched while we waited.
-        if is_due() {
+        // While we waited, another login may have searched, or the plugin was uninstalled: then nothing is hooked again.
+        if is_due() && state::redirecting() {
             search(table);
         }
     }

@@ -7,6 +7,7 @@ use std::ffi::{CStr, CString, c_int, c_void};
 use std::mem;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::slots::Authenticate;
 use crate::boundary::callback;
@@ -40,8 +41,15 @@ impl Plugin {
 
     /// The function that the server would call now.
     pub(super) fn current(&self) -> Option<Authenticate> {
-        // SAFETY: valid and aligned; the only writer is put(), under the same lock as this.
-        unsafe { self.slot.read_volatile() }
+        let function = self.pointer().load(Ordering::Relaxed);
+        // SAFETY: null or a function, as every slot holds; an ifo_authenticate_fn has the same layout.
+        unsafe { mem::transmute::<*mut (), ifo_authenticate_fn>(function) }
+    }
+
+    /// The slot. The server reads it in other threads at any time, without a lock, as 8 aligned bytes.
+    fn pointer(&self) -> &AtomicPtr<()> {
+        // SAFETY: valid and aligned while self lives; nobody but put() writes it.
+        unsafe { AtomicPtr::from_ptr(self.slot.as_ptr().cast()) }
     }
 
     /// Puts another function in its place. False if the memory refuses.
@@ -50,8 +58,8 @@ impl Plugin {
         if page.protection.is_some_and(|was| !page.protect(was | libc::PROT_WRITE)) {
             return false;
         }
-        // SAFETY: valid, aligned, and writable by now. The server reads it in other threads, whole, as 8 aligned bytes.
-        unsafe { self.slot.write_volatile(Some(function)) };
+        // Whoever gets the function finds what was stored for it before.
+        self.pointer().store(function as *mut (), Ordering::Release);
         if let Some(was) = page.protection {
             page.protect(was);
         }

@@ -1,0 +1,614 @@
+/* What the plugin finds in a server. See host.h. */
+#include "host.h"
+
+#include <arpa/inet.h>
+#include <dlfcn.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { ER_NET_READ_ERROR= 1158, ER_ACCESS_DENIED_ERROR= 1045, ER_PLUGIN_IS_NOT_LOADED= 1524 };
+
+static void stop(const char *what, const char *detail)
+{
+  fprintf(stderr, "host: %s: %s\n", what, detail);
+  exit(2);
+}
+
+/* ---- What the server exports ---- */
+
+unsigned int mysqld_port, mysqld_extra_port;
+char glob_hostname[]= "host.example";
+static int sockets[2];  /* bound to the two ports: asking them for their address is all the plugin does */
+static __thread struct THD *current;
+
+MYSQL_THD _current_thd(void);
+const char *thd_user_name(MYSQL_THD thd);
+const char *thd_client_host(MYSQL_THD thd);
+const char *thd_client_ip(MYSQL_THD thd);
+int thd_current_command(MYSQL_THD thd);
+long long thd_query_id(const MYSQL_THD thd);
+
+MYSQL_THD _current_thd(void) { return current; }
+const char *thd_user_name(MYSQL_THD thd) { return thd->user; }
+const char *thd_client_host(MYSQL_THD thd) { return thd->ip; }
+const char *thd_client_ip(MYSQL_THD thd) { return thd->ip; }
+int thd_current_command(MYSQL_THD thd) { return thd->is_change_user ? COM_CHANGE_USER : COM_CONNECT; }
+long long thd_query_id(const MYSQL_THD thd) { return thd->query_id; }
+unsigned long thd_get_thread_id(const MYSQL_THD thd) { return thd->thread_id; }
+
+/* Lives until the statement ends. */
+char *thd_strmake(MYSQL_THD thd, const char *text, size_t size)
+{
+  char *copy= malloc(size + 1);
+  memcpy(copy, text, size);
+  copy[size]= 0;
+  thd->allocated[thd->allocations++]= copy;
+  return copy;
+}
+
+/* The first error of a session wins; warnings and the log are formatted, and forgotten. */
+void my_printf_error(unsigned int error, const char *format, unsigned long flags, ...)
+{
+  char text[512];
+  va_list arguments;
+
+  va_start(arguments, flags);
+  vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  if (flags & (ME_ERROR_LOG_ONLY | ME_WARNING | ME_NOTE))
+  {
+    if (strstr(text, "a defect in the plugin"))
+      failed("the log says", text);
+    return;
+  }
+  if (current->outcome.error)
+    return;
+  current->outcome.error= error;
+  memcpy(current->outcome.text, text, sizeof text);
+}
+
+/* ---- Builtin plugins ---- */
+
+static int greets_first(MYSQL_PLUGIN_VIO *vio, MYSQL_SERVER_AUTH_INFO *info)
+{
+  unsigned char *packet;
+  if (vio->write_packet(vio, (const unsigned char *) "a scramble of twenty", 20) || vio->read_packet(vio, &packet) < 0)
+    return CR_ERROR;
+  return original_outcome(vio, info);
+}
+
+static int reads_first(MYSQL_PLUGIN_VIO *vio, MYSQL_SERVER_AUTH_INFO *info)
+{
+  unsigned char *packet;
+  return vio->read_packet(vio, &packet) < 0 ? CR_ERROR : original_outcome(vio, info);
+}
+
+static struct st_mysql_auth native= {
+  MYSQL_AUTHENTICATION_INTERFACE_VERSION, "mysql_native_password", greets_first, NULL, NULL
+};
+static const struct st_mysql_auth local= {
+  MYSQL_AUTHENTICATION_INTERFACE_VERSION, NULL, reads_first, NULL, NULL
+};
+static int no_authentication;
+
+#define END {0, NULL, NULL, NULL, NULL, 0, NULL, NULL, 0, NULL, NULL, NULL, 0}
+#define BUILTIN(type, info, name) \
+  {type, (void *) &info, name, "", "", PLUGIN_LICENSE_BSD, NULL, NULL, 1, NULL, NULL, "1", \
+   MariaDB_PLUGIN_MATURITY_STABLE}
+
+static struct st_maria_plugin native_plugin[]= {BUILTIN(MYSQL_AUTHENTICATION_PLUGIN, native, "native"), END};
+static struct st_maria_plugin engine_plugin[]= {BUILTIN(MYSQL_STORAGE_ENGINE_PLUGIN, no_authentication, "engine"), END};
+static struct st_maria_plugin local_plugin[]= {BUILTIN(MYSQL_AUTHENTICATION_PLUGIN, local, "local"), END};
+
+struct st_maria_plugin *mysql_mandatory_plugins[]= {native_plugin, NULL};
+struct st_maria_plugin *mysql_optional_plugins[]= {engine_plugin, local_plugin, NULL};
+
+struct st_mysql_auth *default_plugin(void)
+{
+  return &native;
+}
+
+/* ---- Libraries with other plugins ---- */
+
+enum { LIBRARIES= 2 };
+
+static struct library {
+  const char *name, *path;
+  void *handle;
+  const struct st_mysql_auth *descriptor;  /* NULL while it is not installed */
+  int users;                               /* logins inside it */
+  uint64_t number;                         /* how many had been loaded, it included */
+} libraries[LIBRARIES]= {{.name= "other"}, {.name= "fixed"}};
+
+/* Of the list above, as in the server. */
+static pthread_mutex_t LOCK_plugin= PTHREAD_MUTEX_INITIALIZER;
+static uint64_t libraries_loaded;
+
+void name_library(int number, const char *path)
+{
+  libraries[number].path= path;
+}
+
+void load_library(int number)
+{
+  struct library *library= &libraries[number];
+  void *handle= dlopen(library->path, RTLD_NOW);
+  const struct st_maria_plugin *plugin= handle ? dlsym(handle, "_maria_plugin_declarations_") : NULL;
+
+  if (!plugin)
+    stop(library->path, dlerror());
+  pthread_mutex_lock(&LOCK_plugin);
+  library->handle= handle;
+  library->descriptor= plugin->info;
+  library->number= ++libraries_loaded;
+  pthread_mutex_unlock(&LOCK_plugin);
+}
+
+/* As in the server, it is unmapped when the last login has left it. */
+void unload_library(int number)
+{
+  struct library *library= &libraries[number];
+
+  pthread_mutex_lock(&LOCK_plugin);
+  library->descriptor= NULL;
+  while (library->users)
+  {
+    pthread_mutex_unlock(&LOCK_plugin);
+    sched_yield();
+    pthread_mutex_lock(&LOCK_plugin);
+  }
+  pthread_mutex_unlock(&LOCK_plugin);
+  dlclose(library->handle);
+}
+
+static struct library *find_library(const char *name)
+{
+  for (int n= 0; n < LIBRARIES; n++)
+    if (!strcmp(libraries[n].name, name))
+      return &libraries[n];
+  return NULL;
+}
+
+/* The server reads the pointer anew for every login, whole. It orders nothing by that, so neither do we. */
+static int call(const struct st_mysql_auth *plugin, struct THD *thd)
+{
+  return __atomic_load_n(&plugin->authenticate_user, __ATOMIC_RELAXED)(&thd->vio, &thd->info);
+}
+
+const char *not_restored(void)
+{
+  const char *name= NULL;
+
+  if (__atomic_load_n(&native.authenticate_user, __ATOMIC_RELAXED) != greets_first)
+    return "native";
+  if (__atomic_load_n(&local.authenticate_user, __ATOMIC_RELAXED) != reads_first)
+    return "local";
+  pthread_mutex_lock(&LOCK_plugin);
+  for (int n= 0; n < LIBRARIES; n++)
+  {
+    const struct st_mysql_auth *descriptor= libraries[n].descriptor;
+    if (descriptor && (void *) __atomic_load_n(&descriptor->authenticate_user, __ATOMIC_RELAXED) !=
+                      dlsym(libraries[n].handle, "authenticate"))
+      name= libraries[n].name;
+  }
+  pthread_mutex_unlock(&LOCK_plugin);
+  return name;
+}
+
+/* ---- A channel ---- */
+
+unsigned int random_below(struct THD *thd, unsigned int limit)
+{
+  return (unsigned int) rand_r(&thd->seed) % limit;
+}
+
+/* Lets other threads in, as a client does that is somewhere else. */
+static void wait_for_client(struct THD *thd)
+{
+  struct timespec time= {0, 1000L * random_below(thd, 200)};
+  if (random_below(thd, 2))
+    nanosleep(&time, NULL);
+}
+
+static void introduce(struct THD *thd)
+{
+  const struct account *account= thd->account;
+
+  thd->user= strdup(account->user);
+  thd->info.user_name= thd->user;
+  thd->info.user_name_length= (unsigned int) strlen(thd->user);
+  thd->info.auth_string= account->target ? account->target : "";
+  thd->info.auth_string_length= (unsigned long) strlen(thd->info.auth_string);
+  strcpy(thd->info.authenticated_as, account->user);
+}
+
+static int read_packet(MYSQL_PLUGIN_VIO *vio, unsigned char **packet)
+{
+  struct THD *thd= (struct THD *) vio;
+  size_t length= 1 + random_below(thd, 40);
+
+  wait_for_client(thd);
+  if (!thd->user)
+  {
+    if (thd->hangs_up)
+    {
+      my_printf_error(ER_NET_READ_ERROR, "Got an error reading communication packets", 0);
+      return -1;
+    }
+    introduce(thd);
+    pthread_mutex_lock(&LOCK_plugin);
+    thd->libraries_known= libraries_loaded;
+    pthread_mutex_unlock(&LOCK_plugin);
+    if (strcmp(thd->account->methods[0], "native"))
+    {
+      thd->restart= 1;
+      return -1;
+    }
+  }
+  if (thd->packets_read == sizeof thd->packets / sizeof *thd->packets)
+    stop("a plugin reads too much", thd->user);
+  *packet= memset(malloc(length), 'p', length);
+  thd->packets[thd->packets_read++]= (char *) *packet;
+  return (int) length;
+}
+
+static int write_packet(MYSQL_PLUGIN_VIO *vio, const unsigned char *packet, int length)
+{
+  char sent[64];
+  (void) vio;
+  memcpy(sent, packet, (size_t) length);
+  return 0;
+}
+
+/* Newer servers write more than the struct of these headers holds: 11.8 writes 12 bytes. */
+static void info(MYSQL_PLUGIN_VIO *vio, MYSQL_PLUGIN_VIO_INFO *info)
+{
+  const struct THD *thd= (struct THD *) vio;
+  memset(info, 0, 12);
+  info->protocol= thd->way_in == SOCKET ? MYSQL_VIO_SOCKET : MYSQL_VIO_TCP;
+  info->socket= thd->way_in == SOCKET ? -1 : sockets[thd->way_in];
+}
+
+/* ---- A session ---- */
+
+static atomic_ulong threads;
+static atomic_llong queries;
+
+void new_session(struct THD *thd)
+{
+  thd->vio.read_packet= read_packet;
+  thd->vio.write_packet= write_packet;
+  thd->vio.info= info;
+  thd->thread_id= atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed);
+  thd->info.thd= thd;
+  current= thd;
+}
+
+static void free_packets(struct THD *thd)
+{
+  while (thd->packets_read)
+    free(thd->packets[--thd->packets_read]);
+}
+
+static void new_statement(struct THD *thd)
+{
+  memset(&thd->outcome, 0, sizeof thd->outcome);
+  thd->query_id= atomic_fetch_add_explicit(&queries, 1, memory_order_relaxed);
+}
+
+void end_session(struct THD *thd)
+{
+  unsigned int seed= thd->seed;
+  free_packets(thd);
+  free(thd->user);
+  memset(thd, 0, sizeof *thd);
+  thd->seed= seed;
+  current= NULL;
+}
+
+/* ---- The plugin under test ---- */
+
+static void *plugin_handle;
+static struct st_maria_plugin *plugin;
+/* Held by whoever uses the plugin itself; the server counts users instead. Logins that are only watched do not. */
+static pthread_rwlock_t plugin_in_use= PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+static int installed;
+static pthread_mutex_t LOCK_global_system_variables= PTHREAD_MUTEX_INITIALIZER;
+
+/* A string variable as the server sees it. */
+struct variable {
+  MYSQL_PLUGIN_VAR_HEADER;
+  char **value;
+  char *default_value;
+};
+
+void load_plugin(const char *path)
+{
+  plugin_handle= dlopen(path, RTLD_NOW);
+  plugin= plugin_handle ? dlsym(plugin_handle, "_maria_plugin_declarations_") : NULL;
+  if (!plugin)
+    stop(path, dlerror());
+}
+
+struct st_maria_plugin *plugin_under_test(void)
+{
+  return plugin;
+}
+
+void *symbol_of_plugin(const char *name)
+{
+  return dlsym(plugin_handle, name);
+}
+
+void install(struct THD *thd)
+{
+  new_session(thd);
+  new_statement(thd);
+  pthread_rwlock_wrlock(&plugin_in_use);
+  for (struct st_mysql_sys_var **variable= plugin->system_vars; *variable; variable++)
+    *((struct variable *) *variable)->value= ((struct variable *) *variable)->default_value;
+  if (plugin->init(NULL))
+    stop("the plugin does not start", "");
+  installed= 1;
+  pthread_rwlock_unlock(&plugin_in_use);
+  end_session(thd);
+}
+
+void uninstall(struct THD *thd)
+{
+  new_session(thd);
+  new_statement(thd);
+  pthread_rwlock_wrlock(&plugin_in_use);
+  installed= 0;
+  if (plugin->deinit(NULL))
+    failed("deinit", "returned an error");
+  pthread_rwlock_unlock(&plugin_in_use);
+  end_session(thd);
+}
+
+/* A value as SET has it: on the heap, in its exact size, with no NUL behind it. */
+struct value {
+  struct st_mysql_value interface;
+  const char *text;
+  int length;
+};
+
+static const char *value_of(struct st_mysql_value *value, char *buffer, int *length)
+{
+  (void) buffer;
+  *length= ((struct value *) value)->length;
+  return ((struct value *) value)->text;
+}
+
+static struct variable *find_variable(const char *name)
+{
+  for (struct st_mysql_sys_var **variable= plugin->system_vars; *variable; variable++)
+    if (!strcmp(((struct variable *) *variable)->name, name))
+      return (struct variable *) *variable;
+  stop("no such variable", name);
+  return NULL;
+}
+
+static int check(struct THD *thd, const struct setting *setting, void *save)
+{
+  struct variable *variable= find_variable(setting->name);
+  struct value value= {.interface= {.val_str= value_of}, .length= (int) strlen(setting->value)};
+  char *text= malloc((size_t) value.length);
+  int result;
+
+  memcpy(text, setting->value, (size_t) value.length);
+  value.text= text;
+  result= variable->check(thd, (struct st_mysql_sys_var *) variable, save, &value.interface);
+  free(text);
+  return result;
+}
+
+int set_global(struct THD *thd, const struct setting *settings, int count)
+{
+  double saved[4];
+  int result= 0;
+
+  new_session(thd);
+  new_statement(thd);
+  pthread_rwlock_rdlock(&plugin_in_use);
+  if (!installed)
+    result= -1;
+  for (int n= 0; n < count && !result; n++)
+    result= check(thd, &settings[n], &saved[n]);
+  if (!result)
+  {
+    pthread_mutex_lock(&LOCK_global_system_variables);
+    for (int n= 0; n < count; n++)
+    {
+      struct variable *variable= find_variable(settings[n].name);
+      variable->update(thd, (struct st_mysql_sys_var *) variable, variable->value, &saved[n]);
+    }
+    pthread_mutex_unlock(&LOCK_global_system_variables);
+  }
+  pthread_rwlock_unlock(&plugin_in_use);
+  while (thd->allocations)
+    free(thd->allocated[--thd->allocations]);
+  if (!result && thd->outcome.error)
+    result= 1;
+  if (result == 1 && !thd->outcome.error)
+    failed("a value was refused", "without an error");
+  end_session(thd);
+  return result;
+}
+
+static const char *show_variables(void)
+{
+  const char *wrong= NULL;
+  const char *target;
+
+  pthread_mutex_lock(&LOCK_global_system_variables);
+  for (struct st_mysql_sys_var **variable= plugin->system_vars; *variable; variable++)
+    if (!*((struct variable *) *variable)->value || strlen(*((struct variable *) *variable)->value) > 1000)
+      wrong= "a variable has no value";
+  target= *find_variable("target")->value;
+  if (!wrong && *target && read_target(target) < 0)
+    wrong= "half a target";
+  pthread_mutex_unlock(&LOCK_global_system_variables);
+  return wrong;
+}
+
+/* The server copies an entry before it calls a function, and reads numbers whole. */
+static const char *show_status(struct THD *thd)
+{
+  for (const struct st_mysql_show_var *var= plugin->status_vars; var->name; var++)
+  {
+    char buffer[SHOW_VAR_FUNC_BUFF_SIZE];
+    struct st_mysql_show_var copy= *var;
+    if (var->type != SHOW_FUNC)
+    {
+      unsigned long long number= __atomic_load_n((unsigned long long *) var->value, __ATOMIC_RELAXED);
+      if (number > 1000000000)
+        return var->name;
+      continue;
+    }
+    ((mysql_show_var_func) (intptr_t) var->value)(thd, &copy, buffer, NULL, SHOW_OPT_GLOBAL);
+    if (copy.type != SHOW_CHAR || (*(char *) copy.value && strlen(copy.value) != strlen("2026-11-22T03:04:05Z")))
+      return var->name;
+  }
+  return NULL;
+}
+
+const char *show(struct THD *thd)
+{
+  const char *wrong= NULL;
+
+  new_session(thd);
+  new_statement(thd);
+  pthread_rwlock_rdlock(&plugin_in_use);
+  if (installed && !(wrong= show_variables()))
+    wrong= show_status(thd);
+  pthread_rwlock_unlock(&plugin_in_use);
+  end_session(thd);
+  return wrong;
+}
+
+/* ---- A login ---- */
+
+int original_outcome(MYSQL_PLUGIN_VIO *vio, MYSQL_SERVER_AUTH_INFO *info)
+{
+  struct THD *thd= (struct THD *) vio;
+  int accepts= thd->account->accepts[thd->method];
+
+  if (info != &thd->info)
+    failed("a plugin", "was called with other arguments");
+  thd->outcome.original_called= 1;
+  return thd->outcome.original= !accepts ? CR_ERROR : random_below(thd, 2) ? CR_OK : CR_OK_HANDSHAKE_COMPLETE;
+}
+
+/* Calls one of the account's plugins. */
+static int call_method(struct THD *thd, const char *name)
+{
+  struct library *library;
+  const struct st_mysql_auth *descriptor;
+  int result;
+
+  if (!strcmp(name, "native"))
+    return call(&native, thd);
+  if (!strcmp(name, "local"))
+    return call(&local, thd);
+  if (!strcmp(name, "instant_failover"))
+  {
+    pthread_rwlock_rdlock(&plugin_in_use);
+    thd->outcome.plugin_missing= !installed;
+    result= installed ? call(plugin->info, thd) : CR_ERROR;
+    pthread_rwlock_unlock(&plugin_in_use);
+    return result;
+  }
+  library= find_library(name);
+  pthread_mutex_lock(&LOCK_plugin);
+  descriptor= library->descriptor;
+  library->users+= descriptor != NULL;
+  thd->outcome.plugin_missing= descriptor == NULL;
+  thd->outcome.plugin_is_new= library->number > thd->libraries_known;
+  pthread_mutex_unlock(&LOCK_plugin);
+  if (!descriptor)
+    return CR_ERROR;
+  result= call(descriptor, thd);
+  pthread_mutex_lock(&LOCK_plugin);
+  library->users--;
+  pthread_mutex_unlock(&LOCK_plugin);
+  return result;
+}
+
+void log_in(struct THD *thd, const struct account *account, int is_change_user)
+{
+  struct outcome *outcome= &thd->outcome;
+  int result= CR_ERROR;
+
+  new_statement(thd);
+  free_packets(thd);
+  free(thd->user);
+  thd->user= NULL;
+  thd->account= account;
+  thd->is_change_user= is_change_user;
+  thd->method= 0;
+  thd->libraries_known= 0;
+  thd->restart= is_change_user;
+  if (is_change_user)
+    introduce(thd);
+  else
+    result= call(&native, thd);
+  if (outcome->error && result != CR_ERROR)
+    outcome->not_cr_error= 1;
+  if (thd->restart)
+  {
+    for (; thd->method < METHODS && account->methods[thd->method]; thd->method++)
+    {
+      outcome->error= 0;
+      outcome->original_called= outcome->plugin_missing= outcome->plugin_is_new= 0;
+      result= call_method(thd, account->methods[thd->method]);
+      if (outcome->error && result != CR_ERROR)
+        outcome->not_cr_error= 1;
+      if (result < CR_ERROR)
+        break;
+    }
+  }
+  outcome->accepted= result < CR_ERROR;
+  outcome->gate_left= thd->vio.read_packet != read_packet;
+  if (!outcome->accepted && !outcome->error)
+    my_printf_error(outcome->plugin_missing ? ER_PLUGIN_IS_NOT_LOADED : ER_ACCESS_DENIED_ERROR, "Access denied", 0);
+}
+
+/* ---- Targets ---- */
+
+void write_target(char *buffer, size_t size, unsigned int number)
+{
+  snprintf(buffer, size, "host%u.example:%u", number, 10000 + number);
+}
+
+int read_target(const char *text)
+{
+  unsigned int host, port;
+  int length= 0;
+  if (sscanf(text, "host%u.example:%u%n", &host, &port, &length) != 2 || text[length] || port != 10000 + host)
+    return -1;
+  return (int) host;
+}
+
+/* ---- Start ---- */
+
+static unsigned int bind_socket(int *descriptor)
+{
+  struct sockaddr_in address= {.sin_family= AF_INET, .sin_addr= {htonl(INADDR_LOOPBACK)}};
+  socklen_t length= sizeof address;
+  *descriptor= socket(AF_INET, SOCK_STREAM, 0);
+  if (bind(*descriptor, (struct sockaddr *) &address, length) ||
+      getsockname(*descriptor, (struct sockaddr *) &address, &length))
+    stop("no port", "127.0.0.1");
+  return ntohs(address.sin_port);
+}
+
+void start_server(void)
+{
+  mysqld_port= bind_socket(&sockets[TCP]);
+  mysqld_extra_port= bind_socket(&sockets[EXTRA_PORT]);
+}
