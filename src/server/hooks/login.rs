@@ -20,7 +20,9 @@ use crate::failover::{Exemption, Verdict};
 use crate::server::host::{self, Login};
 use crate::server::redirect::{self, Reason};
 use crate::server::{state, status};
-use crate::sys::{self, CR_ERROR, CR_OK, MYSQL_PLUGIN_VIO, MYSQL_SERVER_AUTH_INFO, ifo_read_packet_fn};
+use crate::sys::{
+    self, CR_AUTH_USER_CREDENTIALS, CR_ERROR, CR_OK, MYSQL_PLUGIN_VIO, MYSQL_SERVER_AUTH_INFO, ifo_read_packet_fn,
+};
 
 callback! {
     /// Stands in front of the plugin of slot `N`.
@@ -41,17 +43,20 @@ unsafe fn authenticate(original: Authenticate, vio: *mut MYSQL_PLUGIN_VIO, info:
     let original = || unsafe { original(vio, info) };
     if !state::redirecting() {
         let outcome = original();
-        // The mode may have been set while we waited for the client: whoever is not in yet, does not get in.
-        return if outcome == CR_OK && state::redirecting() {
+        if !state::redirecting() {
+            return outcome;
+        }
+        // The mode has been set while we waited for the client: whoever is not in yet, does not get in.
+        search();
+        return match outcome {
             // SAFETY: the caller's promise.
-            unsafe { decide(vio, "login") }.conclude(outcome)
-        } else {
-            outcome
+            CR_OK | CR_AUTH_USER_CREDENTIALS => unsafe { decide(vio, "login") }.conclude(outcome),
+            // The client is gone, or the account needs another plugin: that one is hooked too, and comes next.
+            _ => outcome,
         };
     }
-    // A failed search is reported; the login goes on.
-    let _ = catch("search", super::refresh_if_libraries_came);
     if host::account_is_known() {
+        search();
         // SAFETY: the caller's promise.
         match unsafe { decide(vio, "login") } {
             Decision::Refused => CR_ERROR,
@@ -68,6 +73,13 @@ unsafe fn authenticate(original: Authenticate, vio: *mut MYSQL_PLUGIN_VIO, info:
             Some(decision) => decision.conclude(outcome),
         }
     }
+}
+
+/// Hooks what may be called next for this login: a plugin that was installed since the last search, even if only while we
+/// waited for the client.
+fn search() {
+    // A failure is reported; the login goes on.
+    let _ = catch("search", super::refresh_if_libraries_came);
 }
 
 /// What has been decided of a login.
@@ -165,6 +177,7 @@ callback! {
         }
         // SAFETY: what the plugin would have called, called as the plugin calls us.
         let length = server.map_or(-1, |read_packet| unsafe { read_packet(vio, packet) });
+        search();
         if length < 0 || decided.is_some() {
             return length;
         }
