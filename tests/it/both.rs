@@ -5,10 +5,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use sha1::{Digest, Sha1};
 use xtask::harness::Harness;
 use xtask::server::Server;
-use xtask::wire::{Client, LoggedIn, Reply, Session, handshake_response};
+use xtask::wire::{Client, LoggedIn, Reply, Session, handshake_response, native_reply, scramble};
 
 use crate::library;
 
@@ -128,23 +127,8 @@ pub(crate) use on_both;
 /// A client that has been greeted and not said a word, and the scramble it was given.
 pub(crate) fn greeted(server: &impl UnderTest) -> (Client, Vec<u8>) {
     let mut client = Client::connect(server.address()).unwrap();
-    let scramble = scramble(&client.greeting().unwrap());
+    let scramble = scramble(&client.greeting().unwrap()).unwrap();
     (client, scramble)
-}
-
-/// The scramble in a greeting.
-fn scramble(greeting: &[u8]) -> Vec<u8> {
-    let version_end = greeting.iter().position(|&byte| byte == 0).unwrap();
-    let fixed = &greeting[version_end + 1..];
-    // Number of the connection; the first 8 bytes; 19 bytes of other things; the last 12.
-    [&fixed[4..12], &fixed[31..43]].concat()
-}
-
-/// What the client plugin for native passwords answers.
-pub(crate) fn native_reply(password: &str, scramble: &[u8]) -> Vec<u8> {
-    let once = Sha1::digest(password);
-    let mask = Sha1::new().chain_update(scramble).chain_update(Sha1::digest(once)).finalize();
-    once.iter().zip(mask).map(|(byte, mask)| byte ^ mask).collect()
 }
 
 /// Answers the greeting.

@@ -9,9 +9,9 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned, SupportedProtocolVersion,
 };
-use xtask::wire::{CLIENT_SSL, Client, Reply, Session, Stream, handshake_response, packet};
+use xtask::wire::{CLIENT_SSL, Client, Reply, Session, Stream, handshake_response, native_reply, packet};
 
-use crate::both::{PASSWORD, UnderTest, answer, greeted, native_reply, on_both};
+use crate::both::{PASSWORD, UnderTest, answer, greeted, on_both};
 
 on_both!(
     one_error_packet_and_nothing_after,
