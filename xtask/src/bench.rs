@@ -9,7 +9,7 @@ mod load;
 mod nginx;
 mod report;
 mod server;
-mod tls;
+pub(crate) mod tls;
 
 use std::fs;
 use std::os::unix::process::CommandExt;

@@ -6,6 +6,7 @@ mod demo;
 mod fuzz;
 mod mtr;
 mod results;
+mod soak;
 mod test;
 
 use std::fmt;
@@ -36,6 +37,8 @@ enum Task {
     Bench(bench::Bench),
     /// Feed random bytes to every parser of what a peer sends: to all of them, or those named
     Fuzz(fuzz::Arguments),
+    /// Let clients of every kind come to a server while everything about it changes, and check every answer
+    Soak(soak::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -46,6 +49,7 @@ fn main() -> anyhow::Result<()> {
         Task::Clients(arguments) => clients::command(&arguments),
         Task::Bench(bench) => bench::command(&bench),
         Task::Fuzz(arguments) => fuzz::command(&arguments),
+        Task::Soak(arguments) => soak::command(&arguments),
     }
 }
 

@@ -98,6 +98,12 @@ impl Server {
         self.process.as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(None)))
     }
 
+    /// The number of the process, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
     /// The standard port, on 127.0.0.1.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
