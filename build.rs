@@ -99,7 +99,7 @@ fn bindings(include: &Path) {
         bindgen::Builder::default()
             .header("c-shim/shim.h")
             .clang_arg(format!("-isystem{}", include.display()))
-            .allowlist_item("ifo_.*|IFO_.*|st_maria_plugin|CR_OK|CR_ERROR")
+            .allowlist_item("ifo_.*|IFO_.*|st_maria_plugin|CR_OK|CR_ERROR|CR_AUTH_USER_CREDENTIALS")
             .allowlist_item("MARIA_PLUGIN_INTERFACE_VERSION|MYSQL_AUTHENTICATION_PLUGIN")
             .allowlist_item("PLUGIN_LICENSE_BSD|MariaDB_PLUGIN_MATURITY_GAMMA")
             // Exported by us, declared for C.

@@ -78,6 +78,26 @@ fn installed_and_uninstalled_over_and_over_while_clients_come() {
     server.stop().unwrap();
 }
 
+/// A login that began before its plugin was there does not get past the redirect: neither one that began under mode ON,
+/// nor one that began under OFF.
+#[test]
+fn a_plugin_installed_while_a_login_waits() {
+    let mut server = Server::start(&library(), &["--plugin-maturity=unknown"]).unwrap();
+    let mut root = server.root().unwrap();
+    root.query("INSTALL SONAME 'instant_failover'").unwrap();
+    root.query("SET GLOBAL instant_failover_target = 'db2'").unwrap();
+    for (mode, soname, plugin) in [("ON", "auth_ed25519", "ed25519"), ("OFF", "auth_test_plugin", "test_plugin_server")]
+    {
+        root.query(&format!("SET GLOBAL instant_failover_mode = {mode}")).unwrap();
+        let waiting = greeted(&server);
+        root.query("SET GLOBAL instant_failover_mode = ON").unwrap();
+        root.query(&format!("INSTALL SONAME '{soname}'")).unwrap();
+        root.query(&format!("CREATE USER {plugin} IDENTIFIED VIA {plugin}")).unwrap();
+        assert_eq!(answer(waiting, plugin).reply, redirect_to("db2"), "{plugin}");
+    }
+    server.stop().unwrap();
+}
+
 /// A library with more authentication plugins than can be hooked.
 #[test]
 fn more_plugins_than_slots() {

@@ -17,6 +17,11 @@ fn a_login_under_way_when_the_mode_is_set_does_not_get_in<S: UnderTest>() {
     let waiting = greeted(&server);
     root.query("SET GLOBAL instant_failover_mode = ON").unwrap();
     assert_eq!(answer(waiting, "app", PASSWORD).reply, redirect_to("db2"));
+    // Whatever the password.
+    root.query("SET GLOBAL instant_failover_mode = OFF").unwrap();
+    let waiting = greeted(&server);
+    root.query("SET GLOBAL instant_failover_mode = ON").unwrap();
+    assert_eq!(answer(waiting, "app", "wrong").reply, redirect_to("db2"));
     // And the other way round: back to OFF, a login that began under ON gets in.
     let waiting = greeted(&server);
     root.query("SET GLOBAL instant_failover_mode = OFF").unwrap();

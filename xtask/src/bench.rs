@@ -18,7 +18,7 @@ mod report;
 mod server;
 mod storm;
 mod switch;
-mod tls;
+pub(crate) mod tls;
 
 use std::fs;
 use std::os::unix::process::CommandExt;

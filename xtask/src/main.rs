@@ -8,6 +8,7 @@ mod mtr;
 mod nightly;
 mod results;
 mod sanitize;
+mod soak;
 mod test;
 
 use std::fmt;
@@ -43,6 +44,8 @@ enum Task {
     Fuzz(fuzz::Arguments),
     /// Run the plugin from many threads with sanitizers: for memory, leaks, undefined behaviour and races
     Sanitize(sanitize::Arguments),
+    /// Let clients of every kind come to a server while everything about it changes, and check every answer
+    Soak(soak::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -56,6 +59,7 @@ fn main() -> anyhow::Result<()> {
         Task::Bench(bench) => bench::command(bench),
         Task::Fuzz(arguments) => fuzz::command(&arguments),
         Task::Sanitize(arguments) => sanitize::command(&arguments),
+        Task::Soak(arguments) => soak::command(&arguments),
     }
 }
 

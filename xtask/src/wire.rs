@@ -5,13 +5,14 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use sha1::{Digest, Sha1};
+use socket2::{Domain, Socket, Type};
 
 const CLIENT_LONG_PASSWORD: u32 = 1;
 const CLIENT_PROTOCOL_41: u32 = 1 << 9;
@@ -65,6 +66,19 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         Ok(Self::over(stream))
+    }
+
+    /// The same from one of this machine's addresses.
+    ///
+    /// # Errors
+    /// Those of the network.
+    pub fn connect_from(from: Ipv4Addr, address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((from, 0)).into())?;
+        socket.connect(&address.into())?;
+        socket.set_tcp_nodelay(true)?;
+        socket.set_read_timeout(Some(TIMEOUT))?;
+        Ok(Self::over(TcpStream::from(socket)))
     }
 
     /// Opens a connection through a Unix socket.
@@ -167,7 +181,7 @@ impl Client {
     /// Those of [`log_in`](Self::log_in).
     pub fn log_in_by_password(mut self, user: &str, password: &str) -> Result<LoggedIn> {
         let greeting = self.greeting()?;
-        let scramble = scramble(&greeting).context("a greeting without a scramble")?;
+        let scramble = scramble(&greeting)?;
         self.write(&handshake_response(user, &native_reply(password, &scramble), 0))?;
         self.reply()
     }
@@ -307,23 +321,6 @@ fn column(rest: &mut &[u8]) -> Result<String> {
     Ok(String::from_utf8_lossy(take(length)?).into_owned())
 }
 
-/// The scramble in a greeting: the bytes that passwords are mixed with.
-#[must_use]
-pub fn scramble(greeting: &[u8]) -> Option<Vec<u8>> {
-    let version_end = greeting.iter().position(|&byte| byte == 0)?;
-    let fixed = &greeting[version_end + 1..];
-    // Number of the connection; the first 8 bytes; 19 bytes of other things; the last 12.
-    Some([fixed.get(4..12)?, fixed.get(31..43)?].concat())
-}
-
-/// What the client plugin for native passwords makes of a scramble.
-#[must_use]
-pub fn native_reply(password: &str, scramble: &[u8]) -> Vec<u8> {
-    let once = Sha1::digest(password);
-    let mask = Sha1::new().chain_update(scramble).chain_update(Sha1::digest(once)).finalize();
-    once.iter().zip(mask).map(|(byte, mask)| byte ^ mask).collect()
-}
-
 /// A packet of less than 16 MiB.
 #[must_use]
 pub fn packet(sequence: u8, payload: &[u8]) -> Vec<u8> {
@@ -351,7 +348,33 @@ pub fn handshake_response(user: &str, scramble: &[u8], more_capabilities: u32) -
     .concat()
 }
 
-fn parse_reply(payload: &[u8]) -> Result<Reply> {
+/// The scramble in a greeting.
+///
+/// # Errors
+/// If it is no greeting.
+pub fn scramble(greeting: &[u8]) -> Result<Vec<u8>> {
+    let version_end = greeting.iter().position(|&byte| byte == 0).context("a greeting without a version")?;
+    let fixed = &greeting[version_end + 1..];
+    // Number of the connection; the first 8 bytes; 19 bytes of other things; the last 12.
+    match (fixed.get(4..12), fixed.get(31..43)) {
+        (Some(first), Some(last)) => Ok([first, last].concat()),
+        _ => bail!("a greeting that ends too soon"),
+    }
+}
+
+/// What the client plugin for native passwords makes of a scramble.
+#[must_use]
+pub fn native_reply(password: &str, scramble: &[u8]) -> Vec<u8> {
+    let once = Sha1::digest(password);
+    let mask = Sha1::new().chain_update(scramble).chain_update(Sha1::digest(once)).finalize();
+    once.iter().zip(mask).map(|(byte, mask)| byte ^ mask).collect()
+}
+
+/// What a server has said to a login.
+///
+/// # Errors
+/// If it is no reply.
+pub fn parse_reply(payload: &[u8]) -> Result<Reply> {
     match payload.first() {
         Some(0) => Ok(Reply::Ok),
         Some(0xff) => Ok(Reply::Err(parse_error(payload))),

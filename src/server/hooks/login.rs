@@ -20,7 +20,9 @@ use crate::failover::{Exemption, Verdict};
 use crate::server::host::{self, Login};
 use crate::server::redirect::{self, Reason};
 use crate::server::{state, status};
-use crate::sys::{self, CR_ERROR, CR_OK, MYSQL_PLUGIN_VIO, MYSQL_SERVER_AUTH_INFO, ifo_read_packet_fn};
+use crate::sys::{
+    self, CR_AUTH_USER_CREDENTIALS, CR_ERROR, CR_OK, MYSQL_PLUGIN_VIO, MYSQL_SERVER_AUTH_INFO, ifo_read_packet_fn,
+};
 
 callback! {
     /// Stands in front of the plugin of slot `N`.
@@ -41,17 +43,21 @@ unsafe fn authenticate(original: Authenticate, vio: *mut MYSQL_PLUGIN_VIO, info:
     let original = || unsafe { original(vio, info) };
     if !state::redirecting() {
         let outcome = original();
-        // The mode may have been set while we waited for the client: whoever is not in yet, does not get in.
-        return if state::redirecting() {
-            search();
+        if !state::redirecting() {
+            return outcome;
+        }
+        // The mode has been set while we waited for the client: whoever is not in yet, does not get in.
+        search();
+        return if outcome <= CR_OK || outcome == CR_AUTH_USER_CREDENTIALS {
             // SAFETY: the caller's promise.
-            if outcome <= CR_OK { unsafe { decide(vio, "login") }.conclude(outcome) } else { outcome }
+            unsafe { decide(vio, "login") }.conclude(outcome)
         } else {
+            // The client is gone, or the account needs another plugin: that one is hooked too, and comes next.
             outcome
         };
     }
-    search();
     if host::account_is_known() {
+        search();
         // SAFETY: the caller's promise.
         match unsafe { decide(vio, "login") } {
             Decision::Refused => CR_ERROR,
@@ -70,8 +76,10 @@ unsafe fn authenticate(original: Authenticate, vio: *mut MYSQL_PLUGIN_VIO, info:
     }
 }
 
-/// Hooks plugins that were installed lately. A search that fails is reported; the login goes on.
+/// Hooks what may be called next for this login: a plugin that was installed since the last search, even if only while we
+/// waited for the client.
 fn search() {
+    // A failure is reported; the login goes on.
     let _ = catch("search", super::refresh_if_libraries_came);
 }
 
@@ -169,10 +177,7 @@ callback! {
         }
         // SAFETY: what the plugin would have called, called as the plugin calls us.
         let length = server.map_or(-1, |read_packet| unsafe { read_packet(vio, packet) });
-        if length < 0 {
-            // The plugin that the account needs may have come while the client kept us waiting.
-            search();
-        }
+        search();
         if length < 0 || decided.is_some() {
             return length;
         }

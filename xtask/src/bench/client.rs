@@ -109,7 +109,7 @@ fn http(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<()> {
 fn password_reply(stream: &mut TcpStream, buffer: &mut [u8], expected: Expected) -> Result<Vec<u8>> {
     let greeting = read_packet(stream, buffer)?;
     let payload = payload(greeting, 0).filter(|payload| payload.starts_with(&[10]));
-    let scramble = payload.and_then(scramble);
+    let scramble = payload.and_then(|payload| scramble(payload).ok());
     let scramble = scramble.with_context(|| format!("no greeting but \"{}\"", greeting.escape_ascii()))?;
     Ok(native_reply(if expected == Expected::Refusal { "wrong" } else { PASSWORD }, &scramble))
 }

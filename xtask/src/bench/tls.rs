@@ -15,14 +15,14 @@ use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme}
 
 /// A certificate and its key.
 #[derive(Debug)]
-pub(super) struct Files {
-    pub(super) certificate: PathBuf,
-    pub(super) key: PathBuf,
+pub(crate) struct Files {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 impl Files {
     /// Makes a pair in a directory.
-    pub(super) fn make(dir: &Path) -> Result<Self> {
+    pub(crate) fn make(dir: &Path) -> Result<Self> {
         let files = Self { certificate: dir.join("cert.pem"), key: dir.join("key.pem") };
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
         let certificate = rcgen::CertificateParams::new(["localhost".to_owned()])?.self_signed(&key)?;
@@ -48,7 +48,7 @@ pub(super) fn server_config(certificate: &Path, key: &Path) -> Result<Arc<Server
     Ok(Arc::new(config))
 }
 
-pub(super) fn client_config() -> Result<Arc<ClientConfig>> {
+pub(crate) fn client_config() -> Result<Arc<ClientConfig>> {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])?
         .dangerous()

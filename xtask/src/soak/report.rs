@@ -1,0 +1,249 @@
+//! What was seen: counts of outcomes, and how much the server holds.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+
+use anyhow::{Context, Result};
+
+use super::clients::CHANGE_USER;
+use super::state::{Account, Login, Outcome, Way};
+
+/// What clients of one kind saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Row {
+    let_in: u64,
+    redirected: u64,
+    refused: u64,
+    hung_up: u64,
+}
+
+/// Redirects, as the server counts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counters {
+    pub(super) total: u64,
+    /// In the order of [`Way::ALL`].
+    pub(super) by_way: [u64; 3],
+    pub(super) change_user: u64,
+    pub(super) account: u64,
+}
+
+impl Counters {
+    fn values(&self) -> [u64; 6] {
+        let [tcp, extra_port, socket] = self.by_way;
+        [self.total, tcp, extra_port, socket, self.change_user, self.account]
+    }
+
+    /// What was counted since.
+    fn since(&self, before: &Self) -> [u64; 6] {
+        let mut grown = self.values();
+        grown.iter_mut().zip(before.values()).for_each(|(now, before)| *now = now.saturating_sub(before));
+        grown
+    }
+}
+
+/// What all clients saw.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tally {
+    rows: BTreeMap<&'static str, Row>,
+    redirects: Counters,
+    /// Logins that may have been counted as redirected though their client did not see it.
+    unsure: u64,
+    tls: u64,
+}
+
+impl Tally {
+    pub(super) fn count(&mut self, kind: &'static str, login: &Login, outcome: &Outcome, unsure: bool) {
+        let row = self.rows.entry(kind).or_default();
+        match outcome {
+            Outcome::LetIn => row.let_in += 1,
+            Outcome::Refused(_) => row.refused += 1,
+            Outcome::HungUp | Outcome::Strange(_) => row.hung_up += 1,
+            Outcome::Redirected(_) => {
+                row.redirected += 1;
+                self.redirects.total += 1;
+                for (way, counter) in Way::ALL.into_iter().zip(&mut self.redirects.by_way) {
+                    *counter += u64::from(way == login.way);
+                }
+                self.redirects.change_user += u64::from(kind == CHANGE_USER);
+                self.redirects.account += u64::from(matches!(login.account, Account::Moved | Account::MovedAlong));
+            }
+        }
+        self.unsure += u64::from(unsure);
+        self.tls += u64::from(login.tls);
+    }
+
+    pub(super) fn attempts(&self) -> u64 {
+        self.rows.values().map(|row| row.let_in + row.redirected + row.refused + row.hung_up).sum()
+    }
+
+    /// In one line.
+    pub(super) fn line(&self) -> String {
+        let sum = |of: fn(&Row) -> u64| -> u64 { self.rows.values().map(of).sum() };
+        format!(
+            "{} attempts: {} let in, {} redirected, {} refused, {} ended otherwise",
+            self.attempts(),
+            sum(|row| row.let_in),
+            sum(|row| row.redirected),
+            sum(|row| row.refused),
+            sum(|row| row.hung_up)
+        )
+    }
+
+    /// In a table.
+    pub(super) fn table(&self) -> String {
+        let mut table = "| clients | let in | redirected | refused | no answer |\n|---|--:|--:|--:|--:|\n".to_owned();
+        for (kind, row) in &self.rows {
+            let _ =
+                writeln!(table, "| {kind} | {} | {} | {} | {} |", row.let_in, row.redirected, row.refused, row.hung_up);
+        }
+        table
+    }
+
+    /// How many of all came with TLS.
+    pub(super) fn tls(&self) -> u64 {
+        self.tls
+    }
+
+    /// Says what is wrong with what the server counted while the tally grew from `before` to this.
+    pub(super) fn compare(&self, before: &Self, counted: &Counters, counted_before: &Counters) -> Result<(), String> {
+        let (seen, counted) = (self.redirects.since(&before.redirects), counted.since(counted_before));
+        let unsure = self.unsure - before.unsure;
+        let [total, tcp, extra_port, socket, ..] = counted;
+        let agree = seen.iter().zip(counted).all(|(&seen, counted)| (seen..=seen + unsure).contains(&counted));
+        if agree && total == tcp + extra_port + socket {
+            return Ok(());
+        }
+        Err(format!(
+            "redirects (all, tcp, extra port, socket, change user, account) counted {counted:?}, seen {seen:?}, and \
+             {unsure} that nobody may have seen"
+        ))
+    }
+}
+
+/// What the server holds when nobody comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sample {
+    /// Resident memory in KiB.
+    pub(super) memory: u64,
+    pub(super) descriptors: u64,
+    pub(super) threads: u64,
+}
+
+impl Sample {
+    pub(super) fn of(pid: u32) -> Result<Self> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let value = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|line| line.split_whitespace().next()?.parse().ok()).with_context(|| format!("no {name}"))
+        };
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64;
+        Ok(Self { memory: value("VmRSS:")?, descriptors, threads: value("Threads:")? })
+    }
+}
+
+/// How much more a server holds after something than before.
+#[derive(Clone, Debug)]
+pub(super) struct Growth {
+    pub(super) what: String,
+    pub(super) before: Sample,
+    pub(super) after: Sample,
+    /// The most KiB that the memory may have grown by; nothing where the server is without our plugin.
+    pub(super) bound: Option<u64>,
+}
+
+/// Beyond these, descriptors and threads have leaked. Threads wait for work in pools and caches.
+const DESCRIPTORS: u64 = 3;
+const THREADS: u64 = 10;
+
+impl Growth {
+    /// Says what has grown too much.
+    pub(super) fn complaint(&self) -> Option<String> {
+        let Self { what, before, after, bound } = self;
+        let bound = (*bound)?;
+        let too_much = after.memory > before.memory + bound
+            || after.descriptors > before.descriptors + DESCRIPTORS
+            || after.threads > before.threads + THREADS;
+        too_much.then(|| {
+            format!(
+                "{what}: the server held {before:?}, and then {after:?}; it may grow by {bound} KiB, {DESCRIPTORS} \
+                 descriptors and {THREADS} threads"
+            )
+        })
+    }
+}
+
+/// In a table.
+pub(super) fn growths(growths: &[Growth]) -> String {
+    let mut table = "| what the server holds at rest | KiB before | after | may grow by | descriptors | threads |\n\
+                     |---|--:|--:|--:|--:|--:|\n"
+        .to_owned();
+    for Growth { what, before, after, bound } in growths {
+        let bound = bound.map_or("-".to_owned(), |bound| bound.to_string());
+        let _ = writeln!(
+            table,
+            "| {what} | {} | {} | {bound} | {} → {} | {} → {} |",
+            before.memory, after.memory, before.descriptors, after.descriptors, before.threads, after.threads
+        );
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn tally(redirects: u64, unsure: u64) -> Tally {
+        let login = Login {
+            user: "app".to_owned(),
+            account: Account::Moved,
+            right: false,
+            way: Way::ExtraPort,
+            from: Ipv4Addr::LOCALHOST,
+            tls: true,
+        };
+        let mut tally = Tally::default();
+        for _ in 0..redirects {
+            tally.count(CHANGE_USER, &login, &Outcome::Redirected(String::new()), false);
+        }
+        for _ in 0..unsure {
+            tally.count(CHANGE_USER, &login, &Outcome::HungUp, true);
+        }
+        tally
+    }
+
+    #[test]
+    fn counters_agree_with_what_was_seen() {
+        let counters = |n| Counters { total: n, by_way: [0, n, 0], change_user: n, account: n };
+        let compare = |now: &Tally, counted| now.compare(&tally(2, 1), &counters(counted), &counters(7)).is_ok();
+        assert!(compare(&tally(5, 1), 10));
+        assert!(!compare(&tally(5, 1), 9));
+        assert!(!compare(&tally(5, 1), 11));
+        assert!(compare(&tally(5, 2), 10) && compare(&tally(5, 2), 11));
+        assert!(!compare(&tally(5, 2), 12));
+        let odd = Counters { by_way: [1, 10, 0], ..counters(10) };
+        assert!(tally(5, 2).compare(&tally(2, 1), &odd, &counters(7)).is_err());
+    }
+
+    #[test]
+    fn what_grows_too_much() {
+        let before = Sample { memory: 1000, descriptors: 50, threads: 20 };
+        let complains = |memory, descriptors, threads, bound| {
+            let after = Sample { memory, descriptors, threads };
+            Growth { what: String::new(), before, after, bound }.complaint().is_some()
+        };
+        assert!(!complains(1100, 53, 30, Some(100)) && !complains(1, 1, 1, Some(0)));
+        assert!(complains(1101, 53, 30, Some(100)));
+        assert!(complains(1100, 54, 30, Some(100)));
+        assert!(complains(1100, 53, 31, Some(100)));
+        assert!(!complains(9999, 99, 99, None));
+    }
+
+    #[test]
+    fn a_process_can_be_sampled() {
+        let sample = Sample::of(std::process::id()).unwrap();
+        assert!(sample.memory > 0 && sample.descriptors > 0 && sample.threads > 0);
+    }
+}

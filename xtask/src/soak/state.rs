@@ -1,0 +1,432 @@
+//! What a client may be told, and when. Pure: no server, no clock.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::time::Instant;
+
+/// The error of a redirect.
+pub(super) const REDIRECT: u16 = 4196;
+/// "Access denied".
+pub(super) const ACCESS_DENIED: u16 = 1045;
+/// "Access denied", by a plugin that asks for no password.
+const ACCESS_DENIED_NO_PASSWORD: u16 = 1698;
+/// "Plugin is not loaded".
+const NOT_LOADED: u16 = 1524;
+
+/// How a login came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Way {
+    Tcp,
+    ExtraPort,
+    Socket,
+}
+
+impl Way {
+    pub(super) const ALL: [Self; 3] = [Self::Tcp, Self::ExtraPort, Self::Socket];
+}
+
+/// How an account is identified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Account {
+    Native,
+    /// The same, with REQUIRE SSL.
+    NeedsTls,
+    Ed25519,
+    /// The right password is that of the second method.
+    Ed25519OrNative,
+    /// The same the other way round.
+    NativeOrEd25519,
+    UnixSocket,
+    /// Via our plugin, with a target of its own.
+    Moved,
+    /// Via our plugin, without one.
+    MovedAlong,
+    /// There is no such account.
+    Unknown,
+}
+
+impl Account {
+    pub(super) const ALL: [Self; 9] = [
+        Self::Native,
+        Self::NeedsTls,
+        Self::Ed25519,
+        Self::Ed25519OrNative,
+        Self::NativeOrEd25519,
+        Self::UnixSocket,
+        Self::Moved,
+        Self::MovedAlong,
+        Self::Unknown,
+    ];
+
+    /// Whether a client must know ed25519 to log in.
+    pub(super) fn takes_ed25519(self) -> bool {
+        matches!(self, Self::Ed25519 | Self::NativeOrEd25519)
+    }
+}
+
+/// Somebody who logs in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Login {
+    pub(super) user: String,
+    pub(super) account: Account,
+    /// Whether the password is.
+    pub(super) right: bool,
+    pub(super) way: Way,
+    /// The client's address, of one that comes through TCP.
+    pub(super) from: Ipv4Addr,
+    pub(super) tls: bool,
+}
+
+/// What became of a login.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Outcome {
+    LetIn,
+    /// The whole message.
+    Redirected(String),
+    /// Another error.
+    Refused(u16),
+    /// The server has closed the connection without a word.
+    HungUp,
+    /// Something that is never right.
+    Strange(String),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LetIn => f.write_str("let in"),
+            Self::Redirected(message) => write!(f, "redirected by \"{message}\""),
+            Self::Refused(code) => write!(f, "error {code}"),
+            Self::HungUp => f.write_str("hung up on"),
+            Self::Strange(what) => write!(f, "strange: {what}"),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Mode {
+    #[default]
+    Off,
+    On,
+    All,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "OFF",
+            Self::On => "ON",
+            Self::All => "ALL",
+        })
+    }
+}
+
+/// The settings of the plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Settings {
+    pub(super) mode: Mode,
+    /// Empty if there is none.
+    pub(super) target: String,
+    pub(super) text: String,
+    pub(super) exempt_users: Vec<String>,
+    /// Address and length of the prefix.
+    pub(super) exempt_hosts: Vec<(Ipv4Addr, u8)>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Off,
+            target: String::new(),
+            text: "Server is directing clients to the alternative server '%s'.".to_owned(),
+            exempt_users: Vec::new(),
+            exempt_hosts: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    fn redirects(&self, login: &Login) -> bool {
+        let wanted = match self.mode {
+            Mode::Off => false,
+            Mode::On => login.way == Way::Tcp,
+            Mode::All => true,
+        };
+        wanted && !self.exempts(login)
+    }
+
+    fn exempts(&self, login: &Login) -> bool {
+        let inside = |&(network, length): &(Ipv4Addr, u8)| {
+            let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+            network.to_bits() & mask == login.from.to_bits() & mask
+        };
+        self.exempt_users.contains(&login.user) || (login.way != Way::Socket && self.exempt_hosts.iter().any(inside))
+    }
+
+    fn redirect_to(&self, target: &str) -> Outcome {
+        Outcome::Redirected(format!("|{}|{target}", self.text.replace("%s", target)))
+    }
+}
+
+/// All that decides how a login ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct State {
+    /// What our plugin is set to; nothing where it is not installed.
+    pub(super) settings: Option<Settings>,
+    /// Whether the server knows ed25519.
+    pub(super) ed25519: bool,
+}
+
+impl State {
+    /// How this login may end.
+    pub(super) fn outcomes(&self, login: &Login) -> Vec<Outcome> {
+        let stock = self.stock(login);
+        let Some(redirect) = self.redirect(login) else { return stock };
+        let not_loaded = Outcome::Refused(NOT_LOADED);
+        match login.account {
+            // That is the server's last word, whatever the methods before have said.
+            Account::Ed25519 | Account::NativeOrEd25519 if !self.ed25519 => stock,
+            Account::Unknown if stock.contains(&not_loaded) => vec![redirect, not_loaded],
+            _ => vec![redirect],
+        }
+    }
+
+    /// How our plugin would have it end; nothing if it leaves it alone.
+    fn redirect(&self, login: &Login) -> Option<Outcome> {
+        let settings = self.settings.as_ref()?;
+        match login.account {
+            Account::Moved => Some(settings.redirect_to(&own_target(&login.user))),
+            // Whatever the mode.
+            Account::MovedAlong => (!settings.target.is_empty()).then(|| settings.redirect_to(&settings.target)),
+            _ => settings.redirects(login).then(|| settings.redirect_to(&settings.target)),
+        }
+    }
+
+    /// How it may end without our plugin.
+    fn stock(&self, login: &Login) -> Vec<Outcome> {
+        let password = |right| vec![if right { Outcome::LetIn } else { Outcome::Refused(ACCESS_DENIED) }];
+        match login.account {
+            Account::Ed25519 | Account::NativeOrEd25519 if !self.ed25519 => vec![Outcome::Refused(NOT_LOADED)],
+            Account::Native | Account::Ed25519 | Account::Ed25519OrNative | Account::NativeOrEd25519 => {
+                password(login.right)
+            }
+            Account::NeedsTls => password(login.right && login.tls),
+            Account::UnixSocket if login.way == Way::Socket => vec![Outcome::LetIn],
+            Account::UnixSocket => vec![Outcome::Refused(ACCESS_DENIED), Outcome::Refused(ACCESS_DENIED_NO_PASSWORD)],
+            Account::Moved | Account::MovedAlong if self.settings.is_none() => vec![Outcome::Refused(NOT_LOADED)],
+            // For an unknown user the server goes through the motions with an account of somebody else.
+            Account::Unknown if self.settings.is_none() || !self.ed25519 => {
+                vec![Outcome::Refused(ACCESS_DENIED), Outcome::Refused(NOT_LOADED)]
+            }
+            Account::Moved | Account::MovedAlong | Account::Unknown => vec![Outcome::Refused(ACCESS_DENIED)],
+        }
+    }
+}
+
+/// Where an account with a target of its own is sent.
+pub(super) fn own_target(user: &str) -> String {
+    format!("{}.example.com:7007", user.replace('_', "-"))
+}
+
+/// Says what is wrong with an outcome that none of these states allows; else, whether our plugin may have redirected the
+/// login though its client did not see it.
+pub(super) fn judge(states: &[State], login: &Login, seen: &Outcome) -> Result<bool, String> {
+    let allowed: Vec<Outcome> = states.iter().flat_map(|state| state.outcomes(login)).collect();
+    if !allowed.contains(seen) {
+        let mut allowed: Vec<String> = allowed.iter().map(ToString::to_string).collect();
+        allowed.sort();
+        allowed.dedup();
+        return Err(format!("{login:?}: {seen}; allowed was: {}", allowed.join(", ")));
+    }
+    let redirected = matches!(seen, Outcome::Redirected(_));
+    Ok(!redirected && states.iter().any(|state| state.redirect(login).is_some()))
+}
+
+/// Which states may have been in force when. While a statement runs, the server may be in the state before, in the one
+/// after, and in those between.
+#[derive(Debug)]
+pub(super) struct History(Vec<Era>);
+
+#[derive(Debug)]
+struct Era {
+    state: State,
+    from: Instant,
+    until: Option<Instant>,
+}
+
+impl History {
+    pub(super) fn new(state: State, from: Instant) -> Self {
+        Self(vec![Era { state, from, until: None }])
+    }
+
+    /// A statement is about to be sent that leads through these states, to the last of them.
+    pub(super) fn begin(&mut self, states: Vec<State>, now: Instant) {
+        self.0.extend(states.into_iter().map(|state| Era { state, from: now, until: None }));
+    }
+
+    /// The statement has returned: the last state holds.
+    pub(super) fn settle(&mut self, now: Instant) {
+        for era in self.0.iter_mut().rev().skip(1).take_while(|era| era.until.is_none()) {
+            era.until = Some(now);
+        }
+    }
+
+    /// The states that may have been in force at any time from one instant to another.
+    pub(super) fn between(&self, from: Instant, until: Instant) -> Vec<State> {
+        let recent = self.0.iter().rev().take_while(|era| era.until.is_none_or(|end| end >= from));
+        recent.filter(|era| era.from <= until).map(|era| era.state.clone()).collect()
+    }
+
+    /// The state that the last statement leads to.
+    pub(super) fn last(&self) -> State {
+        self.0.last().map(|era| era.state.clone()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn login(account: Account, right: bool) -> Login {
+        let from = Ipv4Addr::new(127, 0, 0, 4);
+        Login { user: "app".to_owned(), account, right, way: Way::Tcp, from, tls: false }
+    }
+
+    fn state(mode: Mode, number: u32) -> State {
+        let target = format!("host{number}:{number}");
+        State {
+            settings: Some(Settings { mode, target, text: "to %s".to_owned(), ..Settings::default() }),
+            ed25519: true,
+        }
+    }
+
+    fn redirect(target: &str) -> Outcome {
+        Outcome::Redirected(format!("|to {target}|{target}"))
+    }
+
+    #[test]
+    fn ways_and_modes() {
+        for (mode, redirected) in
+            [(Mode::Off, &[][..]), (Mode::On, &[Way::Tcp]), (Mode::All, &[Way::Tcp, Way::ExtraPort, Way::Socket])]
+        {
+            for way in Way::ALL {
+                for (right, stock) in [(true, Outcome::LetIn), (false, Outcome::Refused(1045))] {
+                    let login = Login { way, ..login(Account::Native, right) };
+                    let expected = if redirected.contains(&way) { redirect("host1:1") } else { stock };
+                    assert_eq!(state(mode, 1).outcomes(&login), [expected], "{mode} {login:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn exempt_users_and_hosts() {
+        let exempt = |users: &[&str], hosts: &[(Ipv4Addr, u8)]| {
+            let mut state = state(Mode::All, 1);
+            let settings = state.settings.as_mut().unwrap();
+            settings.exempt_users = users.iter().map(ToString::to_string).collect();
+            settings.exempt_hosts = hosts.to_vec();
+            state
+        };
+        let host = |last| Ipv4Addr::new(127, 0, 0, last);
+        let wrong = login(Account::Native, false);
+        for (state, exempt) in [
+            (exempt(&["app"], &[]), true),
+            (exempt(&["apple", "ap"], &[]), false),
+            (exempt(&[], &[(host(4), 32)]), true),
+            (exempt(&[], &[(host(5), 32)]), false),
+            (exempt(&[], &[(host(5), 31)]), true),
+            (exempt(&[], &[(host(9), 0)]), true),
+        ] {
+            let expected = if exempt { Outcome::Refused(1045) } else { redirect("host1:1") };
+            assert_eq!(state.outcomes(&wrong), [expected], "{state:?}");
+        }
+        // A client of the socket has no address.
+        let local = Login { way: Way::Socket, ..wrong };
+        assert_eq!(exempt(&[], &[(host(4), 32)]).outcomes(&local), [redirect("host1:1")]);
+        assert_eq!(exempt(&["app"], &[]).outcomes(&local), [Outcome::Refused(1045)]);
+    }
+
+    #[test]
+    fn accounts_via_our_plugin() {
+        let (moved, along) = (login(Account::Moved, false), login(Account::MovedAlong, false));
+        for mode in [Mode::Off, Mode::On, Mode::All] {
+            assert_eq!(state(mode, 1).outcomes(&moved), [redirect("app.example.com:7007")]);
+            assert_eq!(state(mode, 1).outcomes(&along), [redirect("host1:1")]);
+        }
+        let no_target = State { settings: Some(Settings::default()), ed25519: true };
+        assert_eq!(no_target.outcomes(&along), [Outcome::Refused(1045)]);
+        for login in [moved, along] {
+            assert_eq!(State::default().outcomes(&login), [Outcome::Refused(1524)]);
+        }
+    }
+
+    #[test]
+    fn a_method_that_is_not_there() {
+        let without = State { ed25519: false, ..state(Mode::Off, 1) };
+        for account in [Account::Ed25519, Account::NativeOrEd25519] {
+            assert_eq!(without.outcomes(&login(account, true)), [Outcome::Refused(1524)]);
+            assert_eq!(state(Mode::Off, 1).outcomes(&login(account, true)), [Outcome::LetIn]);
+        }
+        assert_eq!(without.outcomes(&login(Account::Ed25519OrNative, true)), [Outcome::LetIn]);
+        // Where there is another, it is redirected. If the last is missing, that is what the client is told.
+        let on = State { ed25519: false, ..state(Mode::On, 1) };
+        assert_eq!(on.outcomes(&login(Account::Ed25519OrNative, true)), [redirect("host1:1")]);
+        let last = login(Account::NativeOrEd25519, true);
+        assert_eq!(on.outcomes(&last), [Outcome::Refused(1524)]);
+        assert_eq!(judge(&[on], &last, &Outcome::Refused(1524)), Ok(true));
+    }
+
+    #[test]
+    fn the_judgement() {
+        let wrong = login(Account::Native, false);
+        let (off, on) = (state(Mode::Off, 1), state(Mode::On, 2));
+        let judge = |states: &[&State], seen: &Outcome| {
+            judge(&states.iter().copied().cloned().collect::<Vec<_>>(), &wrong, seen).map_err(drop)
+        };
+        assert_eq!(judge(&[&off], &Outcome::Refused(1045)), Ok(false));
+        assert_eq!(judge(&[&off, &on], &Outcome::Refused(1045)), Ok(true));
+        assert_eq!(judge(&[&off, &on], &redirect("host2:2")), Ok(false));
+        // Nobody in force said so: a redirect, half a target, half a message, the wrong one of two, let in, no answer.
+        for (states, seen) in [
+            (&[&off][..], redirect("host1:1")),
+            (&[&off, &on], redirect("host1:2")),
+            (&[&off, &on], Outcome::Redirected("|to host2:2|host2:".to_owned())),
+            (&[&off, &on], redirect("host1:1")),
+            (&[&on], Outcome::Refused(1045)),
+            (&[&off, &on], Outcome::LetIn),
+            (&[&off, &on], Outcome::HungUp),
+            (&[&off, &on], Outcome::Refused(1129)),
+        ] {
+            assert_eq!(judge(states, &seen), Err(()), "{seen}");
+        }
+    }
+
+    #[test]
+    fn what_may_have_been_in_force() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut history = History::new(state(Mode::Off, 0), at(0));
+        history.begin(vec![state(Mode::Off, 1), state(Mode::On, 1)], at(10));
+        let numbers = |history: &History, from, until| {
+            let states = history.between(at(from), at(until)).into_iter().rev();
+            states.map(|state| state.settings.map(|s| format!("{} {}", s.mode, s.target)).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(&history, 1, 9), ["OFF host0:0"]);
+        // Not yet returned: any of the three.
+        assert_eq!(numbers(&history, 100, 101), ["OFF host0:0", "OFF host1:1", "ON host1:1"]);
+        history.settle(at(12));
+        assert_eq!(numbers(&history, 1, 9), ["OFF host0:0"]);
+        assert_eq!(numbers(&history, 1, 10), ["OFF host0:0", "OFF host1:1", "ON host1:1"]);
+        assert_eq!(numbers(&history, 12, 13), ["OFF host0:0", "OFF host1:1", "ON host1:1"]);
+        assert_eq!(numbers(&history, 13, 14), ["ON host1:1"]);
+        history.begin(vec![state(Mode::On, 2)], at(20));
+        history.settle(at(21));
+        assert_eq!(numbers(&history, 13, 19), ["ON host1:1"]);
+        assert_eq!(numbers(&history, 5, 20), ["OFF host0:0", "OFF host1:1", "ON host1:1", "ON host2:2"]);
+        assert_eq!(numbers(&history, 22, 23), ["ON host2:2"]);
+        assert_eq!(history.last(), state(Mode::On, 2));
+    }
+}
