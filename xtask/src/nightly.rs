@@ -18,10 +18,18 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
 /// Whether it is there with these components, which are installed where they are missing. If that fails, it has said what
 /// to do.
 pub(crate) fn is_there(components: &[&str]) -> bool {
+    if has(components) {
+        return true;
+    }
     let mut install = Command::new("rustup");
-    install.args(["toolchain", "install", TOOLCHAIN, "--no-self-update", "--profile=minimal"]);
-    install.args(components.iter().map(|component| format!("--component={component}")));
-    if has(components) || (output(&mut install).is_ok() && has(components)) {
+    if has(&[]) {
+        // The compiler that is there stays as it is.
+        install.args(["component", "add", "--toolchain", TOOLCHAIN]).args(components);
+    } else {
+        install.args(["toolchain", "install", TOOLCHAIN, "--no-self-update", "--profile=minimal"]);
+        install.args(components.iter().map(|component| format!("--component={component}")));
+    }
+    if output(&mut install).is_ok() && has(components) {
         return true;
     }
     println!("skipped: this needs a nightly compiler, which could not be installed here. Please try {install:?}");

@@ -41,7 +41,7 @@ pub(crate) struct Arguments {
     pub(crate) seed: Option<u64>,
     /// Keep the numbers in benches/RESULTS.md
     #[arg(long)]
-    keep: bool,
+    pub(crate) keep: bool,
 }
 
 /// How the server serves its clients, a part of the run each.

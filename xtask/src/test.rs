@@ -6,10 +6,15 @@ use anyhow::{Result, bail};
 use xtask::build::{self, Flavour};
 use xtask::{packages, project_root, run, target_dir};
 
-use crate::{Outcome, clients, fuzz, mtr};
+use crate::{Outcome, clients, fuzz, mtr, sanitize, soak};
 
 /// For each target.
 const SECONDS_OF_FUZZING: u64 = 15;
+/// With each sanitizer.
+const SECONDS_IN_THE_HOST: u64 = 20;
+/// Those that valgrind sees in every run; `cargo xtask mtr --valgrind` has more.
+const UNDER_VALGRIND: &[&str] = &["instant_failover", "change_user", "install_order"];
+const MINUTES_OF_SOAK: u64 = 2;
 
 pub(crate) fn run_all() -> Result<()> {
     packages::install(&[packages::BUILD, packages::SERVER, packages::TEST, packages::FUZZ])?;
@@ -48,8 +53,14 @@ pub(crate) fn run_all() -> Result<()> {
     title("Fuzzing");
     outcome += fuzz::run(&fuzz::Arguments::all(SECONDS_OF_FUZZING))?;
 
-    title("MTR suite");
+    title("Sanitizers");
+    outcome += sanitize::run(&[], SECONDS_IN_THE_HOST)?;
+
+    title("MTR suite, with the MariaDB of every release");
     outcome += mtr::run_versions()?;
+
+    title("MTR suite under valgrind");
+    outcome += mtr::run_valgrind(UNDER_VALGRIND)?;
 
     title("MariaDB's own tests");
     outcome += mtr::run_server_tests()?;
@@ -57,11 +68,19 @@ pub(crate) fn run_all() -> Result<()> {
     title("Client libraries");
     outcome += clients::run(&clients::Arguments::default())?;
 
-    println!("\nTools, fuzzing, MTR and clients: {outcome}");
+    title("Soak");
+    outcome += soak::run(&soak::Arguments { minutes: MINUTES_OF_SOAK, seed: Some(1), keep: false })?;
+
+    title("Measurements, short");
+    // A process of its own: what measures is built to be fast.
+    run(cargo("xtask").args(["bench", "--short"]))?;
+    outcome.passed += 1;
+
+    println!("\nAll but the unit and integration tests: {outcome}");
     if outcome.failed > 0 {
         bail!("see above for what failed");
     }
-    println!("Everything else passed too.");
+    println!("The unit and integration tests passed too.");
     Ok(())
 }
 
