@@ -35,22 +35,6 @@ fn uninstalled_while_logins_hang_in_the_hook() {
     server.stop().unwrap();
 }
 
-/// The plugin of an account may come between the greeting of a client and its answer.
-#[test]
-fn a_plugin_that_comes_while_clients_are_silent() {
-    let mut server = server_with_plugin();
-    let mut root = server.root().unwrap();
-    let before = greeted(&server);
-    root.query("SET GLOBAL instant_failover_target = 'db2', instant_failover_mode = ON").unwrap();
-    let after = greeted(&server);
-    root.query("INSTALL SONAME 'auth_ed25519'").unwrap();
-    root.query("CREATE USER late IDENTIFIED VIA ed25519 USING PASSWORD('secret')").unwrap();
-    for client in [before, after] {
-        assert_eq!(answer(client, "late").reply, redirect_to("db2"));
-    }
-    server.stop().unwrap();
-}
-
 #[test]
 fn installed_and_uninstalled_over_and_over_while_clients_come() {
     let mut server = server_with_plugin();
