@@ -50,25 +50,28 @@ char *thd_strmake(MYSQL_THD thd, const char *text, size_t size)
   return copy;
 }
 
-/* The first error of a session wins; warnings and the log are formatted, and forgotten. */
+/* The first error of a session wins. */
+void my_message(unsigned int error, const char *text, unsigned long flags)
+{
+  (void) flags;
+  if (current->outcome.error)
+    return;
+  current->outcome.error= error;
+  snprintf(current->outcome.text, sizeof current->outcome.text, "%s", text);
+}
+
+/* Warnings and the log: formatted, and forgotten. */
 void my_printf_error(unsigned int error, const char *format, unsigned long flags, ...)
 {
   char text[512];
   va_list arguments;
 
+  (void) error, (void) flags;
   va_start(arguments, flags);
   vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
-  if (flags & (ME_ERROR_LOG_ONLY | ME_WARNING | ME_NOTE))
-  {
-    if (strstr(text, "a defect in the plugin"))
-      failed("the log says", text);
-    return;
-  }
-  if (current->outcome.error)
-    return;
-  current->outcome.error= error;
-  memcpy(current->outcome.text, text, sizeof text);
+  if (strstr(text, "a defect in the plugin"))
+    failed("the log says", text);
 }
 
 /* ---- Builtin plugins ---- */
@@ -236,7 +239,7 @@ static int read_packet(MYSQL_PLUGIN_VIO *vio, unsigned char **packet)
   {
     if (thd->hangs_up)
     {
-      my_printf_error(ER_NET_READ_ERROR, "Got an error reading communication packets", 0);
+      my_message(ER_NET_READ_ERROR, "Got an error reading communication packets", 0);
       return -1;
     }
     introduce(thd);
@@ -575,7 +578,7 @@ void log_in(struct THD *thd, const struct account *account, int is_change_user)
   outcome->accepted= result < CR_ERROR;
   outcome->gate_left= thd->vio.read_packet != read_packet;
   if (!outcome->accepted && !outcome->error)
-    my_printf_error(outcome->plugin_missing ? ER_PLUGIN_IS_NOT_LOADED : ER_ACCESS_DENIED_ERROR, "Access denied", 0);
+    my_message(outcome->plugin_missing ? ER_PLUGIN_IS_NOT_LOADED : ER_ACCESS_DENIED_ERROR, "Access denied", 0);
 }
 
 /* ---- Targets ---- */

@@ -9,6 +9,8 @@ use anyhow::{Context, Result, bail};
 use xtask::system::System;
 use xtask::target_dir;
 
+use crate::Outcome;
+
 /// Where Debian's mariadb-test puts it.
 const DIRECTORIES: &[&str] = &["/usr/share/mariadb/mariadb-test", "/usr/share/mysql/mysql-test"];
 
@@ -38,6 +40,20 @@ pub(crate) struct Test {
     pub(crate) state: State,
     /// Why it was skipped, or empty.
     pub(crate) reason: String,
+}
+
+impl FromIterator<Test> for Outcome {
+    fn from_iter<I: IntoIterator<Item = Test>>(tests: I) -> Self {
+        let mut outcome = Self::default();
+        for test in tests {
+            match test.state {
+                State::Passed => outcome.passed += 1,
+                State::Failed => outcome.failed += 1,
+                State::Skipped => outcome.skipped += 1,
+            }
+        }
+        outcome
+    }
 }
 
 impl<'a> Mtr<'a> {

@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use xtask::build::Flavour;
 use xtask::system::System;
 
-use super::program::{Mtr, State};
+use super::program::Mtr;
 use crate::Outcome;
 
 /// Tests that between them go through all of the plugin in the server.
@@ -51,14 +51,7 @@ pub(crate) fn run(tests: &[&str]) -> Result<Outcome> {
         .arg("--mysqld=--innodb-use-native-aio=0")
         .arg(format!("--suite={}", suite.path().join("instant_failover").display()))
         .args(tests);
-    let mut outcome = Outcome::default();
-    for test in mtr.run(command, VAR)? {
-        match test.state {
-            State::Passed => outcome.passed += 1,
-            State::Failed => outcome.failed += 1,
-            State::Skipped => outcome.skipped += 1,
-        }
-    }
+    let mut outcome: Outcome = mtr.run(command, VAR)?.into_iter().collect();
     let found = evaluate(logs.path())?;
     if found.is_empty() {
         outcome.passed += 1;
