@@ -1,6 +1,7 @@
 //! Every test of the project.
 
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 use xtask::build::{self, Flavour};
@@ -18,9 +19,10 @@ const MINUTES_OF_SOAK: u64 = 2;
 
 pub(crate) fn run_all() -> Result<()> {
     packages::install(&[packages::BUILD, packages::SERVER, packages::TEST, packages::FUZZ])?;
+    let started = Instant::now();
     let mut outcome = Outcome::default();
 
-    title("Formatting, lints and documentation");
+    title(started, "Formatting, lints and documentation");
     for (tool, arguments) in [
         ("fmt", &["--all", "--check"][..]),
         ("clippy", &["--quiet", "--workspace", "--all-targets", "--", "--deny=warnings"]),
@@ -42,7 +44,7 @@ pub(crate) fn run_all() -> Result<()> {
         .env("RUSTDOCFLAGS", "--deny=warnings"))?;
     outcome.passed += 1;
 
-    title("Unit and integration tests");
+    title(started, "Unit and integration tests");
     let (plugin, panicking, harness) = (Flavour::Release.build()?, Flavour::PanicInjection.build()?, build::harness()?);
     run(cargo("test")
         .args(["--quiet", "--workspace", "--no-fail-fast"])
@@ -50,28 +52,28 @@ pub(crate) fn run_all() -> Result<()> {
         .env("INSTANT_FAILOVER_PANIC_SO", panicking)
         .env("INSTANT_FAILOVER_HARNESS", harness))?;
 
-    title("Fuzzing");
+    title(started, "Fuzzing");
     outcome += fuzz::run(&fuzz::Arguments::all(SECONDS_OF_FUZZING))?;
 
-    title("Sanitizers");
+    title(started, "Sanitizers");
     outcome += sanitize::run(&[], SECONDS_IN_THE_HOST)?;
 
-    title("MTR suite, with the MariaDB of every release");
+    title(started, "MTR suite, with the MariaDB of every release");
     outcome += mtr::run_versions()?;
 
-    title("MTR suite under valgrind");
+    title(started, "MTR suite under valgrind");
     outcome += mtr::run_valgrind(UNDER_VALGRIND)?;
 
-    title("MariaDB's own tests");
+    title(started, "MariaDB's own tests");
     outcome += mtr::run_server_tests()?;
 
-    title("Client libraries");
+    title(started, "Client libraries");
     outcome += clients::run(&clients::Arguments::default())?;
 
-    title("Soak");
+    title(started, "Soak");
     outcome += soak::run(&soak::Arguments { minutes: MINUTES_OF_SOAK, seed: Some(1), keep: false })?;
 
-    title("Measurements, short");
+    title(started, "Measurements, short");
     // A process of its own: what measures is built to be fast.
     run(cargo("xtask").args(["bench", "--short"]))?;
     outcome.passed += 1;
@@ -90,6 +92,7 @@ fn cargo(command: &str) -> Command {
     cargo
 }
 
-fn title(text: &str) {
-    println!("\n=== {text} ===");
+/// Says what comes, and how long it took to get there.
+fn title(started: Instant, text: &str) {
+    println!("\n=== {text} === (after {} s)", started.elapsed().as_secs());
 }

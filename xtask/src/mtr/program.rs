@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 use xtask::system::System;
@@ -96,7 +97,9 @@ impl<'a> Mtr<'a> {
             .args(["perl", "mysql-test-run.pl"])
             .arg(format!("--vardir={}", self.var(var).display()))
             .arg(format!("--mysqld=--plugin-dir={}", self.plugins().display()))
-            .args(["--force", "--max-test-fail=0", "--parallel=2"]);
+            .args(["--force", "--max-test-fail=0"])
+            // Tests wait more than they compute.
+            .arg(format!("--parallel={}", 2 * thread::available_parallelism().map_or(1, usize::from)));
         command
     }
 
