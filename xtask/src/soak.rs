@@ -267,14 +267,17 @@ fn run_leg(library: &Path, handling: &str, duration: Duration, seed: u64) -> Res
         leg.complain(format!("{error:#}"));
         String::new()
     });
-    let stopped = leg.server.stop().map_err(|error| leg.complain(error.to_string()));
-    if stopped.is_ok() {
-        for line in leg.server.error_log().lines().filter(|line| line.contains("[ERROR]") || line.contains("panicked"))
-        {
-            leg.complain(format!("in the error log: {line}"));
-        }
+    let stopped = leg.server.stop();
+    let log = leg.server.error_log();
+    let mut complaints = leg.complaints.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Err(error) = stopped {
+        // Before all that follows from it.
+        complaints.insert(0, error.to_string());
+    } else {
+        let wrong = |line: &&str| line.contains("[ERROR]") || line.contains("panicked");
+        complaints.extend(log.lines().filter(wrong).map(|line| format!("in the error log: {line}")));
     }
-    Ok((text, leg.complaints.into_inner().unwrap_or_else(PoisonError::into_inner)))
+    Ok((text, complaints))
 }
 
 struct SetOnDrop<'a>(&'a AtomicBool);

