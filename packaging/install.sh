@@ -94,7 +94,10 @@ for unit in instant-failover-harness.service instant-failover-harness.socket; do
 done
 
 if [ "$uninstall" = yes ]; then
-    rmdir "$destdir$prefix/share/doc/instant-failover" 2>/dev/null || true
+    # Those of them that hold nothing else.
+    for directory in share/doc/instant-failover share/doc share/man/man8; do
+        rmdir "$destdir$prefix/$directory" 2>/dev/null || true
+    done
     cat <<'TEXT'
 Removed. A server that has loaded the plugin goes on with it until it is told otherwise:
 

@@ -6,6 +6,7 @@ set -u
 packages=$1
 version=$2
 work=$(mktemp -d)
+plugin=$packages/mariadb-plugin-instant-failover_${version}-1_amd64.deb
 plugin_cnf=/etc/mysql/mariadb.conf.d/instant_failover.cnf
 harness_cnf=/etc/mysql/instant-failover-harness.cnf
 
@@ -88,8 +89,11 @@ start_server "$work/socket" --datadir="$work/other" --port=3307 --pid-file="$wor
 other=$server
 start_server /run/mysqld/mysqld.sock
 files >"$work/before"
+dpkg-deb --raw-extract "$plugin" "$work/next"
+sed -i "s/^Version: .*/Version: $version-2/" "$work/next/DEBIAN/control"
+dpkg-deb --build "$work/next" "$work/next.deb" >/dev/null
 
-check 'plugin: installs while the server runs' dpkg --install "$packages/mariadb-plugin-instant-failover_${version}-1_amd64.deb"
+check 'plugin: installs while the server runs' dpkg --install "$plugin"
 check 'plugin: installing it changes nothing' let_in
 check 'plugin: installing it loads nothing' loaded 0
 check 'plugin: not loaded by the next start either' restart_server
@@ -107,9 +111,9 @@ done
 cp $plugin_cnf "$work/edited.cnf"
 check 'plugin: restart with the configuration un-commented' restart_server
 check 'plugin: redirects from the start' undisturbed
-check 'plugin: the same version again' dpkg --install "$packages/mariadb-plugin-instant-failover_${version}-1_amd64.deb"
+check 'plugin: the same version again' dpkg --install "$plugin"
 check 'plugin: the server goes on' undisturbed
-check 'plugin: a higher version' dpkg --install "$packages/next.deb"
+check 'plugin: a higher version' dpkg --install "$work/next.deb"
 check 'plugin: is the higher version' installed mariadb-plugin-instant-failover "${version}-2"
 check 'plugin: the server goes on' undisturbed
 check 'plugin: a client of the higher version follows' follows
@@ -129,7 +133,9 @@ check 'stand-in: the units are not enabled' not_enabled
 check 'stand-in: the server stops' stop_server
 check 'stand-in: does not start without a target' refuses_without_target
 uncomment instant_failover_target 127.0.0.1:3307 $harness_cnf
-check 'plugin: installs for clients' dpkg --install "$packages/mariadb-plugin-instant-failover_${version}-1_amd64.deb"
+# As this server, which has no TLS.
+uncomment skip_ssl '' $harness_cnf
+check 'plugin: installs for clients' dpkg --install "$plugin"
 check 'stand-in: redirects, as the service starts it' stands_in \
     setpriv --reuid=mysql --regid=mysql --init-groups instant-failover-harness --defaults-file=$harness_cnf
 check 'stand-in: redirects on a port that systemd has opened' stands_in \

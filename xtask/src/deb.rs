@@ -49,7 +49,6 @@ pub(crate) fn test() -> Result<Outcome> {
     }
     packages::install(&[packages::PACKAGES_TEST, packages::ROOTS])?;
     let packages = Packages::build()?;
-    packages.build_next()?;
     let mut outcome = Outcome::default();
     for script in ["install.sh", "test.sh"] {
         run(Command::new("shellcheck").arg(packaging().join(script)))?;
@@ -110,20 +109,14 @@ impl Packages {
         };
         let cargo_deb = cargo_deb()?;
         let release = |program: &Path| program.ancestors().nth(2).map_or_else(target_dir, Path::to_path_buf);
-        package(&cargo_deb, PLUGIN[0], &release(&library), &packages.plugin, &format!("{VERSION}-1"))?;
-        package(&cargo_deb, HARNESS[0], &release(&harness), &packages.harness, &format!("{VERSION}-1"))?;
+        package(&cargo_deb, PLUGIN[0], &release(&library), &packages.plugin)?;
+        package(&cargo_deb, HARNESS[0], &release(&harness), &packages.harness)?;
         tarball(&library, &harness, &packages.tarball)?;
         Ok(packages)
     }
 
     fn all(&self) -> [&Path; 3] {
         [&self.plugin, &self.harness, &self.tarball]
-    }
-
-    /// A package of the plugin that dpkg takes for a newer one.
-    fn build_next(&self) -> Result<()> {
-        let next = self.directory.join("next.deb");
-        package(&cargo_deb()?, PLUGIN[0], &target_dir(), &next, &format!("{VERSION}-2"))
     }
 
     /// Runs `packaging/test.sh` there, and counts what it says.
@@ -165,9 +158,9 @@ fn cargo_deb() -> Result<PathBuf> {
 }
 
 /// Makes a package of a crate that is built in that target directory.
-fn package(cargo_deb: &Path, name: &str, built: &Path, file: &Path, version: &str) -> Result<()> {
+fn package(cargo_deb: &Path, name: &str, built: &Path, file: &Path) -> Result<()> {
     let mut command = Command::new(cargo_deb);
-    command.current_dir(project_root()).args(["deb", "--no-build", "--package", name, "--deb-version", version]);
+    command.current_dir(project_root()).args(["deb", "--no-build", "--package", name]);
     output(command.arg("--output").arg(file).env("CARGO_TARGET_DIR", built)).map(drop)
 }
 
