@@ -137,7 +137,8 @@ uncomment instant_failover_target 127.0.0.1:3307 $harness_cnf
 uncomment skip_ssl '' $harness_cnf
 check 'plugin: installs for clients' dpkg --install "$plugin"
 check 'stand-in: redirects, as the service starts it' stands_in \
-    setpriv --reuid=mysql --regid=mysql --init-groups instant-failover-harness --defaults-file=$harness_cnf
+    setpriv --reuid=mysql --regid=mysql --init-groups --no-new-privs --bounding-set=-all \
+    instant-failover-harness --defaults-file=$harness_cnf
 check 'stand-in: redirects on a port that systemd has opened' stands_in \
     systemd-socket-activate --listen=3306 instant-failover-harness --defaults-file=$harness_cnf
 check 'stand-in: purge' dpkg --purge instant-failover-harness mariadb-plugin-instant-failover
