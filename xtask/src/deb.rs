@@ -97,6 +97,10 @@ exec chroot /mnt/root "$@"
 impl Packages {
     fn build() -> Result<Self> {
         packages::install(&[packages::BUILD, packages::PACKAGES])?;
+        let changelog = fs::read_to_string(packaging().join("changelog"))?;
+        if !changelog.starts_with(&format!("instant-failover ({VERSION}-1) ")) {
+            bail!("packaging/changelog does not begin with version {VERSION}-1");
+        }
         let (library, harness) = (Flavour::Release.build()?, build::harness()?);
         let directory = target_dir().join("debian");
         fs::create_dir_all(&directory)?;

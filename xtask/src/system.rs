@@ -236,8 +236,8 @@ pub fn installed(suite: &str) -> Result<PathBuf> {
         packages::install(&[packages::ROOTS])?;
         eprintln!("Installing MariaDB of Debian {suite} in a root directory ...");
         fs::create_dir_all(&roots)?;
-        // Only root's own programs could look into a directory that tempfile makes.
-        let new = roots.join(format!("new-{suite}-{}", std::process::id()));
+        let directory = tempfile::Builder::new().prefix(suite).tempdir_in(&roots)?;
+        let new = directory.path().join("root");
         output(
             Command::new("mmdebstrap")
                 .args(["--quiet", "--mode=root", "--variant=apt", "--include=mariadb-server,systemd"])
