@@ -2,6 +2,7 @@
 
 mod bench;
 mod clients;
+mod deb;
 mod demo;
 mod fuzz;
 mod mtr;
@@ -40,6 +41,8 @@ enum Task {
     Clients(clients::Arguments),
     /// Measure what the plugin and the standalone server cost: everything, or what is named
     Bench(bench::Arguments),
+    /// Make the Debian packages and the tarball
+    Deb(deb::Arguments),
     /// Feed random bytes to every parser of what a peer sends: to all of them, or those named
     Fuzz(fuzz::Arguments),
     /// Run the plugin from many threads with sanitizers: for memory, leaks, undefined behaviour and races
@@ -57,6 +60,7 @@ fn main() -> anyhow::Result<()> {
         Task::ServerTests(arguments) => mtr::server_tests(&arguments),
         Task::Clients(arguments) => clients::command(&arguments),
         Task::Bench(bench) => bench::command(bench),
+        Task::Deb(arguments) => deb::command(&arguments),
         Task::Fuzz(arguments) => fuzz::command(&arguments),
         Task::Sanitize(arguments) => sanitize::command(&arguments),
         Task::Soak(arguments) => soak::command(&arguments),

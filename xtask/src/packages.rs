@@ -17,6 +17,10 @@ pub const TEST: &[&str] = &["mariadb-test", "mariadb-server", "binutils", "valgr
 pub const BENCH: &[&str] = &["nginx-light", "haproxy", "valgrind"];
 /// To unpack other releases of Debian.
 pub const ROOTS: &[&str] = &["mmdebstrap"];
+/// To make Debian packages.
+pub const PACKAGES: &[&str] = &["dpkg-dev"];
+/// To test them in a network of their own.
+pub const PACKAGES_TEST: &[&str] = &["iproute2", "lintian", "shellcheck"];
 /// To build the fuzz targets: libFuzzer is C++.
 pub const FUZZ: &[&str] = &["g++"];
 

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -222,6 +222,37 @@ impl System {
         }
         Ok(())
     }
+}
+
+/// The root directory of a release of Debian in which a MariaDB server is installed, as on a machine, with systemd's tools. No
+/// service is ever started there. It is kept in the target directory.
+///
+/// # Errors
+/// If its packages cannot be had.
+pub fn installed(suite: &str) -> Result<PathBuf> {
+    let roots = target_dir().join("roots");
+    let root = roots.join(format!("installed-{suite}"));
+    if !root.is_dir() {
+        packages::install(&[packages::ROOTS])?;
+        eprintln!("Installing MariaDB of Debian {suite} in a root directory ...");
+        fs::create_dir_all(&roots)?;
+        let directory = tempfile::Builder::new().prefix(suite).tempdir_in(&roots)?;
+        let new = directory.path().join("root");
+        output(
+            Command::new("mmdebstrap")
+                .args(["--quiet", "--mode=root", "--variant=apt", "--include=mariadb-server,systemd"])
+                .arg("--aptopt=Acquire::Check-Valid-Until \"false\"")
+                .arg("--aptopt=APT::Install-Recommends \"false\"")
+                .arg(suite)
+                .arg(&new)
+                .arg(mirror()?),
+        )?;
+        let policy = new.join("usr/sbin/policy-rc.d");
+        fs::write(&policy, "#!/bin/sh\nexit 101\n")?;
+        fs::set_permissions(&policy, fs::Permissions::from_mode(0o755))?;
+        fs::rename(new, &root)?;
+    }
+    Ok(root)
 }
 
 /// The mirror of Debian that this machine uses.

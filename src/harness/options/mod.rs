@@ -220,3 +220,31 @@ fn with_dashes(argument: &OsString) -> OsString {
     let (name, value) = option.split_at(option.find('=').unwrap_or(option.len()));
     format!("--{}{value}", name.replace('_', "-")).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use clap::CommandFactory;
+
+    use super::Options;
+
+    #[test]
+    fn manual_page_has_the_options() {
+        let mut expected = String::new();
+        for option in Options::command().get_arguments() {
+            let _ = write!(expected, ".It Fl -{}", option.get_long().unwrap());
+            if option.get_action().takes_values() {
+                let _ = write!(expected, " Ns = Ns Ar {}", option.get_value_names().unwrap()[0]);
+            }
+            let _ = writeln!(expected, "\n{}.", option.get_help().unwrap());
+            if let (false, [default]) = (option.is_hide_default_value_set(), option.get_default_values()) {
+                let _ = writeln!(expected, "Default: {}.", default.display());
+            }
+        }
+        let page = include_str!("../../../packaging/instant-failover-harness.8");
+        let (_, rest) = page.split_once(".\\\" begin options\n").unwrap();
+        let (options, _) = rest.split_once(".\\\" end options\n").unwrap();
+        assert_eq!(options, expected, "in packaging/instant-failover-harness.8, write:\n{expected}");
+    }
+}

@@ -1,0 +1,116 @@
+#!/bin/sh
+# Puts what lies beside this script into its places, or removes it. A running server is not touched: each file is put in place
+# by a rename, so that a library that is loaded is never written over.
+set -eu
+
+usage() {
+    cat <<'TEXT'
+usage: ./install.sh [--uninstall] [--prefix=DIR] [--destdir=DIR] [--plugin-dir=DIR] [--client-plugin-dir=DIR]
+
+  --uninstall              remove what was installed; configuration that was changed stays
+  --prefix=DIR             where the program and its documents go (/usr/local)
+  --destdir=DIR            put everything below this directory, as for a package or an image
+  --plugin-dir=DIR         the server's plugin directory; else mariadbd is asked
+  --client-plugin-dir=DIR  Connector/C's plugin directory; else mariadb_config is asked
+TEXT
+}
+
+fail() {
+    echo "install.sh: $1" >&2
+    exit 1
+}
+
+here=$(cd "$(dirname "$0")" && pwd)
+uninstall=no prefix=/usr/local destdir='' plugins='' client_plugins=''
+for argument in "$@"; do
+    case $argument in
+    --uninstall) uninstall=yes ;;
+    --prefix=*) prefix=${argument#*=} ;;
+    --destdir=*) destdir=${argument#*=} ;;
+    --plugin-dir=*) plugins=${argument#*=} ;;
+    --client-plugin-dir=*) client_plugins=${argument#*=} ;;
+    --help | -h) usage && exit ;;
+    *) usage >&2 && fail "$argument is not an option" ;;
+    esac
+done
+PATH=$PATH:/usr/sbin:/usr/local/sbin
+if [ -z "$plugins" ] && command -v mariadbd >/dev/null; then
+    # What the server would use with its own configuration.
+    plugins=$(mariadbd --verbose --help 2>/dev/null | sed -n 's/^plugin-dir  *//p')
+fi
+if [ -z "$client_plugins" ] && command -v mariadb_config >/dev/null; then
+    client_plugins=$(mariadb_config --plugindir)
+fi
+if [ -z "$client_plugins" ]; then
+    # Where Debian and its derivatives have it, without the development package that has mariadb_config.
+    for directory in /usr/lib/*/libmariadb3/plugin; do
+        [ -d "$directory" ] && client_plugins=$directory
+    done
+fi
+[ -n "$plugins$client_plugins" ] ||
+    fail "neither a server nor Connector/C is found here; name their directories: --plugin-dir, --client-plugin-dir"
+
+# put MODE FILE DESTINATION
+put() {
+    target=$destdir$3
+    if [ "$uninstall" = yes ]; then
+        rm -f "$target"
+        return
+    fi
+    mkdir -p "$(dirname "$target")"
+    cp "$here/$2" "$target.new"
+    chmod "$1" "$target.new"
+    mv -f "$target.new" "$target"
+    echo "$target"
+}
+
+# The same for configuration: what is there was changed by somebody, or is the same anyway.
+put_configuration() {
+    target=$destdir$2
+    if [ "$uninstall" = yes ]; then
+        if cmp -s "$here/$1" "$target"; then rm -f "$target"; fi
+    elif [ ! -e "$target" ]; then
+        put 644 "$1" "$2"
+    fi
+}
+
+[ -z "$plugins" ] || put 644 lib/instant_failover.so "${plugins%/}/instant_failover.so"
+[ -z "$client_plugins" ] || put 644 lib/instant_failover.so "${client_plugins%/}/instant_failover.so"
+put 755 bin/instant-failover-harness "$prefix/bin/instant-failover-harness"
+put 644 man/instant-failover-harness.8 "$prefix/share/man/man8/instant-failover-harness.8"
+for document in README.md LICENSE CHANGELOG.md protocol.md standalone.md; do
+    put 644 "doc/$document" "$prefix/share/doc/instant-failover/$document"
+done
+# Configuration of the server is read where the server looks for it; it is only put where Debian has such a place.
+if [ -d "$destdir/etc/mysql/mariadb.conf.d" ]; then
+    put_configuration etc/instant_failover.cnf /etc/mysql/mariadb.conf.d/instant_failover.cnf
+fi
+put_configuration etc/instant-failover-harness.cnf /etc/mysql/instant-failover-harness.cnf
+for unit in instant-failover-harness.service instant-failover-harness.socket; do
+    put 644 "systemd/$unit" "/etc/systemd/system/$unit"
+    if [ "$uninstall" = no ]; then
+        sed -i "s|/usr/bin/instant-failover-harness|$prefix/bin/instant-failover-harness|" "$destdir/etc/systemd/system/$unit"
+    fi
+done
+
+if [ "$uninstall" = yes ]; then
+    # Those of them that hold nothing else.
+    for directory in share/doc/instant-failover share/doc share/man/man8; do
+        rmdir "$destdir$prefix/$directory" 2>/dev/null || true
+    done
+    cat <<'TEXT'
+Removed. A server that has loaded the plugin goes on with it until it is told otherwise:
+
+    UNINSTALL SONAME 'instant_failover';
+TEXT
+else
+    cat <<'TEXT'
+
+Nothing is loaded or started yet. To load the plugin into a running server, in a session of root:
+
+    INSTALL SONAME 'instant_failover';
+    SET GLOBAL instant_failover_target = 'db2.example.com:3306', instant_failover_mode = ON;
+
+If an older build is loaded already, the new one is used from the next start of the server.
+TEXT
+fi

@@ -1,0 +1,166 @@
+#!/bin/sh
+# Installs the packages and the tarball of the directory $1, of version $2, in a system of its own, as a database administrator
+# would, and removes them again. `cargo xtask deb --test` runs it in a root directory and a network that nobody else has.
+set -u
+
+packages=$1
+version=$2
+work=$(mktemp -d)
+plugin=$packages/mariadb-plugin-instant-failover_${version}-1_amd64.deb
+plugin_cnf=/etc/mysql/mariadb.conf.d/instant_failover.cnf
+harness_cnf=/etc/mysql/instant-failover-harness.cnf
+
+# check NAME COMMAND...: prints what became of it, and what it said if that was wrong.
+check() {
+    name=$1
+    shift
+    if "$@" >"$work/said" 2>&1; then
+        echo "passed   $name"
+    else
+        echo "FAILED   $name"
+        tail -n 20 "$work/said"
+    fi
+}
+
+files() {
+    find / -xdev \( -path /var/lib/mysql -o -path /var/lib/dpkg -o -path /var/log -o -path /var/cache -o -path /tmp \
+        -o -path /run -o -path /root \) -prune -o -print | sort
+}
+same_files() {
+    files >"$work/after"
+    diff "$work/before" "$work/after"
+}
+
+# start_server NAME OPTIONS...: sets $server to its process.
+start_server() {
+    socket=$1
+    shift
+    # Debian's service does no more.
+    mariadbd --user=mysql --socket="$socket" "$@" >>"$work/server.log" 2>&1 &
+    server=$!
+    until mariadb-admin --socket="$socket" ping >/dev/null 2>&1; do
+        kill -0 $server || { cat "$work/server.log"; exit 1; }
+        sleep 0.1
+    done
+}
+stop_server() {
+    mariadb-admin --socket=/run/mysqld/mysqld.sock shutdown && wait $server
+}
+restart_server() {
+    stop_server
+    start_server /run/mysqld/mysqld.sock
+}
+sql() { mariadb --batch --skip-column-names --execute="$1"; }
+app() { mariadb --batch --skip-column-names --user=app --password=secret --execute='SELECT @@port' "$@"; }
+redirected() { ! app --host=127.0.0.1 && app --host=127.0.0.1 2>&1 | grep '^ERROR 4196 .*|127.0.0.1:3307$'; }
+let_in() { [ "$(app --host=127.0.0.1)" = 3306 ]; }
+follows() { [ "$(app --host=instant_failover://127.0.0.1)" = 3307 ]; }
+loaded() { [ "$(sql "SELECT COUNT(*) FROM information_schema.PLUGINS WHERE PLUGIN_NAME = 'instant_failover'")" = "$1" ]; }
+switch() { sql "SET GLOBAL instant_failover_target = '127.0.0.1:3307', instant_failover_mode = ON"; }
+# The same process goes on, and so does what it does.
+undisturbed() { kill -0 $server && redirected; }
+uncomment() { sed -i "s/^#\($1 = \).*/\1$2/; s/^#\($1\)$/\1/" "$3"; }
+installed() { dpkg-query --show --showformat='${Version}' "$1" | grep -Fx "$2"; }
+not_enabled() { ! find /etc/systemd /run/systemd -name '*instant-failover*' | grep .; }
+refuses_without_target() { ! harness && harness 2>&1 | grep target; }
+harness() { timeout 20 runuser -u mysql -- instant-failover-harness --defaults-file=$harness_cnf; }
+# stands_in COMMAND...: runs it until it has redirected somebody.
+stands_in() {
+    "$@" >"$work/harness.log" 2>&1 &
+    program=$!
+    tries=0
+    until redirected && follows; do
+        tries=$((tries + 1))
+        [ $tries -lt 100 ] || { cat "$work/harness.log"; kill $program; return 1; }
+        sleep 0.1
+    done
+    kill -TERM $program
+    wait $program
+}
+
+install -d -o mysql /run/mysqld
+start_server /run/mysqld/mysqld.sock
+sql "CREATE USER app IDENTIFIED BY 'secret'"
+stop_server
+cp -a /var/lib/mysql "$work/other"
+chown mysql "$work"
+chmod 755 "$work"
+start_server "$work/socket" --datadir="$work/other" --port=3307 --pid-file="$work/other.pid"
+other=$server
+start_server /run/mysqld/mysqld.sock
+files >"$work/before"
+dpkg-deb --raw-extract "$plugin" "$work/next"
+sed -i "s/^Version: .*/Version: $version-2/" "$work/next/DEBIAN/control"
+dpkg-deb --build "$work/next" "$work/next.deb" >/dev/null
+
+check 'plugin: installs while the server runs' dpkg --install "$plugin"
+check 'plugin: installing it changes nothing' let_in
+check 'plugin: installing it loads nothing' loaded 0
+check 'plugin: not loaded by the next start either' restart_server
+check 'plugin: nothing in its configuration is active' loaded 0
+check 'plugin: INSTALL SONAME' sql "INSTALL SONAME 'instant_failover'"
+check 'plugin: SET GLOBAL' switch
+check 'plugin: a client is redirected' redirected
+check 'plugin: a client follows' follows
+check 'plugin: UNINSTALL SONAME' sql "UNINSTALL SONAME 'instant_failover'"
+for option in plugin_load_add=instant_failover loose_instant_failover_exempt_users=repl,monitor,dba \
+    loose_instant_failover_exempt_hosts=192.0.2.0\\/24 loose_instant_failover_target=127.0.0.1:3307 \
+    loose_instant_failover_mode=ON; do
+    uncomment "${option%%=*}" "${option#*=}" $plugin_cnf
+done
+cp $plugin_cnf "$work/edited.cnf"
+check 'plugin: restart with the configuration un-commented' restart_server
+check 'plugin: redirects from the start' undisturbed
+check 'plugin: the same version again' dpkg --install "$plugin"
+check 'plugin: the server goes on' undisturbed
+check 'plugin: a higher version' dpkg --install "$work/next.deb"
+check 'plugin: is the higher version' installed mariadb-plugin-instant-failover "${version}-2"
+check 'plugin: the server goes on' undisturbed
+check 'plugin: a client of the higher version follows' follows
+check 'plugin: edited configuration stays' cmp $plugin_cnf "$work/edited.cnf"
+check 'plugin: remove' dpkg --remove mariadb-plugin-instant-failover
+check 'plugin: the server goes on' undisturbed
+check 'plugin: a server starts without it, its configuration being left' restart_server
+check 'plugin: and lets everybody in' let_in
+check 'plugin: purge' dpkg --purge mariadb-plugin-instant-failover
+check 'plugin: nothing is left' same_files
+
+check 'stand-in: installs' dpkg --install "$packages/instant-failover-harness_${version}-1_amd64.deb"
+check 'stand-in: the server goes on' let_in
+check 'stand-in: the units are right' systemd-analyze verify --man=no \
+    /lib/systemd/system/instant-failover-harness.service /lib/systemd/system/instant-failover-harness.socket
+check 'stand-in: the units are not enabled' not_enabled
+check 'stand-in: the server stops' stop_server
+check 'stand-in: does not start without a target' refuses_without_target
+uncomment instant_failover_target 127.0.0.1:3307 $harness_cnf
+# As this server, which has no TLS.
+uncomment skip_ssl '' $harness_cnf
+check 'plugin: installs for clients' dpkg --install "$plugin"
+check 'stand-in: redirects, as the service starts it' stands_in \
+    setpriv --reuid=mysql --regid=mysql --init-groups --no-new-privs --bounding-set=-all \
+    instant-failover-harness --defaults-file=$harness_cnf
+check 'stand-in: redirects on a port that systemd has opened' stands_in \
+    systemd-socket-activate --listen=3306 instant-failover-harness --defaults-file=$harness_cnf
+check 'stand-in: purge' dpkg --purge instant-failover-harness mariadb-plugin-instant-failover
+start_server /run/mysqld/mysqld.sock
+check 'stand-in: the server is back' let_in
+check 'stand-in: nothing is left' same_files
+
+tar --extract --gzip --directory "$work" --file "$packages/instant-failover-$version-linux-x86_64.tar.gz"
+installer="$work/instant-failover-$version-linux-x86_64/install.sh"
+check 'tarball: installs' "$installer"
+check 'tarball: INSTALL SONAME' sql "INSTALL SONAME 'instant_failover'"
+check 'tarball: SET GLOBAL' switch
+check 'tarball: a client is redirected' redirected
+check 'tarball: a client follows' follows
+check 'tarball: the same again' "$installer"
+check 'tarball: the server goes on' undisturbed
+check 'tarball: the units are right' systemd-analyze verify --man=no /etc/systemd/system/instant-failover-harness.service
+check 'tarball: uninstall' "$installer" --uninstall
+check 'tarball: the server goes on' undisturbed
+check 'tarball: UNINSTALL SONAME' sql "UNINSTALL SONAME 'instant_failover'"
+check 'tarball: nothing is left' same_files
+check 'the servers end well' stop_server
+kill $other
+wait $other
+rm -rf "$work"

@@ -1,0 +1,209 @@
+//! `cargo xtask deb`: Debian packages and a tarball, and a test of them in a system of their own. What is in them is in
+//! `packaging/`, and in the `[package.metadata.deb]` of the two `Cargo.toml`s.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use xtask::build::{self, Flavour};
+use xtask::{output, packages, project_root, run, system, target_dir};
+
+use crate::Outcome;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Install, use, upgrade and remove them in a root directory with Debian 12
+    #[arg(long)]
+    test: bool,
+}
+
+/// What makes the packages.
+const CARGO_DEB: &str = "3.8.0";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The crates with packages, and what each package is called.
+const PLUGIN: [&str; 2] = ["instant-failover", "mariadb-plugin-instant-failover"];
+const HARNESS: [&str; 2] = ["instant-failover-harness", "instant-failover-harness"];
+
+pub(crate) fn command(arguments: &Arguments) -> Result<()> {
+    if arguments.test {
+        let outcome = test()?;
+        println!("{outcome}");
+        if outcome.failed > 0 {
+            bail!("see above for what failed");
+        }
+        return Ok(());
+    }
+    for file in Packages::build()?.all() {
+        println!("{}", file.display());
+    }
+    Ok(())
+}
+
+/// Builds everything, and tries it as a database administrator would.
+pub(crate) fn test() -> Result<Outcome> {
+    if !packages::is_root() {
+        println!("skipped: only root can install packages in a root directory");
+        return Ok(Outcome { skipped: 1, ..Outcome::default() });
+    }
+    packages::install(&[packages::PACKAGES_TEST, packages::ROOTS])?;
+    let packages = Packages::build()?;
+    let mut outcome = Outcome::default();
+    for script in ["install.sh", "test.sh"] {
+        run(Command::new("shellcheck").arg(packaging().join(script)))?;
+        outcome.passed += 1;
+    }
+    for file in [&packages.plugin, &packages.harness] {
+        let lintian = Command::new("lintian").args(["--allow-root", "--fail-on=error,warning"]).arg(file).output()?;
+        if lintian.status.success() {
+            outcome.passed += 1;
+        } else {
+            outcome.failed += 1;
+            println!("FAILED   lintian\n{}", String::from_utf8_lossy(&lintian.stdout));
+        }
+    }
+    outcome += packages.try_out(&system::installed("bookworm")?)?;
+    Ok(outcome)
+}
+
+fn packaging() -> PathBuf {
+    project_root().join("packaging")
+}
+
+/// What `cargo xtask deb` makes.
+struct Packages {
+    directory: PathBuf,
+    plugin: PathBuf,
+    harness: PathBuf,
+    tarball: PathBuf,
+}
+
+/// In a fresh mount, process and network namespace: runs a program in a copy of the root directory `$1` that is gone
+/// afterwards. It sees the directory `$2` as `/mnt`.
+const IN_COPY: &str = r#"
+set -e
+root=$1; packages=$2; shift 2
+mount -t tmpfs tmpfs /mnt
+mkdir /mnt/upper /mnt/work /mnt/root
+mount -t overlay overlay -o "lowerdir=$root,upperdir=/mnt/upper,workdir=/mnt/work" /mnt/root
+mount -t proc proc /mnt/root/proc
+mount --rbind /dev /mnt/root/dev
+mount --bind "$packages" /mnt/root/mnt
+ip link set lo up
+exec chroot /mnt/root "$@"
+"#;
+
+impl Packages {
+    fn build() -> Result<Self> {
+        packages::install(&[packages::BUILD, packages::PACKAGES])?;
+        let changelog = fs::read_to_string(packaging().join("changelog"))?;
+        if !changelog.starts_with(&format!("instant-failover ({VERSION}-1) ")) {
+            bail!("packaging/changelog does not begin with version {VERSION}-1");
+        }
+        let (library, harness) = (Flavour::Release.build()?, build::harness()?);
+        let directory = target_dir().join("debian");
+        fs::create_dir_all(&directory)?;
+        let deb = |name| directory.join(format!("{name}_{VERSION}-1_amd64.deb"));
+        let packages = Self {
+            plugin: deb(PLUGIN[1]),
+            harness: deb(HARNESS[1]),
+            tarball: directory.join(format!("{}.tar.gz", tarball_name())),
+            directory,
+        };
+        let cargo_deb = cargo_deb()?;
+        let release = |program: &Path| program.ancestors().nth(2).map_or_else(target_dir, Path::to_path_buf);
+        package(&cargo_deb, PLUGIN[0], &release(&library), &packages.plugin)?;
+        package(&cargo_deb, HARNESS[0], &release(&harness), &packages.harness)?;
+        tarball(&library, &harness, &packages.tarball)?;
+        Ok(packages)
+    }
+
+    fn all(&self) -> [&Path; 3] {
+        [&self.plugin, &self.harness, &self.tarball]
+    }
+
+    /// Runs `packaging/test.sh` there, and counts what it says.
+    fn try_out(&self, root: &Path) -> Result<Outcome> {
+        fs::copy(packaging().join("test.sh"), self.directory.join("test.sh"))?;
+        let said = Command::new("unshare")
+            .args(["--mount", "--pid", "--net", "--fork", "--kill-child", "sh", "-c", IN_COPY, "sh"])
+            .arg(root)
+            .arg(&self.directory)
+            .args(["env", "--chdir=/", "--ignore-environment", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"])
+            .args(["DEBIAN_FRONTEND=noninteractive", "sh", "/mnt/test.sh", "/mnt", VERSION])
+            .stdin(Stdio::null())
+            .output()?;
+        let text = String::from_utf8_lossy(&said.stdout);
+        print!("{text}");
+        if !said.status.success() {
+            bail!(
+                "packaging/test.sh did not come to its end: {}\n{}",
+                said.status,
+                String::from_utf8_lossy(&said.stderr)
+            );
+        }
+        let count = |word| text.lines().filter(|line| line.starts_with(word)).count();
+        Ok(Outcome { passed: count("passed "), failed: count("FAILED "), skipped: 0 })
+    }
+}
+
+/// Installs cargo-deb, and returns where it is.
+fn cargo_deb() -> Result<PathBuf> {
+    let tools = target_dir().join("tools");
+    let cargo_deb = tools.join("bin/cargo-deb");
+    let installed = Command::new(&cargo_deb).arg("--version").output();
+    if !installed.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim().ends_with(CARGO_DEB)) {
+        eprintln!("Installing cargo-deb {CARGO_DEB} ...");
+        let package = format!("cargo-deb@{CARGO_DEB}");
+        output(Command::new(env!("CARGO")).args(["install", "--locked", "--root"]).arg(&tools).arg(package))?;
+    }
+    Ok(cargo_deb)
+}
+
+/// Makes a package of a crate that is built in that target directory.
+fn package(cargo_deb: &Path, name: &str, built: &Path, file: &Path) -> Result<()> {
+    let mut command = Command::new(cargo_deb);
+    command.current_dir(project_root()).args(["deb", "--no-build", "--package", name]);
+    output(command.arg("--output").arg(file).env("CARGO_TARGET_DIR", built)).map(drop)
+}
+
+fn tarball_name() -> String {
+    format!("instant-failover-{VERSION}-linux-x86_64")
+}
+
+/// What there is for systems without Debian's packages; `install.sh` knows where each file goes.
+fn tarball(library: &Path, harness: &Path, file: &Path) -> Result<()> {
+    let staged = tempfile::tempdir()?;
+    let top = staged.path().join(tarball_name());
+    let (root, packaging) = (project_root(), packaging());
+    for (source, destination, mode) in [
+        (library.to_path_buf(), "lib/instant_failover.so", 0o644),
+        (harness.to_path_buf(), "bin/instant-failover-harness", 0o755),
+        (packaging.join("instant_failover.cnf"), "etc/instant_failover.cnf", 0o644),
+        (packaging.join("instant-failover-harness.cnf"), "etc/instant-failover-harness.cnf", 0o644),
+        (packaging.join("instant-failover-harness.service"), "systemd/instant-failover-harness.service", 0o644),
+        (packaging.join("instant-failover-harness.socket"), "systemd/instant-failover-harness.socket", 0o644),
+        (packaging.join("instant-failover-harness.8"), "man/instant-failover-harness.8", 0o644),
+        (root.join("README.md"), "doc/README.md", 0o644),
+        (root.join("CHANGELOG.md"), "doc/CHANGELOG.md", 0o644),
+        (root.join("LICENSE"), "doc/LICENSE", 0o644),
+        (root.join("docs/protocol.md"), "doc/protocol.md", 0o644),
+        (root.join("docs/standalone.md"), "doc/standalone.md", 0o644),
+        (packaging.join("install.sh"), "install.sh", 0o755),
+    ] {
+        let destination = top.join(destination);
+        fs::create_dir_all(destination.parent().context("a file has a directory")?)?;
+        fs::copy(&source, &destination).with_context(|| format!("{} cannot be copied", source.display()))?;
+        fs::set_permissions(&destination, fs::Permissions::from_mode(mode))?;
+    }
+    output(
+        Command::new("tar")
+            .args(["--create", "--gzip", "--sort=name", "--owner=root:0", "--group=root:0", "--directory"])
+            .arg(staged.path())
+            .arg("--file")
+            .arg(file)
+            .arg(tarball_name()),
+    )
+    .map(drop)
+}
