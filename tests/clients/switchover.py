@@ -24,6 +24,8 @@ LOGIN = {
 PAUSE = 0.02
 # So long a slow writer holds its transaction open.
 HOLD = 0.5
+# No connection is used for longer.
+LIFETIME = 0.5
 # The connection was lost: whether a COMMIT took place is not known.
 LOST = {2006, 2013}
 DUPLICATE = 1062
@@ -49,6 +51,7 @@ def connection_of_pool():
     cursor = connection.cursor()
     cursor.execute("SELECT @@server_id")
     connection.server = cursor.fetchone()[0]
+    connection.opened = time.monotonic()
     connection.commit()
     return connection
 
@@ -60,7 +63,10 @@ def attempt(work):
         connection = connection_of_pool()
         phase[0] = "statement"
         work(connection, phase)
-        idle.append(connection)
+        if time.monotonic() < connection.opened + LIFETIME:
+            idle.append(connection)
+        else:
+            connection.close()
         return None
     except MySQLdb.Error as error:
         if connection is not None:

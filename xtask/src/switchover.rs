@@ -47,6 +47,20 @@ enum Order {
     Lock,
 }
 
+/// What is done, and how long the DBA thinks between two steps.
+type Plan = (Order, Duration);
+
+const AT_ONCE: Duration = Duration::ZERO;
+const BY_HAND: Duration = Duration::from_millis(300);
+/// An odd number of them: in the end db2 is the primary.
+const PLANS: &[Plan] = &[
+    (Order::PromoteFirst, AT_ONCE),
+    (Order::Lock, AT_ONCE),
+    (Order::RedirectFirst, AT_ONCE),
+    (Order::Lock, BY_HAND),
+    (Order::PromoteFirst, BY_HAND),
+];
+
 impl Order {
     fn name(self) -> &'static str {
         match self {
@@ -59,7 +73,7 @@ impl Order {
 
 /// A switch that was made: when, and its steps.
 struct Switch {
-    order: Order,
+    plan: Plan,
     from: usize,
     span: Range<f64>,
     marks: Vec<(f64, &'static str)>,
@@ -82,21 +96,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     packages::install(&[packages::BUILD, packages::SERVER, &Tool::Python.packages()])?;
     let library = Flavour::Release.build()?;
     Tools::default().prepare(Tool::Python)?;
-    let orders: &[Order] = if arguments.short {
-        &[Order::PromoteFirst]
-    } else {
-        &[Order::PromoteFirst, Order::RedirectFirst, Order::Lock]
-    };
+    let plans = if arguments.short { &PLANS[..1] } else { PLANS };
 
     let mut pair = Pair::start(&library)?;
     println!("\n== Switchover, {} ==", machine());
-    let application = Application::start(pair.application()?, Crowd::default())?;
+    let mut running = Application::start(pair.application()?, Crowd::default())?;
     let mut switches = Vec::new();
     let (mut from, mut to) = (0, 1);
-    let mut running = application;
-    for &order in orders {
+    for &plan in plans {
         running.wait_for_writes(number(from), 100)?;
-        switches.push(switch(&mut pair, order, from, to)?);
+        switches.push(switch(&mut pair, plan, from, to)?);
         running.wait_for_writes(number(to), 100)?;
         swap_roles(&mut pair, from, to)?;
         sleep(SETTLE);
@@ -125,21 +134,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
 }
 
 /// Makes `to` the primary instead of `from`.
-fn switch(pair: &mut Pair, order: Order, from: usize, to: usize) -> Result<Switch> {
+fn switch(pair: &mut Pair, plan: Plan, from: usize, to: usize) -> Result<Switch> {
+    let (order, thinks) = plan;
     println!("\n-- {} to {}: {}", name(from), name(to), order.name());
     let target = format!("SET GLOBAL instant_failover_target = '{}'", pair.address(to));
     for server in [from, to] {
         pair.sql(server, "SET GLOBAL instant_failover_exempt_users = 'repl,monitor,dba'")?;
     }
     pair.sql(from, &target)?;
-    pair.sql(to, "SET GLOBAL instant_failover_mode = OFF")?;
     pair.replica_runs(to)?;
     wait_for_long_transactions(pair, from)?;
 
     let start = pair.now();
     let mut marks = Vec::new();
     if order == Order::RedirectFirst {
-        pair.sql(from, "SET GLOBAL instant_failover_mode = ON")?;
+        redirect(pair, from, to)?;
         marks.push((pair.now(), "ON"));
         sleep(Duration::from_secs(1));
     }
@@ -150,15 +159,19 @@ fn switch(pair: &mut Pair, order: Order, from: usize, to: usize) -> Result<Switc
         pair.sql(from, "SET GLOBAL read_only = 1")?;
         marks.push((pair.now(), "read_only = 1"));
     }
+    sleep(thinks);
     pair.wait_for_replica(from, to)?;
+    sleep(thinks);
     pair.sql(to, "STOP SLAVE")?;
     pair.sql(to, "RESET SLAVE ALL")?;
     pair.sql(to, "SET GLOBAL read_only = 0")?;
     marks.push((pair.now(), "promoted"));
+    sleep(thinks);
     if order != Order::RedirectFirst {
-        pair.sql(from, "SET GLOBAL instant_failover_mode = ON")?;
+        redirect(pair, from, to)?;
         marks.push((pair.now(), "ON"));
     }
+    sleep(thinks);
     pair.sql(from, "KILL USER app")?;
     marks.push((pair.now(), "KILL USER app"));
     if order == Order::Lock {
@@ -166,7 +179,13 @@ fn switch(pair: &mut Pair, order: Order, from: usize, to: usize) -> Result<Switc
         pair.sql(from, "UNLOCK TABLES")?;
     }
     let span = start..pair.now() + 1.0;
-    Ok(Switch { order, from, span, marks })
+    Ok(Switch { plan, from, span, marks })
+}
+
+/// Sends new clients away. The new primary stops doing that first: they would go in circles.
+fn redirect(pair: &mut Pair, from: usize, to: usize) -> Result<()> {
+    pair.sql(to, "SET GLOBAL instant_failover_mode = OFF")?;
+    pair.sql(from, "SET GLOBAL instant_failover_mode = ON").map(drop)
 }
 
 /// What would be cut off is finished first, if it comes to an end soon.
@@ -194,19 +213,20 @@ fn report(journal: &Journal, switches: &[Switch]) -> String {
         "| order of steps | from the first step to the last, ms | longest pause of a writer, ms | errors that \
                       the application saw |\n|---|--:|--:|---|\n"
             .to_owned();
-    for Switch { order, span, marks, .. } in switches {
+    for Switch { plan: (order, thinks), span, marks, .. } in switches {
         let last = marks.last().map_or(span.start, |(at, _)| *at);
         let pause = journal.longest_pause(span).unwrap_or_default();
         let errors = in_words(&journal.errors(span));
         let (steps, pause) = ((last - span.start) * 1e3, pause * 1e3);
-        let _ = writeln!(report, "| {} | {steps:.0} | {pause:.0} | {errors} |", order.name());
+        let by_hand = if thinks.is_zero() { String::new() } else { format!(", {thinks:?} between the steps") };
+        let _ = writeln!(report, "| {}{by_hand} | {steps:.0} | {pause:.0} | {errors} |", order.name());
     }
     let Crowd { writers, slow, readers, .. } = Crowd::default();
     let _ = write!(
         report,
         "\n{writers} writers, {slow} more that hold each transaction open for half a second, and {readers} readers, on \
-         mysqlclient with the client plugin, with a pool that throws a connection away on any error and tries again \
-         after 20 ms. {} writes were acknowledged, {} reads answered. No acknowledged write was lost, none was doubled, \
+         mysqlclient with the client plugin, with a pool that throws a connection away on any error or after half a second, and \
+         tries again after 20 ms. {} writes were acknowledged, {} reads answered. No acknowledged write was lost, none was doubled, \
          and the tables of both servers were the same. {}",
         journal.acknowledged().len(),
         journal.reads(),

@@ -209,13 +209,13 @@ impl Journal {
         let mut last: BTreeMap<u64, f64> = BTreeMap::new();
         let mut longest: Option<f64> = None;
         for event in &self.events {
-            if matches!(event.what, What::Wrote | What::Found) && writers.contains(&event.client) {
-                if let Some(before) = last.insert(event.client, event.at)
-                    && before < span.end
-                    && event.at > span.start
-                {
-                    longest = Some(longest.map_or(event.at - before, |longest| longest.max(event.at - before)));
-                }
+            if matches!(event.what, What::Wrote | What::Found)
+                && writers.contains(&event.client)
+                && let Some(before) = last.insert(event.client, event.at)
+                && before < span.end
+                && event.at > span.start
+            {
+                longest = Some(longest.map_or(event.at - before, |longest| longest.max(event.at - before)));
             }
         }
         longest

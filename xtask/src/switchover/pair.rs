@@ -230,10 +230,9 @@ impl Pair {
             Command::new(mariadb.get_program())
         };
         command
-            .env("RES_OPTIONS", "timeout:1 attempts:1")
             .args(mariadb.get_args())
             .arg(format!("--plugin-dir={}", self.home.path().join("plugin").display()))
-            .args(["--host", &host, "--user=app", &format!("--password={PASSWORD}"), "--connect-timeout=5"])
+            .args(["--host", &host, "--user=app", &format!("--password={PASSWORD}"), "--connect-timeout=1"])
             .args(["--skip-column-names", "--batch", DATABASE, "--execute", sql]);
         let output = command.output().context("mariadb cannot be started")?;
         let text = [output.stdout, output.stderr].concat();
