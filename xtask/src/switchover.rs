@@ -104,7 +104,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let mut switches = Vec::new();
     let (mut from, mut to) = (0, 1);
     for &plan in plans {
-        running.wait_for_writes(number(from), 100)?;
+        running.wait_for_writes(number(from), 250)?;
         switches.push(switch(&mut pair, plan, from, to)?);
         running.wait_for_writes(number(to), 100)?;
         swap_roles(&mut pair, from, to)?;
@@ -258,7 +258,7 @@ fn plot(journal: &Journal, switch: &Switch) -> String {
     lines_with_marks(
         "A switchover while clients write",
         &Axis::up_to("seconds", WIDTH * count(BUCKETS)),
-        &Axis::up_to("writes per second", highest),
+        &Axis::up_to("writes per second", 1.4 * highest),
         &lines,
         &marks,
     )
