@@ -20,7 +20,8 @@ type Mishap = fn(&mut Pair) -> Result<()>;
 
 /// Tries each, and returns how many there were.
 pub(super) fn all(pair: &mut Pair) -> Result<usize> {
-    let mishaps: [(&str, Mishap); 5] = [
+    let mishaps: [(&str, Mishap); 6] = [
+        ("read_only, and who goes on writing", read_only),
         ("The target is mistyped", mistyped),
         ("ON before the target may be written to", too_early),
         ("ALL, and no session left", locked_out),
@@ -38,6 +39,27 @@ pub(super) fn all(pair: &mut Pair) -> Result<usize> {
 fn expect(shown: &str, text: &str) -> Result<()> {
     ensure!(shown.contains(text), "no {text:?} in {shown:?}");
     Ok(())
+}
+
+fn read_only(pair: &mut Pair) -> Result<()> {
+    const INSERT: &str = "INSERT INTO shop.orders VALUES (1000, 1, 2)";
+    // A transaction that is open then cannot be committed, and leaves nothing.
+    let mut app = pair.session(DB2, "app")?;
+    app.query("BEGIN")?;
+    app.query(INSERT)?;
+    pair.sql(DB2, "SET GLOBAL read_only = 1")?;
+    let Err(error) = app.query("COMMIT") else { bail!("it was committed") };
+    println!("{:16}COMMIT: {error}", "");
+    expect(&error.to_string(), "ERROR 1290")?;
+    ensure!(pair.sql(DB2, "SELECT * FROM shop.orders WHERE client = 1000")?.is_empty(), "it left something");
+    // READ ONLY ADMIN is a way past.
+    let mut dba = pair.session(DB2, "dba")?;
+    for statement in ["BEGIN", INSERT, "ROLLBACK"] {
+        dba.query(statement)?;
+    }
+    let who = "SELECT GRANTEE FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE LIKE 'READ%ONLY ADMIN'";
+    ensure!(pair.sql(DB2, who)?.concat().contains(&"'dba'@'%'".to_owned()), "it is not seen who can");
+    pair.sql(DB2, "SET GLOBAL read_only = 0").map(drop)
 }
 
 fn mistyped(pair: &mut Pair) -> Result<()> {

@@ -143,6 +143,11 @@ impl Pair {
         Ok(reply)
     }
 
+    /// A session of somebody's, over TCP.
+    pub(super) fn session(&self, server: usize, user: &str) -> Result<Session> {
+        Client::connect(self.address(server))?.log_in_by_password(user, PASSWORD)?.session()
+    }
+
     /// Makes one server the replica of the other.
     pub(super) fn replicate(&mut self, replica: usize, primary: usize) -> Result<()> {
         let port = self.address(primary).port();
