@@ -143,7 +143,9 @@ fn switch(pair: &mut Pair, plan: Plan, from: usize, to: usize) -> Result<Switch>
     }
     pair.sql(from, &target)?;
     pair.replica_runs(to)?;
-    wait_for_long_transactions(pair, from)?;
+    nothing_takes_long(pair, from)?;
+
+    pair.sql(from, "SET lock_wait_timeout = 5")?;
 
     let start = pair.now();
     let mut marks = Vec::new();
@@ -188,12 +190,16 @@ fn redirect(pair: &mut Pair, from: usize, to: usize) -> Result<()> {
     pair.sql(from, "SET GLOBAL instant_failover_mode = ON").map(drop)
 }
 
-/// What would be cut off is finished first, if it comes to an end soon.
-fn wait_for_long_transactions(pair: &mut Pair, server: usize) -> Result<()> {
-    const OPEN: &str = "SELECT trx_mysql_thread_id, trx_started, trx_rows_modified FROM information_schema.INNODB_TRX \
-                        WHERE trx_started < NOW() - INTERVAL 5 SECOND";
-    let rows = pair.sql(server, OPEN)?;
-    ensure!(rows.is_empty(), "transactions of an application that holds none so long: {rows:?}");
+/// A transaction would be cut off, and `read_only` would wait for a statement.
+fn nothing_takes_long(pair: &mut Pair, server: usize) -> Result<()> {
+    const TRANSACTIONS: &str = "SELECT trx_mysql_thread_id, trx_started, trx_rows_modified FROM \
+                                information_schema.INNODB_TRX WHERE trx_started < NOW() - INTERVAL 5 SECOND";
+    const STATEMENTS: &str = "SELECT ID, USER, TIME, INFO FROM information_schema.PROCESSLIST WHERE COMMAND = 'Query' AND \
+                              TIME > 5";
+    for what in [TRANSACTIONS, STATEMENTS] {
+        let rows = pair.sql(server, what)?;
+        ensure!(rows.is_empty(), "the application does nothing that takes so long: {rows:?}");
+    }
     Ok(())
 }
 

@@ -178,7 +178,9 @@ fn dies(pair: &mut Pair) -> Result<()> {
     sleep(Duration::from_millis(500));
 
     // What has arrived is applied first.
-    let arrived = pair.value(DB1, "SELECT @@gtid_binlog_pos")?;
+    let arrived = pair.slave_status(DB1)?.arrived;
+    println!("{:16}db1> SHOW SLAVE STATUS: Gtid_IO_Pos: {arrived}", "");
+    ensure!(pair.value(DB1, &format!("SELECT MASTER_GTID_WAIT('{arrived}', 60)"))? == "0", "it is not applied");
     pair.sql(DB1, "STOP SLAVE")?;
     pair.sql(DB1, "RESET SLAVE ALL")?;
     pair.sql(DB1, "SET GLOBAL instant_failover_mode = OFF")?;

@@ -181,7 +181,7 @@ impl Pair {
     pub(super) fn slave_status(&mut self, replica: usize) -> Result<SlaveStatus> {
         let row = self.query(replica, "SHOW SLAVE STATUS")?.concat();
         let field = |n: usize| row.get(n).cloned().context("no replica");
-        Ok(SlaveStatus { io: field(10)?, sql: field(11)?, io_error: (field(34)?, field(35)?) })
+        Ok(SlaveStatus { io: field(10)?, sql: field(11)?, io_error: (field(34)?, field(35)?), arrived: field(43)? })
     }
 
     /// Every write that is there.
@@ -254,4 +254,6 @@ pub(super) struct SlaveStatus {
     sql: String,
     /// Number and words.
     pub(super) io_error: (String, String),
+    /// The position of what has been received.
+    pub(super) arrived: String,
 }
