@@ -144,7 +144,6 @@ fn switch(pair: &mut Pair, plan: Plan, from: usize, to: usize) -> Result<Switch>
     pair.sql(from, &target)?;
     pair.replica_runs(to)?;
     nothing_takes_long(pair, from)?;
-
     pair.sql(from, "SET lock_wait_timeout = 5")?;
 
     let start = pair.now();

@@ -1,6 +1,6 @@
 //! What goes wrong in a switchover, and what helps. db2 is the primary here, db1 its replica that redirects.
 
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -20,8 +20,9 @@ type Mishap = fn(&mut Pair) -> Result<()>;
 
 /// Tries each, and returns how many there were.
 pub(super) fn all(pair: &mut Pair) -> Result<usize> {
-    let mishaps: [(&str, Mishap); 6] = [
+    let mishaps: [(&str, Mishap); 7] = [
         ("read_only, and who goes on writing", read_only),
+        ("read_only, and a statement that takes long", long_statement),
         ("The target is mistyped", mistyped),
         ("ON before the target may be written to", too_early),
         ("ALL, and no session left", locked_out),
@@ -60,6 +61,26 @@ fn read_only(pair: &mut Pair) -> Result<()> {
     let who = "SELECT GRANTEE FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE LIKE 'READ%ONLY ADMIN'";
     ensure!(pair.sql(DB2, who)?.concat().contains(&"'dba'@'%'".to_owned()), "it is not seen who can");
     pair.sql(DB2, "SET GLOBAL read_only = 0").map(drop)
+}
+
+fn long_statement(pair: &mut Pair) -> Result<()> {
+    const ID: &str = "SELECT ID FROM information_schema.PROCESSLIST WHERE STATE = 'User sleep'";
+    let mut app = pair.session(DB2, "app")?;
+    let update = thread::spawn(move || app.query("UPDATE shop.orders SET server = 2 WHERE SLEEP(60) = 0 LIMIT 1"));
+    let mut ids = Vec::new();
+    while ids.is_empty() {
+        ensure!(!update.is_finished(), "it took no time");
+        ids = pair.query(DB2, ID)?.concat();
+        sleep(Duration::from_millis(5));
+    }
+    pair.sql(DB2, "SET lock_wait_timeout = 1")?;
+    let Err(error) = pair.sql(DB2, "SET GLOBAL read_only = 1") else { bail!("it was not waited for") };
+    println!("{:16}{error:#}", "");
+    expect(&format!("{error:#}"), "ERROR 1205")?;
+    ensure!(pair.value(DB2, "SELECT @@read_only")? == "0");
+    pair.sql(DB2, &format!("KILL QUERY {}", ids.concat()))?;
+    ensure!(matches!(update.join(), Ok(Err(_))), "it was not killed");
+    Ok(())
 }
 
 fn mistyped(pair: &mut Pair) -> Result<()> {
