@@ -12,7 +12,7 @@ mod logins;
 mod mariadbd;
 mod memory;
 mod nginx;
-mod plot;
+pub(crate) mod plot;
 mod proxy;
 mod report;
 mod server;

@@ -8,7 +8,7 @@ mod fake;
 mod helper;
 mod prompt;
 mod script;
-mod tools;
+pub(crate) mod tools;
 
 use std::collections::BTreeSet;
 use std::fs;

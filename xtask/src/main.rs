@@ -10,6 +10,7 @@ mod nightly;
 mod results;
 mod sanitize;
 mod soak;
+mod switchover;
 mod test;
 
 use std::fmt;
@@ -49,6 +50,8 @@ enum Task {
     Sanitize(sanitize::Arguments),
     /// Let clients of every kind come to a server while everything about it changes, and check every answer
     Soak(soak::Arguments),
+    /// Move the primary from one server to another and back while clients write, and see that nothing is lost
+    Switchover(switchover::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -64,6 +67,7 @@ fn main() -> anyhow::Result<()> {
         Task::Fuzz(arguments) => fuzz::command(&arguments),
         Task::Sanitize(arguments) => sanitize::command(&arguments),
         Task::Soak(arguments) => soak::command(&arguments),
+        Task::Switchover(arguments) => switchover::command(&arguments),
     }
 }
 

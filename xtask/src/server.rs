@@ -93,6 +93,21 @@ impl Server {
         child::stop(&mut process).map_err(|why| anyhow!("mariadbd: {why}\n{}", self.error_log()))
     }
 
+    /// Ends the server as a power failure would.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            child::kill(&mut process);
+        }
+    }
+
+    /// Starts a server that has ended again, with the same data and ports, and arguments of its own.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub fn start_again(&mut self, arguments: &[&str]) -> Result<()> {
+        self.run(&mariadbd(), arguments)
+    }
+
     /// Whether the process is there; false after a crash.
     pub fn is_running(&mut self) -> bool {
         self.process.as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(None)))
@@ -160,9 +175,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            child::kill(&mut process);
-        }
+        self.kill();
     }
 }
 

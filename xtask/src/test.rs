@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use xtask::build::{self, Flavour};
 use xtask::{packages, project_root, run, target_dir};
 
-use crate::{Outcome, clients, fuzz, mtr, sanitize, soak};
+use crate::{Outcome, clients, deb, fuzz, mtr, sanitize, soak, switchover};
 
 /// For each target.
 const SECONDS_OF_FUZZING: u64 = 15;
@@ -72,6 +72,12 @@ pub(crate) fn run_all() -> Result<()> {
 
     title(started, "Soak");
     outcome += soak::run(&soak::Arguments { minutes: MINUTES_OF_SOAK, seed: Some(1), keep: false })?;
+
+    title(started, "Switchover");
+    outcome += switchover::run(&switchover::Arguments { short: true, keep: false })?;
+
+    title(started, "Packages");
+    outcome += deb::test()?;
 
     title(started, "Measurements, short");
     // A process of its own: what measures is built to be fast.

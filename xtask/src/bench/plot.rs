@@ -20,23 +20,23 @@ pub(super) struct Bar {
 
 /// Points with a name.
 #[derive(Clone, Debug)]
-pub(super) struct Line {
-    pub(super) name: String,
-    pub(super) points: Vec<(f64, f64)>,
+pub(crate) struct Line {
+    pub(crate) name: String,
+    pub(crate) points: Vec<(f64, f64)>,
 }
 
 /// What an axis shows.
 #[derive(Clone, Debug)]
-pub(super) struct Axis {
-    pub(super) label: String,
+pub(crate) struct Axis {
+    pub(crate) label: String,
     /// The first and the last of them are its ends.
-    pub(super) ticks: Vec<f64>,
-    pub(super) logarithmic: bool,
+    pub(crate) ticks: Vec<f64>,
+    pub(crate) logarithmic: bool,
 }
 
 impl Axis {
     /// An axis from 0 to at least a value, with round numbers.
-    pub(super) fn up_to(label: &str, highest: f64) -> Self {
+    pub(crate) fn up_to(label: &str, highest: f64) -> Self {
         Self::between(label, 0.0, highest)
     }
 
@@ -93,6 +93,17 @@ pub(super) fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
 
 /// Lines over two axes. Those named `..., TLS` have the colour of those without, and dashes.
 pub(super) fn lines(title: &str, x_axis: &Axis, y_axis: &Axis, lines: &[Line]) -> String {
+    lines_with_marks(title, x_axis, y_axis, lines, &[])
+}
+
+/// The same, with things that happened on the way: a number on the x axis, and words.
+pub(crate) fn lines_with_marks(
+    title: &str,
+    x_axis: &Axis,
+    y_axis: &Axis,
+    lines: &[Line],
+    marks: &[(f64, String)],
+) -> String {
     const TLS: &str = ", TLS";
     let (left, right) = (MARGIN + 56.0, WIDTH - MARGIN - 12.0);
     let (top, bottom) = (TITLE + 8.0, TITLE + 308.0);
@@ -109,6 +120,10 @@ pub(super) fn lines(title: &str, x_axis: &Axis, y_axis: &Axis, lines: &[Line]) -
     }
     svg.text(f64::midpoint(left, right), bottom + 38.0, "middle", &x_axis.label);
     svg.upright_text(MARGIN, f64::midpoint(top, bottom), &y_axis.label);
+    for ((at, words), n) in marks.iter().zip(0_u8..) {
+        svg.line(x(*at), top, x(*at), bottom, "#777777");
+        svg.text(x(*at) + 5.0, top + 14.0 + 18.0 * f64::from(n), "start", words);
+    }
     let mut colours: Vec<String> = Vec::new();
     for (line, n) in lines.iter().zip(0_u8..) {
         let key = line.name.replace(TLS, "");
@@ -134,7 +149,7 @@ pub(super) fn steps(points: impl IntoIterator<Item = (f64, f64)>) -> Vec<(f64, f
 }
 
 /// A number of things, as a number to draw.
-pub(super) fn count(n: usize) -> f64 {
+pub(crate) fn count(n: usize) -> f64 {
     f64::from(u32::try_from(n).unwrap_or(u32::MAX))
 }
 

@@ -15,7 +15,7 @@ pub(super) const ALWAYS: &[&str] = &["openssl"];
 
 /// What runs a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Tool {
+pub(crate) enum Tool {
     /// MariaDB's own programs.
     Programs,
     /// MariaDB's client at a terminal of Python's.
@@ -39,7 +39,7 @@ const PYTHON: &[&str] = &["python3", "python3-venv", "python3-dev", "gcc", "pkg-
 
 impl Tool {
     /// The Debian packages it needs.
-    pub(super) fn packages(self) -> Vec<&'static str> {
+    pub(crate) fn packages(self) -> Vec<&'static str> {
         let is_missing = |program: &str| Command::new(program).arg("--version").output().is_err();
         match self {
             Self::Programs => vec!["mariadb-client"],
@@ -57,7 +57,7 @@ impl Tool {
     }
 
     /// The command that runs a script, without the settings of whoever runs this. The tool must be prepared.
-    pub(super) fn command(self, script: &[&str]) -> Result<Command> {
+    pub(crate) fn command(self, script: &[&str]) -> Result<Command> {
         let mut command = match self {
             Self::Programs => Command::new("sh"),
             Self::Prompt => Command::new("python3"),
@@ -91,11 +91,11 @@ impl Tool {
 
 /// The tools that are ready, and those that cannot be.
 #[derive(Debug, Default)]
-pub(super) struct Tools(HashMap<Tool, Result<(), String>>);
+pub(crate) struct Tools(HashMap<Tool, Result<(), String>>);
 
 impl Tools {
     /// Installs what a tool needs beside Debian packages; once.
-    pub(super) fn prepare(&mut self, tool: Tool) -> Result<()> {
+    pub(crate) fn prepare(&mut self, tool: Tool) -> Result<()> {
         let tool = if tool == Tool::Odbc { Tool::Python } else { tool };
         let prepared = self.0.entry(tool).or_insert_with(|| {
             match tool {

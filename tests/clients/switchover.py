@@ -1,0 +1,140 @@
+"""An application with a pool of connections, for `cargo xtask switchover`.
+
+Its writers and readers know nothing of a switchover. On an error they throw the connection away and try again. It prints a
+line for each thing that happens: when, who, what, on which server, which write, and words; it ends when its input does.
+"""
+
+import os
+import sys
+import threading
+import time
+
+import MySQLdb
+
+LOGIN = {
+    "host": os.environ["DB_HOST"],
+    "user": os.environ["DB_USER"],
+    "password": os.environ["DB_PASSWORD"],
+    "database": os.environ["DB_NAME"],
+    "connect_timeout": 5,
+    "read_timeout": 10,
+    "write_timeout": 10,
+}
+# What an application waits between two pieces of work, and before it tries again, in seconds.
+PAUSE = 0.02
+# So long a slow writer holds its transaction open.
+HOLD = 0.5
+# No connection is used for longer.
+LIFETIME = 0.5
+# The connection was lost: whether a COMMIT took place is not known.
+LOST = {2006, 2013}
+DUPLICATE = 1062
+
+stopping = threading.Event()
+idle = []
+printing = threading.Lock()
+
+
+def say(what, server=0, number=0, words=""):
+    words = " ".join(str(words).split())
+    with printing:
+        print(f"{time.time():.6f}", threading.current_thread().name, what, server, number, words, sep="\t", flush=True)
+
+
+def connection_of_pool():
+    """One that is idle, the last used first, or a new one."""
+    try:
+        return idle.pop()
+    except IndexError:
+        pass
+    connection = MySQLdb.connect(**LOGIN)
+    cursor = connection.cursor()
+    cursor.execute("SELECT @@server_id")
+    connection.server = cursor.fetchone()[0]
+    connection.opened = time.monotonic()
+    connection.commit()
+    return connection
+
+
+def attempt(work):
+    """Runs `work` on a connection, and returns the error it ended with, or nothing."""
+    connection, phase = None, ["connect"]
+    try:
+        connection = connection_of_pool()
+        phase[0] = "statement"
+        work(connection, phase)
+        if time.monotonic() < connection.opened + LIFETIME:
+            idle.append(connection)
+        else:
+            connection.close()
+        return None
+    except MySQLdb.Error as error:
+        if connection is not None:
+            connection.close()
+        code = error.args[0]
+        if code != DUPLICATE:
+            what = "unknown" if phase[0] == "commit" and code in LOST else "error"
+            server = connection.server if connection is not None else 0
+            say(what, server, 0, f"{phase[0]} {code} {error.args[1] if len(error.args) > 1 else ''}")
+        return code
+
+
+def write(client, number, hold):
+    """One order, which also counts in a total: both or none, and once, however often it is tried."""
+
+    def work(connection, phase):
+        cursor = connection.cursor()
+        cursor.execute("INSERT INTO orders (client, number, server) VALUES (%s, %s, @@server_id)", (client, number))
+        time.sleep(hold)
+        cursor.execute("INSERT INTO totals VALUES (%s, 1) ON DUPLICATE KEY UPDATE orders = orders + 1", (client,))
+        phase[0] = "commit"
+        connection.commit()
+        say("wrote", connection.server, number)
+
+    while (code := attempt(work)) is not None:
+        if code == DUPLICATE:
+            # An attempt whose end was not known did take place.
+            return say("found", 0, number)
+        if stopping.is_set():
+            return say("left", 0, number)
+        time.sleep(PAUSE)
+
+
+def writer(client, hold):
+    number = 0
+    while not stopping.is_set():
+        number += 1
+        write(client, number, hold)
+        time.sleep(PAUSE)
+
+
+def reader(client):
+    def work(connection, _):
+        cursor = connection.cursor()
+        cursor.execute("SELECT SUM(orders) FROM totals")
+        cursor.fetchall()
+        connection.commit()
+        say("read", connection.server)
+
+    while not stopping.is_set():
+        attempt(work)
+        time.sleep(PAUSE)
+
+
+def main():
+    """The arguments: the number of the first client, how many writers, how many slow ones, how many readers."""
+    first, writers, slow, readers = map(int, sys.argv[1:])
+    work = [(writer, (0.0,))] * writers + [(writer, (HOLD,))] * slow + [(reader, ())] * readers
+    threads = [
+        threading.Thread(target=function, args=(client, *more), name=str(client))
+        for client, (function, more) in enumerate(work, first)
+    ]
+    for thread in threads:
+        thread.start()
+    sys.stdin.read()
+    stopping.set()
+    for thread in threads:
+        thread.join()
+
+
+main()

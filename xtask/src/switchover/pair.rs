@@ -1,0 +1,261 @@
+//! Two servers, one the replica of the other, and the DBA's sessions on them.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+use xtask::output;
+use xtask::server::{self, Server};
+use xtask::system::System;
+use xtask::wire::{Client, LoggedIn, Reply, Session};
+
+use super::application::Order;
+use crate::clients::tools::Tool;
+
+pub(super) const PASSWORD: &str = "open sesame";
+const DATABASE: &str = "shop";
+
+/// What replication, and a switchover without loss, ask of a server. Its number comes with them.
+const OPTIONS: [&str; 7] = [
+    "--log-bin=binlog",
+    "--log-slave-updates=1",
+    "--gtid-strict-mode=1",
+    "--binlog-format=ROW",
+    "--sync-binlog=1",
+    "--innodb-flush-log-at-trx-commit=1",
+    "--log-warnings=1",
+];
+
+/// `db1` and `db2`.
+pub(super) struct Pair {
+    pub(super) servers: [Server; 2],
+    /// Sessions of root, through the sockets.
+    sessions: [Session; 2],
+    /// Connector/C's plugins.
+    home: TempDir,
+    started: Instant,
+    started_at: f64,
+}
+
+/// What a server is called.
+pub(super) fn name(server: usize) -> &'static str {
+    ["db1", "db2"][server]
+}
+
+/// Its `server_id`.
+pub(super) fn number(server: usize) -> u64 {
+    server as u64 + 1
+}
+
+impl Pair {
+    /// db1 is the primary, db2 its replica and read only. Both have the plugin.
+    pub(super) fn start(library: &Path) -> Result<Self> {
+        let home = tempfile::Builder::new().prefix("instant-failover-switchover-").tempdir()?;
+        System::this().install_client_plugins(&home.path().join("plugin"), library)?;
+        let start = |server| {
+            let id = format!("--server-id={}", number(server));
+            Server::start(library, &[&OPTIONS[..], &[&id]].concat())
+        };
+        let servers = [start(0)?, start(1)?];
+        let sessions = [servers[0].root()?, servers[1].root()?];
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let mut pair = Self { servers, sessions, home, started: Instant::now(), started_at: since };
+        for server in 0..2 {
+            pair.query(server, "INSTALL SONAME 'instant_failover'")?;
+            // What each has written of itself so far is not the other's.
+            pair.query(server, "RESET MASTER")?;
+        }
+        pair.sql(1, "SET GLOBAL read_only = 1")?;
+        pair.sql(0, &format!("CREATE USER repl IDENTIFIED BY '{PASSWORD}'"))?;
+        pair.sql(0, "GRANT REPLICATION SLAVE ON *.* TO repl")?;
+        pair.sql(0, &format!("CREATE USER dba IDENTIFIED BY '{PASSWORD}'"))?;
+        pair.sql(0, "GRANT ALL ON *.* TO dba")?;
+        pair.sql(0, &format!("CREATE USER app IDENTIFIED BY '{PASSWORD}'"))?;
+        pair.sql(0, &format!("CREATE DATABASE {DATABASE}"))?;
+        pair.sql(0, &format!("GRANT SELECT, INSERT, UPDATE ON {DATABASE}.* TO app"))?;
+        pair.sql(
+            0,
+            &format!(
+                "CREATE TABLE {DATABASE}.orders (client INT, number INT, server INT, PRIMARY KEY (client, number)) \
+                 ENGINE=InnoDB"
+            ),
+        )?;
+        pair.sql(0, &format!("CREATE TABLE {DATABASE}.totals (client INT PRIMARY KEY, orders INT) ENGINE=InnoDB"))?;
+        pair.replicate(1, 0)?;
+        pair.wait_for_replica(0, 1)?;
+        Ok(pair)
+    }
+
+    /// In seconds since 1970, as the application has it.
+    pub(super) fn now(&self) -> f64 {
+        self.started_at + self.started.elapsed().as_secs_f64()
+    }
+
+    pub(super) fn address(&self, server: usize) -> SocketAddr {
+        self.servers[server].address()
+    }
+
+    /// Runs a statement as the DBA, for everybody to see.
+    pub(super) fn sql(&mut self, server: usize, sql: &str) -> Result<Vec<Vec<String>>> {
+        println!("{:8.3} s  {}> {sql};", self.started.elapsed().as_secs_f64(), name(server));
+        let rows = self.query(server, sql)?;
+        for row in &rows {
+            println!("{:16}{}", "", row.join("  "));
+        }
+        Ok(rows)
+    }
+
+    /// Runs a statement unseen.
+    pub(super) fn query(&mut self, server: usize, sql: &str) -> Result<Vec<Vec<String>>> {
+        self.sessions[server].query(sql).with_context(|| format!("{}> {sql}", name(server)))
+    }
+
+    /// The only value of a statement's only row.
+    pub(super) fn value(&mut self, server: usize, sql: &str) -> Result<String> {
+        self.sql(server, sql)?.into_iter().flatten().next().with_context(|| format!("no answer to {sql}"))
+    }
+
+    /// Starts a server again that has ended, with more options, and without a session of the DBA's.
+    pub(super) fn start_again(&mut self, server: usize, options: &[&str]) -> Result<()> {
+        println!("{:16}{}: mariadbd {}", "", name(server), options.join(" "));
+        let id = format!("--server-id={}", number(server));
+        self.servers[server].start_again(&[&OPTIONS[..], &[&id], options].concat())
+    }
+
+    /// Opens the DBA's session anew.
+    pub(super) fn log_in(&mut self, server: usize) -> Result<()> {
+        self.sessions[server] = self.servers[server].root()?;
+        Ok(())
+    }
+
+    /// What a login through the socket, or over TCP, is told.
+    pub(super) fn try_login(&self, server: usize, way: Option<SocketAddr>, user: &str) -> Result<Reply> {
+        let client = match way {
+            Some(address) => Client::connect(address)?,
+            None => Client::connect_socket(&self.servers[server].socket())?,
+        };
+        let LoggedIn { reply, .. } =
+            if user == "root" { client.log_in(user, b"")? } else { client.log_in_by_password(user, PASSWORD)? };
+        Ok(reply)
+    }
+
+    /// A session of somebody's, over TCP.
+    pub(super) fn session(&self, server: usize, user: &str) -> Result<Session> {
+        Client::connect(self.address(server))?.log_in_by_password(user, PASSWORD)?.session()
+    }
+
+    /// Makes one server the replica of the other.
+    pub(super) fn replicate(&mut self, replica: usize, primary: usize) -> Result<()> {
+        let port = self.address(primary).port();
+        self.sql(
+            replica,
+            &format!(
+                "CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = {port}, MASTER_USER = 'repl', \
+                 MASTER_PASSWORD = '{PASSWORD}', MASTER_CONNECT_RETRY = 1, MASTER_USE_GTID = slave_pos"
+            ),
+        )?;
+        self.sql(replica, "START SLAVE").map(drop)
+    }
+
+    /// Waits until the replica has all that is in the primary's binary log.
+    pub(super) fn wait_for_replica(&mut self, primary: usize, replica: usize) -> Result<()> {
+        let position = self.value(primary, "SELECT @@gtid_binlog_pos")?;
+        let waited = self.value(replica, &format!("SELECT MASTER_GTID_WAIT('{position}', 20)"))?;
+        ensure!(waited == "0", "{} does not catch up: {:?}", name(replica), self.slave_status(replica)?);
+        Ok(())
+    }
+
+    /// Both threads of a replica run.
+    pub(super) fn replica_runs(&mut self, replica: usize) -> Result<()> {
+        println!("{:16}{}> SHOW SLAVE STATUS", "", name(replica));
+        let status = self.slave_status(replica)?;
+        ensure!(status.io == "Yes" && status.sql == "Yes", "{} does not replicate: {status:?}", name(replica));
+        Ok(())
+    }
+
+    /// `SHOW SLAVE STATUS`, as far as it matters here.
+    pub(super) fn slave_status(&mut self, replica: usize) -> Result<SlaveStatus> {
+        let row = self.query(replica, "SHOW SLAVE STATUS")?.concat();
+        let field = |n: usize| row.get(n).cloned().context("no replica");
+        Ok(SlaveStatus { io: field(10)?, sql: field(11)?, io_error: (field(34)?, field(35)?), arrived: field(43)? })
+    }
+
+    /// Every write that is there.
+    pub(super) fn orders(&mut self, server: usize) -> Result<BTreeSet<Order>> {
+        let rows = self.query(server, &format!("SELECT client, number FROM {DATABASE}.orders"))?;
+        rows.iter().map(|row| Ok((row[0].parse()?, row[1].parse()?))).collect()
+    }
+
+    /// Whether each write counts once.
+    pub(super) fn check_totals(&mut self, server: usize) -> Result<()> {
+        let wrong = self.sql(
+            server,
+            &format!(
+                "SELECT client, totals.orders, COUNT(number) FROM {DATABASE}.totals LEFT JOIN {DATABASE}.orders USING \
+                 (client) GROUP BY client HAVING totals.orders <> COUNT(number)"
+            ),
+        )?;
+        ensure!(wrong.is_empty(), "writes count otherwise than once: {wrong:?}");
+        Ok(())
+    }
+
+    pub(super) fn checksum(&mut self, server: usize) -> Result<Vec<Vec<String>>> {
+        self.sql(server, &format!("CHECKSUM TABLE {DATABASE}.orders, {DATABASE}.totals"))
+    }
+
+    /// The application, which names db1.
+    pub(super) fn application(&self) -> Result<Command> {
+        let mut command = Tool::Python.command(&["switchover.py"])?;
+        command
+            .env("DB_HOST", format!("instant_failover://{}", self.address(0)))
+            .env("DB_USER", "app")
+            .env("DB_PASSWORD", PASSWORD)
+            .env("DB_NAME", DATABASE)
+            .env("MARIADB_PLUGIN_DIR", self.home.path().join("plugin"))
+            .env("LIBMYSQL_PLUGINS", "instant_failover");
+        Ok(command)
+    }
+
+    /// What `mariadb` shows to somebody of the application who names a server and runs statements. It asks no name server, if
+    /// that can be prevented.
+    pub(super) fn client(&self, server: usize, sql: &str) -> Result<String> {
+        let host = format!("instant_failover://{}", self.address(server));
+        println!("{:16}$ mariadb -h {host} -u app -p {DATABASE} -e \"{sql}\"", "");
+        let mariadb = server::client();
+        let own_mounts = output(Command::new("unshare").args(["--mount", "true"])).is_ok();
+        // An empty resolv.conf means the name server of this machine, and there is none.
+        let mut command = if own_mounts {
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "sh", "-c", "mount --bind /dev/null /etc/resolv.conf; exec \"$@\"", "sh"]);
+            command.arg(mariadb.get_program());
+            command
+        } else {
+            Command::new(mariadb.get_program())
+        };
+        command
+            .args(mariadb.get_args())
+            .arg(format!("--plugin-dir={}", self.home.path().join("plugin").display()))
+            .args(["--host", &host, "--user=app", &format!("--password={PASSWORD}"), "--connect-timeout=1"])
+            .args(["--skip-column-names", "--batch", DATABASE, "--execute", sql]);
+        let Output { stdout, stderr, .. } = command.output().context("mariadb cannot be started")?;
+        let text = [stdout, stderr].concat();
+        let text = String::from_utf8_lossy(&text).trim().to_owned();
+        println!("{:16}{text}", "");
+        Ok(text)
+    }
+}
+
+/// Whether a replica runs.
+#[derive(Debug)]
+pub(super) struct SlaveStatus {
+    io: String,
+    sql: String,
+    /// Number and words.
+    pub(super) io_error: (String, String),
+    /// The position of what has been received.
+    pub(super) arrived: String,
+}
