@@ -156,7 +156,10 @@ fn cargo_deb() -> Result<PathBuf> {
     if !installed.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim().ends_with(CARGO_DEB)) {
         eprintln!("Installing cargo-deb {CARGO_DEB} ...");
         let package = format!("cargo-deb@{CARGO_DEB}");
-        output(Command::new(env!("CARGO")).args(["install", "--locked", "--root"]).arg(&tools).arg(package))?;
+        // Quick to build rather than to run: it packs a few files.
+        output(
+            Command::new(env!("CARGO")).args(["install", "--debug", "--locked", "--root"]).arg(&tools).arg(package),
+        )?;
     }
     Ok(cargo_deb)
 }
