@@ -1,24 +1,64 @@
 //! `cargo xtask demo`: what the plugin does, watched on two private servers.
 
-use std::io::{IsTerminal, Write};
+mod picture;
+
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use xtask::build::Flavour;
 use xtask::server::{self, Server};
 use xtask::system::System;
-use xtask::{packages, wire};
+use xtask::{packages, project_root, wire};
 
 /// How many clients come all the time while the switch is made.
 const CLIENTS: usize = 4;
 
-pub(crate) fn run() -> Result<()> {
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Keep a picture of it in docs/
+    #[arg(long)]
+    keep: bool,
+}
+
+pub(crate) fn command(arguments: &Arguments) -> Result<()> {
+    if arguments.keep { keep() } else { run() }
+}
+
+/// Runs this program without the option, in a terminal of its own, and draws what it prints.
+fn keep() -> Result<()> {
+    const PICTURE: &str = "docs/demo.svg";
+    let program = env::current_exe()?;
+    let mut script = Command::new("script")
+        .args(["--quiet", "--return", "--command", &format!("'{}' demo", program.display()), "/dev/null"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("script cannot be started")?;
+    let mut printed = "\x1b[1m$ cargo xtask demo\x1b[0m\n".to_owned();
+    for line in BufReader::new(script.stdout.take().context("script has no output")?).lines() {
+        let line = line?;
+        println!("{line}");
+        printed.extend([line.as_str(), "\n"]);
+    }
+    if !script.wait()?.success() {
+        bail!("the demo failed");
+    }
+    fs::write(project_root().join(PICTURE), picture::draw("cargo xtask demo", &printed))
+        .with_context(|| format!("{PICTURE} cannot be written"))?;
+    println!("{PICTURE}: written");
+    Ok(())
+}
+
+fn run() -> Result<()> {
     packages::install(&[packages::BUILD, packages::SERVER])?;
     say("Building the plugin ...");
     let library = Flavour::Release.build()?;
@@ -28,7 +68,7 @@ pub(crate) fn run() -> Result<()> {
     let directories = [db1.dir().to_path_buf(), db2.dir().to_path_buf()];
     ctrlc::set_handler(move || {
         for directory in &directories {
-            let _ = std::fs::remove_dir_all(directory);
+            let _ = fs::remove_dir_all(directory);
         }
         std::process::exit(130);
     })?;
@@ -94,8 +134,8 @@ fn start(library: &Path, name: &str) -> Result<Server> {
     for sql in [
         "CREATE USER app IDENTIFIED BY 'demo', dba IDENTIFIED BY 'demo', monitor IDENTIFIED BY 'demo', crowd",
         "CREATE DATABASE demo",
-        "CREATE TABLE demo.this_server (name TEXT)",
-        &format!("INSERT INTO demo.this_server VALUES ('{name}')"),
+        "CREATE TABLE demo.hello (words TEXT)",
+        &format!("INSERT INTO demo.hello VALUES ('Hello from {name}')"),
         "GRANT SELECT ON demo.* TO app, dba, monitor",
     ] {
         root.query(sql)?;
@@ -121,7 +161,7 @@ fn client(arguments: &[&str]) -> Result<()> {
 
 /// Runs the program with these arguments, shows them, and what it prints.
 fn show_client(arguments: &[&str], program: &mut Command) -> Result<()> {
-    const QUERY: &str = "SELECT CONCAT('Hello from ', name) FROM demo.this_server";
+    const QUERY: &str = "SELECT * FROM demo.hello";
     println!("    {}", bold(&format!("$ mariadb {} -Ne \"{QUERY}\"", arguments.join(" "))));
     let output = program.args(arguments).args(["-N", "-e", QUERY]).output().context("mariadb cannot be started")?;
     for bytes in [output.stdout, output.stderr] {

@@ -29,7 +29,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Task {
     /// Watch new clients being sent away from one private server to another
-    Demo,
+    Demo(demo::Arguments),
     /// Install what is missing, and run every test of the project
     Test,
     /// Run tests of the MTR suite: all of them, or those named
@@ -56,7 +56,7 @@ enum Task {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
-        Task::Demo => demo::run(),
+        Task::Demo(arguments) => demo::command(&arguments),
         Task::Test => test::run_all(),
         Task::Mtr(arguments) => mtr::command(&arguments),
         Task::Versions(arguments) => mtr::versions(&arguments),
