@@ -221,9 +221,17 @@ impl<'a> Controller<'a> {
         self.install("instant_failover", install, vec![State { settings: install.then(Settings::default), ..state }])
     }
 
+    /// Installs the plugin that some logins need, or takes it away where that is safe.
+    ///
+    /// The server, with or without our plugin, can lend a plugin that it is about to unload to a login that begins just
+    /// then, and crashes when the library is gone (docs/internals.md). Our plugin keeps the library while it redirects.
     pub(super) fn toggle_ed25519(&mut self) -> Result<()> {
         let state = self.leg.history().last();
         let install = !state.ed25519;
+        let redirecting = state.settings.as_ref().is_some_and(|settings| settings.mode != Mode::Off);
+        if !install && !redirecting {
+            return Ok(());
+        }
         self.install("auth_ed25519", install, vec![State { ed25519: install, ..state }])
     }
 
