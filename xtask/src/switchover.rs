@@ -27,7 +27,7 @@ use pair::{Pair, name, number};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// One order of steps instead of all of them
+    /// By the script alone, instead of every order of steps
     #[arg(long, conflicts_with = "keep")]
     pub(crate) short: bool,
     /// Keep the result in benches/RESULTS.md and docs/switchover.svg
@@ -45,6 +45,8 @@ enum Order {
     RedirectFirst,
     /// As the first, with FLUSH TABLES WITH READ LOCK: writes wait instead of being refused.
     Lock,
+    /// As the first, by `examples/switchover.sh`.
+    Script,
 }
 
 /// What is done, and how long the DBA thinks between two steps.
@@ -59,7 +61,10 @@ const PLANS: &[Plan] = &[
     (Order::RedirectFirst, AT_ONCE),
     (Order::Lock, BY_HAND),
     (Order::PromoteFirst, BY_HAND),
+    (Order::RedirectFirst, BY_HAND),
+    (Order::Script, AT_ONCE),
 ];
+const SHORT: &[Plan] = &[(Order::Script, AT_ONCE)];
 
 impl Order {
     fn name(self) -> &'static str {
@@ -67,6 +72,7 @@ impl Order {
             Self::PromoteFirst => "`read_only`, promote, `ON`, `KILL`",
             Self::RedirectFirst => "`ON`, a second later `read_only`, promote, `KILL`",
             Self::Lock => "`FLUSH TABLES WITH READ LOCK`, promote, `ON`, `KILL`",
+            Self::Script => "`examples/switchover.sh`",
         }
     }
 }
@@ -96,7 +102,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     packages::install(&[packages::BUILD, packages::SERVER, &Tool::Python.packages()])?;
     let library = Flavour::Release.build()?;
     Tools::default().prepare(Tool::Python)?;
-    let plans = if arguments.short { &PLANS[..1] } else { PLANS };
+    let plans = if arguments.short { SHORT } else { PLANS };
 
     let mut pair = Pair::start(&library)?;
     println!("\n== Switchover, {} ==", machine());
@@ -141,13 +147,18 @@ fn switch(pair: &mut Pair, plan: Plan, from: usize, to: usize) -> Result<Switch>
     for server in [from, to] {
         pair.sql(server, "SET GLOBAL instant_failover_exempt_users = 'repl,monitor,dba'")?;
     }
-    pair.sql(from, &target)?;
     pair.replica_runs(to)?;
     nothing_takes_long(pair, from)?;
-    pair.sql(from, "SET lock_wait_timeout = 5")?;
 
     let start = pair.now();
     let mut marks = Vec::new();
+    if order == Order::Script {
+        pair.script(from, to)?;
+        marks.push((pair.now(), "switchover.sh"));
+        return Ok(Switch { plan, from, span: start..pair.now() + 1.0, marks });
+    }
+    pair.sql(from, &target)?;
+    pair.sql(from, "SET lock_wait_timeout = 5")?;
     if order == Order::RedirectFirst {
         redirect(pair, from, to)?;
         marks.push((pair.now(), "ON"));

@@ -20,7 +20,8 @@ type Mishap = fn(&mut Pair) -> Result<()>;
 
 /// Tries each, and returns how many there were.
 pub(super) fn all(pair: &mut Pair) -> Result<usize> {
-    let mishaps: [(&str, Mishap); 7] = [
+    let mishaps: [(&str, Mishap); 8] = [
+        ("The script, and a replica that does not follow", no_replica),
         ("read_only, and who goes on writing", read_only),
         ("read_only, and a statement that takes long", long_statement),
         ("The target is mistyped", mistyped),
@@ -81,6 +82,28 @@ fn long_statement(pair: &mut Pair) -> Result<()> {
     pair.sql(DB2, &format!("KILL QUERY {}", ids.concat()))?;
     ensure!(matches!(update.join(), Ok(Err(_))), "it was not killed");
     Ok(())
+}
+
+/// The script goes back, and the primary is what it was.
+fn no_replica(pair: &mut Pair) -> Result<()> {
+    let refused = |pair: &mut Pair, why: &str| {
+        let Err(error) = pair.script(DB2, DB1) else { bail!("the script went on") };
+        println!("{:16}{error:#}", "");
+        expect(&format!("{error:#}"), why)?;
+        ensure!(pair.client(DB2, WRITE)? == "2", "db2 is not what it was");
+        let db1 = pair.sql(DB1, "SELECT @@read_only, @@instant_failover_mode")?.concat();
+        ensure!(db1 == ["1", "ON"], "db1 is not what it was: {db1:?}");
+        Ok(())
+    };
+    pair.sql(DB1, "STOP SLAVE SQL_THREAD")?;
+    refused(pair, "not a replica that runs")?;
+    pair.sql(DB1, "START SLAVE SQL_THREAD")?;
+    pair.sql(DB1, "FLUSH TABLES WITH READ LOCK")?;
+    pair.sql(DB2, "INSERT INTO shop.orders VALUES (1001, 1, 2)")?;
+    refused(pair, "has not reached")?;
+    pair.sql(DB1, "UNLOCK TABLES")?;
+    pair.sql(DB2, "DELETE FROM shop.orders WHERE client = 1001")?;
+    pair.wait_for_replica(DB2, DB1)
 }
 
 fn mistyped(pair: &mut Pair) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Two servers, one the replica of the other, and the DBA's sessions on them.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -8,10 +9,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
-use xtask::output;
 use xtask::server::{self, Server};
 use xtask::system::System;
 use xtask::wire::{Client, LoggedIn, Reply, Session};
+use xtask::{output, project_root};
 
 use super::application::Order;
 use crate::clients::tools::Tool;
@@ -146,6 +147,22 @@ impl Pair {
     /// A session of somebody's, over TCP.
     pub(super) fn session(&self, server: usize, user: &str) -> Result<Session> {
         Client::connect(self.address(server))?.log_in_by_password(user, PASSWORD)?.session()
+    }
+
+    /// Makes one server the primary instead of the other, as a DBA would who has the script.
+    pub(super) fn script(&self, from: usize, to: usize) -> Result<()> {
+        let file = |server: usize| -> Result<String> {
+            let file = self.home.path().join(name(server)).with_extension("cnf");
+            let socket = self.servers[server].socket();
+            fs::write(&file, format!("[client]\nsocket = {}\nuser = root\n", socket.display()))?;
+            Ok(file.display().to_string())
+        };
+        let (old, new, target) = (file(from)?, file(to)?, self.address(to).to_string());
+        println!("{:16}$ switchover.sh {}.cnf {}.cnf {target} app", "", name(from), name(to));
+        let script = project_root().join("examples/switchover.sh");
+        let printed = output(Command::new(script).args([&old, &new, &target, "app"]))?;
+        println!("{:16}{}", "", printed.trim());
+        Ok(())
     }
 
     /// Makes one server the replica of the other.
