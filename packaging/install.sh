@@ -47,6 +47,13 @@ if [ -z "$client_plugins" ]; then
         [ -d "$directory" ] && client_plugins=$directory
     done
 fi
+# A package's files are the package manager's to change.
+for directory in "$plugins" "$client_plugins"; do
+    library=${directory%/}/instant_failover.so
+    if [ -z "$destdir" ] && [ -e "$library" ] && command -v dpkg >/dev/null && dpkg -S "$library" >/dev/null 2>&1; then
+        fail "$library belongs to a package of this system; remove that first: apt-get remove mariadb-plugin-instant-failover"
+    fi
+done
 [ -n "$plugins$client_plugins" ] ||
     fail "neither a server nor Connector/C is found here; name their directories: --plugin-dir, --client-plugin-dir"
 
@@ -78,9 +85,17 @@ put_configuration() {
 [ -z "$client_plugins" ] || put 644 lib/instant_failover.so "${client_plugins%/}/instant_failover.so"
 put 755 bin/instant-failover-harness "$prefix/bin/instant-failover-harness"
 put 644 man/instant-failover-harness.8 "$prefix/share/man/man8/instant-failover-harness.8"
-for document in README.md LICENSE CHANGELOG.md protocol.md standalone.md; do
-    put 644 "doc/$document" "$prefix/share/doc/instant-failover/$document"
-done
+documents=$prefix/share/doc/instant-failover
+if [ "$uninstall" = yes ]; then
+    rm -rf "$destdir$documents"
+else
+    rm -rf "$destdir$documents.new"
+    mkdir -p "$destdir$prefix/share/doc"
+    cp -R "$here/doc" "$destdir$documents.new"
+    rm -rf "$destdir$documents"
+    mv "$destdir$documents.new" "$destdir$documents"
+    echo "$destdir$documents"
+fi
 # Configuration of the server is read where the server looks for it; it is only put where Debian has such a place.
 if [ -d "$destdir/etc/mysql/mariadb.conf.d" ]; then
     put_configuration etc/instant_failover.cnf /etc/mysql/mariadb.conf.d/instant_failover.cnf
@@ -95,7 +110,7 @@ done
 
 if [ "$uninstall" = yes ]; then
     # Those of them that hold nothing else.
-    for directory in share/doc/instant-failover share/doc share/man/man8; do
+    for directory in share/doc share/man/man8; do
         rmdir "$destdir$prefix/$directory" 2>/dev/null || true
     done
     cat <<'TEXT'
@@ -109,7 +124,6 @@ else
 Nothing is loaded or started yet. To load the plugin into a running server, in a session of root:
 
     INSTALL SONAME 'instant_failover';
-    SET GLOBAL instant_failover_target = 'db2.example.com:3306', instant_failover_mode = ON;
 
 If an older build is loaded already, the new one is used from the next start of the server.
 TEXT

@@ -60,6 +60,15 @@ switch() { sql "SET GLOBAL instant_failover_target = '127.0.0.1:3307', instant_f
 # The same process goes on, and so does what it does.
 undisturbed() { kill -0 $server && redirected; }
 uncomment() { sed -i "s/^#\($1 = \).*/\1$2/; s/^#\($1\)$/\1/" "$3"; }
+# Every link of the README, but for two that are for developers.
+links() {
+    grep -o '](\([^)h#][^)#]*\)' "$1/README.md" | cut -c3- | sort -u | while read -r link; do
+        case $link in LICENSE | CONTRIBUTING.md) continue ;; esac
+        [ -e "$1/$link" ] || echo "$link"
+    done >"$work/dead"
+    ! grep . "$work/dead"
+}
+belongs_to_a_package() { ! "$installer" && "$installer" 2>&1 | grep 'belongs to a package'; }
 installed() { dpkg-query --show --showformat='${Version}' "$1" | grep -Fx "$2"; }
 not_enabled() { ! find /etc/systemd /run/systemd -name '*instant-failover*' | grep .; }
 refuses_without_target() { ! harness && harness 2>&1 | grep target; }
@@ -78,6 +87,8 @@ stands_in() {
     wait $program
 }
 
+tar --extract --gzip --directory "$work" --file "$packages/instant-failover-$version-linux-x86_64.tar.gz"
+installer="$work/instant-failover-$version-linux-x86_64/install.sh"
 install -d -o mysql /run/mysqld
 start_server /run/mysqld/mysqld.sock
 sql "CREATE USER app IDENTIFIED BY 'secret'"
@@ -94,6 +105,7 @@ sed -i "s/^Version: .*/Version: $version-2/" "$work/next/DEBIAN/control"
 dpkg-deb --build "$work/next" "$work/next.deb" >/dev/null
 
 check 'plugin: installs while the server runs' dpkg --install "$plugin"
+check 'plugin: its documents are complete' links /usr/share/doc/mariadb-plugin-instant-failover
 check 'plugin: installing it changes nothing' let_in
 check 'plugin: installing it loads nothing' loaded 0
 check 'plugin: not loaded by the next start either' restart_server
@@ -136,6 +148,7 @@ uncomment instant_failover_target 127.0.0.1:3307 $harness_cnf
 # As this server, which has no TLS.
 uncomment skip_ssl '' $harness_cnf
 check 'plugin: installs for clients' dpkg --install "$plugin"
+check 'tarball: leaves what belongs to a package alone' belongs_to_a_package
 check 'stand-in: redirects, as the service starts it' stands_in \
     setpriv --reuid=mysql --regid=mysql --init-groups --no-new-privs --bounding-set=-all \
     instant-failover-harness --defaults-file=$harness_cnf
@@ -146,9 +159,8 @@ start_server /run/mysqld/mysqld.sock
 check 'stand-in: the server is back' let_in
 check 'stand-in: nothing is left' same_files
 
-tar --extract --gzip --directory "$work" --file "$packages/instant-failover-$version-linux-x86_64.tar.gz"
-installer="$work/instant-failover-$version-linux-x86_64/install.sh"
 check 'tarball: installs' "$installer"
+check 'tarball: its documents are complete' links /usr/local/share/doc/instant-failover
 check 'tarball: INSTALL SONAME' sql "INSTALL SONAME 'instant_failover'"
 check 'tarball: SET GLOBAL' switch
 check 'tarball: a client is redirected' redirected

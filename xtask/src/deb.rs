@@ -188,11 +188,6 @@ fn tarball(library: &Path, harness: &Path, file: &Path) -> Result<()> {
         (packaging.join("instant-failover-harness.service"), "systemd/instant-failover-harness.service", 0o644),
         (packaging.join("instant-failover-harness.socket"), "systemd/instant-failover-harness.socket", 0o644),
         (packaging.join("instant-failover-harness.8"), "man/instant-failover-harness.8", 0o644),
-        (root.join("README.md"), "doc/README.md", 0o644),
-        (root.join("CHANGELOG.md"), "doc/CHANGELOG.md", 0o644),
-        (root.join("LICENSE"), "doc/LICENSE", 0o644),
-        (root.join("docs/protocol.md"), "doc/protocol.md", 0o644),
-        (root.join("docs/standalone.md"), "doc/standalone.md", 0o644),
         (packaging.join("install.sh"), "install.sh", 0o755),
     ] {
         let destination = top.join(destination);
@@ -200,6 +195,18 @@ fn tarball(library: &Path, harness: &Path, file: &Path) -> Result<()> {
         fs::copy(&source, &destination).with_context(|| format!("{} cannot be copied", source.display()))?;
         fs::set_permissions(&destination, fs::Permissions::from_mode(mode))?;
     }
+    // The documents as they lie here, for their links.
+    let documents = top.join("doc");
+    fs::create_dir_all(&documents)?;
+    output(Command::new("cp").current_dir(&root).args(["--recursive", "--target-directory"]).arg(&documents).args([
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "LICENSE",
+        "docs",
+        "benches",
+        "examples",
+    ]))?;
     output(
         Command::new("tar")
             .args(["--create", "--gzip", "--sort=name", "--owner=root:0", "--group=root:0", "--directory"])
