@@ -82,6 +82,9 @@ impl FromStr for Target {
 }
 
 fn parse(value: &str) -> Result<Target, Problem> {
+    if let Some((scheme, _)) = value.split_once("://") {
+        return Err(Problem::Scheme(scheme.to_owned()));
+    }
     let (host, port) = if let Some(rest) = value.strip_prefix('[') {
         let (address, rest) = rest.split_once(']').ok_or(Problem::BracketNotClosed)?;
         let address = address.parse().map_err(|_| Problem::NotIpv6(address.to_owned()))?;
@@ -151,6 +154,7 @@ pub struct TargetError {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Problem {
+    Scheme(String),
     NoHost,
     Character(char),
     NameTooLong(usize),
@@ -168,6 +172,7 @@ impl fmt::Display for TargetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} is not a target: ", Shown(&self.value))?;
         match &self.problem {
+            Problem::Scheme(scheme) => write!(f, "leave out {}", Shown(&format!("{scheme}://")))?,
             Problem::NoHost => f.write_str("it names no host")?,
             Problem::Character(bad) => write!(f, "a host name has no {}", Shown(&bad.to_string()))?,
             Problem::NameTooLong(length) => write!(f, "a host name has at most 253 characters, this one {length}")?,
@@ -270,7 +275,8 @@ pub(super) mod tests {
             ("db_2", "a host name has no '_'"),
             ("db2|x", "a host name has no '|'"),
             ("d\u{e9}b2", "a host name has no '\u{e9}'"),
-            ("mysql://db2", "port '//db2' is not a number from 1 to 65535"),
+            ("mysql://db2", "leave out 'mysql://'; give host"),
+            ("instant_failover://db2:3306", "leave out 'instant_failover://'; give host"),
             ("user@db2", "a host name has no '@'"),
             ("db2/path", "a host name has no '/'"),
             ("db2\n", "a host name has no '\\n'"),
