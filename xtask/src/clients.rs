@@ -98,7 +98,7 @@ const WATCHED: Duration = Duration::from_secs(2);
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     let outcome = run(arguments)?;
     println!("{outcome}");
-    if outcome.failed > 0 {
+    if !outcome.failed.is_empty() {
         bail!("a client did not do as it should");
     }
     Ok(())
@@ -128,8 +128,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
                     }
                 }
                 Err(error) => {
-                    outcome.failed += 1;
                     println!("FAILED   {:<28} {error:#}", client.name);
+                    outcome.failed.push(format!("{}, redirected by {}: {error:#}", client.name, world.db1.name()));
                 }
             }
         }

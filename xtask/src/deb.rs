@@ -30,7 +30,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     if arguments.test {
         let outcome = test()?;
         println!("{outcome}");
-        if outcome.failed > 0 {
+        if !outcome.failed.is_empty() {
             bail!("see above for what failed");
         }
         return Ok(());
@@ -56,12 +56,8 @@ pub(crate) fn test() -> Result<Outcome> {
     }
     for file in [&packages.plugin, &packages.harness] {
         let lintian = Command::new("lintian").args(["--allow-root", "--fail-on=error,warning"]).arg(file).output()?;
-        if lintian.status.success() {
-            outcome.passed += 1;
-        } else {
-            outcome.failed += 1;
-            println!("FAILED   lintian\n{}", String::from_utf8_lossy(&lintian.stdout));
-        }
+        let said = String::from_utf8_lossy(&lintian.stdout);
+        outcome += Outcome::of(lintian.status.success(), format!("lintian: {}\n{said}", file.display()));
     }
     outcome += packages.try_out(&system::installed("bookworm")?)?;
     Ok(outcome)
@@ -143,8 +139,9 @@ impl Packages {
                 String::from_utf8_lossy(&said.stderr)
             );
         }
-        let count = |word| text.lines().filter(|line| line.starts_with(word)).count();
-        Ok(Outcome { passed: count("passed "), failed: count("FAILED "), skipped: 0 })
+        let passed = text.lines().filter(|line| line.starts_with("passed ")).count();
+        let failed = text.lines().filter_map(|line| line.strip_prefix("FAILED ")).map(|line| line.trim().to_owned());
+        Ok(Outcome { passed, failed: failed.collect(), skipped: 0 })
     }
 }
 

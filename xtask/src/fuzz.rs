@@ -40,7 +40,7 @@ impl Arguments {
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     let outcome = run(arguments)?;
     println!("{outcome}");
-    if outcome.failed > 0 {
+    if !outcome.failed.is_empty() {
         bail!("an input was found that should not be");
     }
     Ok(())
@@ -73,8 +73,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
                 println!("passed   {:<17} {}", target.name, found.notes);
             }
             Some(problem) => {
-                outcome.failed += 1;
                 println!("FAILED   {:<17} {}\n{problem}", target.name, found.notes);
+                outcome.failed.push(format!("fuzzing {}: {problem}", target.name));
             }
         }
     }

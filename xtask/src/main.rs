@@ -71,24 +71,36 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-/// How many tests ended in which way.
-#[derive(Clone, Copy, Debug, Default)]
+/// How tests ended.
+#[derive(Clone, Debug, Default)]
 struct Outcome {
     passed: usize,
-    failed: usize,
+    /// Which, and what is known of it.
+    failed: Vec<String>,
     skipped: usize,
+}
+
+impl Outcome {
+    fn of(passed: bool, what: impl Into<String>) -> Self {
+        if passed {
+            Self { passed: 1, ..Self::default() }
+        } else {
+            Self { failed: vec![what.into()], ..Self::default() }
+        }
+    }
 }
 
 impl AddAssign for Outcome {
     fn add_assign(&mut self, other: Self) {
         self.passed += other.passed;
-        self.failed += other.failed;
+        self.failed.extend(other.failed);
         self.skipped += other.skipped;
     }
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed.len(), self.skipped)?;
+        self.failed.iter().try_for_each(|failed| write!(f, "\nFAILED   {failed}"))
     }
 }

@@ -44,7 +44,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
         run(&system, arguments)?
     };
     println!("{outcome}");
-    if outcome.failed > 0 {
+    if !outcome.failed.is_empty() {
         bail!("the MTR suite failed");
     }
     Ok(())

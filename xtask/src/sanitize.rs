@@ -39,7 +39,7 @@ struct Fault(&'static str, [&'static str; 2]);
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     let outcome = run(&arguments.sanitizers, arguments.seconds)?;
     println!("{outcome}");
-    if outcome.failed > 0 {
+    if !outcome.failed.is_empty() {
         bail!("a sanitizer found something, or did not find what it should");
     }
     Ok(())
@@ -238,14 +238,12 @@ impl Build {
     fn tell(&self, what: &str, success: bool, log: &Path) -> Result<Outcome> {
         println!("{} {:<8} {what}", if success { "passed  " } else { "FAILED  " }, self.sanitizer.name());
         if success {
-            return Ok(Outcome { passed: 1, ..Outcome::default() });
+            return Ok(Outcome::of(true, ""));
         }
         let said = fs::read_to_string(log)?;
-        for line in said.lines().take(60) {
-            println!("    {line}");
-        }
-        println!("    all of it: {}", log.display());
-        Ok(Outcome { failed: 1, ..Outcome::default() })
+        let start = said.lines().take(60).collect::<Vec<_>>().join("\n    ");
+        let failed = format!("{} {what}\n    {start}\n    all of it: {}", self.sanitizer.name(), log.display());
+        Ok(Outcome::of(false, failed))
     }
 }
 

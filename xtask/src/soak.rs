@@ -76,7 +76,7 @@ const ENOUGH: usize = 10;
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     let outcome = run(arguments)?;
     println!("{outcome}");
-    if outcome.failed > 0 {
+    if !outcome.failed.is_empty() {
         bail!("see above for what should not be");
     }
     Ok(())
@@ -110,14 +110,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
             println!("WRONG: {complaint}");
         }
         match (complaints.is_empty(), STOP.load(Ordering::Relaxed)) {
-            (false, _) => outcome.failed += 1,
+            (false, _) => outcome.failed.push(format!("--thread-handling={handling}: {}", complaints.join("; "))),
             (true, true) => outcome.skipped += 1,
             (true, false) => outcome.passed += 1,
         }
     }
     if STOP.load(Ordering::Relaxed) {
         println!("Interrupted.");
-    } else if arguments.keep && outcome.failed == 0 {
+    } else if arguments.keep && outcome.failed.is_empty() {
         results::keep(RESULTS, "soak", &report)?;
     }
     Ok(outcome)

@@ -19,10 +19,47 @@ const MINUTES_OF_SOAK: u64 = 2;
 
 pub(crate) fn run_all() -> Result<()> {
     packages::install(&[packages::BUILD, packages::SERVER, packages::TEST, packages::FUZZ])?;
-    let started = Instant::now();
-    let mut outcome = Outcome::default();
+    let mut stages = Stages { started: Instant::now(), outcome: Outcome::default() };
+    stages.run("Formatting, lints and documentation", lint);
+    stages.run("Unit and integration tests", cargo_test);
+    stages.run("Fuzzing", || fuzz::run(&fuzz::Arguments::all(SECONDS_OF_FUZZING)));
+    stages.run("Sanitizers", || sanitize::run(&[], SECONDS_IN_THE_HOST));
+    stages.run("MTR suite, with the MariaDB of every release", mtr::run_versions);
+    stages.run("MTR suite under valgrind", || mtr::run_valgrind(UNDER_VALGRIND));
+    stages.run("MariaDB's own tests", mtr::run_server_tests);
+    stages.run("Client libraries", || clients::run(&clients::Arguments::default()));
+    stages.run("Soak", || soak::run(&soak::Arguments { minutes: MINUTES_OF_SOAK, seed: Some(1), keep: false }));
+    stages.run("Switchover", || switchover::run(&switchover::Arguments { short: true, keep: false }));
+    stages.run("Packages", deb::test);
+    // A process of its own: what measures is built to be fast.
+    stages
+        .run("Measurements, short", || run(cargo("xtask").args(["bench", "--short"])).map(|()| Outcome::of(true, "")));
 
-    title(started, "Formatting, lints and documentation");
+    let Stages { started, outcome } = stages;
+    println!("\n=== All of it === (after {} s)\n{outcome}", started.elapsed().as_secs());
+    if !outcome.failed.is_empty() {
+        bail!("see above for what failed");
+    }
+    Ok(())
+}
+
+struct Stages {
+    started: Instant,
+    outcome: Outcome,
+}
+
+impl Stages {
+    /// Says what comes, and how long it took to get there. A stage that fails does not keep the others from running.
+    fn run(&mut self, title: &str, stage: impl FnOnce() -> Result<Outcome>) {
+        println!("\n=== {title} === (after {} s)", self.started.elapsed().as_secs());
+        let outcome = stage().unwrap_or_else(|error| Outcome::of(false, format!("{title}: {error:#}")));
+        println!("{outcome}");
+        self.outcome += outcome;
+    }
+}
+
+fn lint() -> Result<Outcome> {
+    let mut outcome = Outcome::default();
     for (tool, arguments) in [
         ("fmt", &["--all", "--check"][..]),
         ("clippy", &["--quiet", "--workspace", "--all-targets", "--", "--deny=warnings"]),
@@ -43,62 +80,22 @@ pub(crate) fn run_all() -> Result<()> {
         .args(["--package=instant-failover", "--package=instant-failover-harness"])
         .env("RUSTDOCFLAGS", "--deny=warnings"))?;
     outcome.passed += 1;
+    Ok(outcome)
+}
 
-    title(started, "Unit and integration tests");
+/// `cargo test` counts for itself, and is one test here.
+fn cargo_test() -> Result<Outcome> {
     let (plugin, panicking, harness) = (Flavour::Release.build()?, Flavour::PanicInjection.build()?, build::harness()?);
     run(cargo("test")
         .args(["--quiet", "--workspace", "--no-fail-fast"])
         .env("INSTANT_FAILOVER_SO", plugin)
         .env("INSTANT_FAILOVER_PANIC_SO", panicking)
         .env("INSTANT_FAILOVER_HARNESS", harness))?;
-
-    title(started, "Fuzzing");
-    outcome += fuzz::run(&fuzz::Arguments::all(SECONDS_OF_FUZZING))?;
-
-    title(started, "Sanitizers");
-    outcome += sanitize::run(&[], SECONDS_IN_THE_HOST)?;
-
-    title(started, "MTR suite, with the MariaDB of every release");
-    outcome += mtr::run_versions()?;
-
-    title(started, "MTR suite under valgrind");
-    outcome += mtr::run_valgrind(UNDER_VALGRIND)?;
-
-    title(started, "MariaDB's own tests");
-    outcome += mtr::run_server_tests()?;
-
-    title(started, "Client libraries");
-    outcome += clients::run(&clients::Arguments::default())?;
-
-    title(started, "Soak");
-    outcome += soak::run(&soak::Arguments { minutes: MINUTES_OF_SOAK, seed: Some(1), keep: false })?;
-
-    title(started, "Switchover");
-    outcome += switchover::run(&switchover::Arguments { short: true, keep: false })?;
-
-    title(started, "Packages");
-    outcome += deb::test()?;
-
-    title(started, "Measurements, short");
-    // A process of its own: what measures is built to be fast.
-    run(cargo("xtask").args(["bench", "--short"]))?;
-    outcome.passed += 1;
-
-    println!("\nAll but the unit and integration tests: {outcome}");
-    if outcome.failed > 0 {
-        bail!("see above for what failed");
-    }
-    println!("The unit and integration tests passed too.");
-    Ok(())
+    Ok(Outcome::of(true, ""))
 }
 
 fn cargo(command: &str) -> Command {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(project_root()).arg(command);
     cargo
-}
-
-/// Says what comes, and how long it took to get there.
-fn title(started: Instant, text: &str) {
-    println!("\n=== {text} === (after {} s)", started.elapsed().as_secs());
 }

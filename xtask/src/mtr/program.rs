@@ -39,7 +39,7 @@ pub(crate) struct Test {
     /// With its suite and its combination: `main.connect 'innodb'`.
     pub(crate) name: String,
     pub(crate) state: State,
-    /// Why it was skipped, or empty.
+    /// Why it was skipped, or what was printed when it failed: lines, each after a newline.
     pub(crate) reason: String,
 }
 
@@ -49,7 +49,7 @@ impl FromIterator<Test> for Outcome {
         for test in tests {
             match test.state {
                 State::Passed => outcome.passed += 1,
-                State::Failed => outcome.failed += 1,
+                State::Failed => outcome.failed.push(format!("{}{}", test.name, test.reason)),
                 State::Skipped => outcome.skipped += 1,
             }
         }
@@ -111,7 +111,12 @@ impl<'a> Mtr<'a> {
         for line in BufReader::new(process.stdout.take().context("no output")?).lines() {
             let line = line?;
             println!("{line}");
-            tests.extend(Test::read(&line));
+            if let Some(test) = Test::read(&line) {
+                tests.push(test);
+            } else if let Some(failed) = tests.last_mut().filter(|test| test.state == State::Failed) {
+                failed.reason.push('\n');
+                failed.reason.push_str(&line);
+            }
         }
         let status = process.wait()?;
         if tests.iter().all(|test| test.state == State::Skipped) {

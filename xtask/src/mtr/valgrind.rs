@@ -53,12 +53,7 @@ pub(crate) fn run(tests: &[&str]) -> Result<Outcome> {
         .args(tests);
     let mut outcome: Outcome = mtr.run(command, VAR)?.into_iter().collect();
     let found = evaluate(logs.path())?;
-    if found.is_empty() {
-        outcome.passed += 1;
-    } else {
-        outcome.failed += 1;
-        println!("valgrind has found in {LIBRARY}:\n\n{}", found.join("\n\n"));
-    }
+    outcome += Outcome::of(found.is_empty(), format!("valgrind has found in {LIBRARY}:\n\n{}", found.join("\n\n")));
     Ok(outcome)
 }
 

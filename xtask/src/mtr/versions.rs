@@ -31,7 +31,7 @@ pub(crate) fn command(arguments: &Versions) -> Result<()> {
     let rows = rows()?;
     let table = table(&rows);
     println!("\n{table}");
-    if rows.iter().any(|row| row.outcome.failed > 0) {
+    if rows.iter().any(|row| !row.outcome.failed.is_empty()) {
         bail!("the MTR suite failed");
     }
     if arguments.keep {
@@ -46,7 +46,8 @@ pub(crate) fn run() -> Result<Outcome> {
     println!("\n{}", table(&rows));
     let mut sum = Outcome::default();
     for row in rows {
-        sum += row.outcome;
+        let failed = row.outcome.failed.into_iter().map(|test| format!("MariaDB {}: {test}", row.server)).collect();
+        sum += Outcome { failed, ..row.outcome };
     }
     Ok(sum)
 }
