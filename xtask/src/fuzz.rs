@@ -94,7 +94,10 @@ fn build() -> Result<PathBuf> {
     if !installed.is_ok_and(|output| output.stdout == format!("cargo-fuzz {CARGO_FUZZ}\n").as_bytes()) {
         eprintln!("Installing cargo-fuzz {CARGO_FUZZ} ...");
         let package = format!("cargo-fuzz@{CARGO_FUZZ}");
-        output(Command::new(env!("CARGO")).args(["install", "--locked", "--root"]).arg(&tools).arg(package))?;
+        // Quick to build rather than to run: it starts the compiler.
+        output(
+            Command::new(env!("CARGO")).args(["install", "--debug", "--locked", "--root"]).arg(&tools).arg(package),
+        )?;
     }
     eprintln!("Building the fuzz targets ...");
     output(nightly::command(cargo_fuzz).args(["build", "--target-dir"]).arg(directory()))?;

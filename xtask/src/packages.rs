@@ -23,6 +23,8 @@ pub const PACKAGES: &[&str] = &["dpkg-dev"];
 pub const PACKAGES_TEST: &[&str] = &["iproute2", "lintian", "shellcheck"];
 /// To build the fuzz targets: libFuzzer is C++.
 pub const FUZZ: &[&str] = &["g++"];
+/// For names in the reports of sanitizers: `llvm-symbolizer`.
+pub const SANITIZE: &[&str] = &["llvm"];
 
 /// Installs those of `packages` that are missing. No service is started or restarted by that.
 ///

@@ -51,7 +51,7 @@ pub(crate) fn run(sanitizers: &[Sanitizer], seconds: u64) -> Result<Outcome> {
     if !nightly::is_there(&["rust-src"]) {
         return Ok(Outcome { skipped: sanitizers.len(), ..Outcome::default() });
     }
-    packages::install(&[packages::BUILD, packages::TEST])?;
+    packages::install(&[packages::BUILD, packages::TEST, packages::SANITIZE])?;
     let mut outcome = Outcome::default();
     for sanitizer in sanitizers {
         let build = Build::new(*sanitizer)?;
