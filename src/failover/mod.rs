@@ -3,9 +3,9 @@
 //! Everything here is a plain value or a pure function. It knows no MariaDB, does no I/O, and holds no `unsafe`,
 //! so that the server plugin, the client plugin and any other program can share it.
 //!
-//! - [`Mode`], [`Target`], [`Text`], [`ExemptUsers`], [`ExemptHosts`]: the five settings, each parsed once and valid from
+//! - [`Mode`], [`Target`], [`Text`], [`ExemptUsers`], [`ExemptHosts`]: the settings, each parsed once and valid from
 //!   then on;
-//! - [`Settings`]: the five together, with the rules that tie them ([`Settings::set`] is `SET GLOBAL`);
+//! - [`Settings`]: all of them together, with the rules that tie them ([`Settings::set`] is `SET GLOBAL`);
 //! - [`Policy`]: settings made ready for use: given a [`Connection`], it returns a [`Verdict`];
 //! - [`message`]: the text of the error packet, both ways;
 //! - [`Follow`]: what a client does with it.

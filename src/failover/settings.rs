@@ -1,4 +1,4 @@
-//! The five settings, and the rules that tie them together.
+//! The settings, and the rules that tie them together.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use super::mode::{Mode, ModeError};
 use super::shown::Shown;
 use super::target::{Host, Target, TargetError};
 
-/// One of the five system variables.
+/// One of the system variables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variable {
     /// `instant_failover_mode`
@@ -41,7 +41,7 @@ impl Variable {
     }
 }
 
-/// The five settings. A value of this type is always consistent: a mode that redirects has a target.
+/// The settings. A value of this type is always consistent: a mode that redirects has a target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     pub(super) mode: Mode,

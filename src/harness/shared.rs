@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::accounts::Accounts;
 use super::counters::Counters;
 
-/// What a reload may change, besides the five settings. Swapped whole.
+/// What a reload may change, besides the settings. Swapped whole.
 #[derive(Debug)]
 pub struct Configuration {
     /// Who gets in.

@@ -18,11 +18,15 @@ thread_local! {
     static CHECKED: Cell<Option<(Statement, Settings)>> = const { Cell::new(None) };
 }
 
+/// How many there are.
+const VARIABLES: usize = sys::ifo_variable::IFO_VARIABLES as usize;
+const _: () = assert!(VARIABLES == Variable::ALL.len());
+
 /// The strings that `ifo_c_value` points to, and the right to change the policy. The server itself lets no two updates
 /// happen at once, and shows no variable while one is updated (`LOCK_global_system_variables`).
-static SHOWN: Mutex<[Option<CString>; 5]> = Mutex::new([const { None }; 5]);
+static SHOWN: Mutex<[Option<CString>; VARIABLES]> = Mutex::new([const { None }; VARIABLES]);
 
-fn shown() -> MutexGuard<'static, [Option<CString>; 5]> {
+fn shown() -> MutexGuard<'static, [Option<CString>; VARIABLES]> {
     // A panic cannot leave it half done: each string is replaced as a whole.
     SHOWN.lock().unwrap_or_else(PoisonError::into_inner)
 }

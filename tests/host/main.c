@@ -351,7 +351,7 @@ static void *meddler(void *seed)
   while (!time_is_up)
   {
     const struct setting *setting= &bad[random_below(&thd, sizeof bad / sizeof *bad)];
-    if (set_global(&thd, &good[random_below(&thd, 3)], 1) > 0)
+    if (set_global(&thd, &good[random_below(&thd, sizeof good / sizeof *good)], 1) > 0)
       failed("a good setting was refused", "message");
     switch (set_global(&thd, setting, 1)) {
     case 0:

@@ -148,7 +148,7 @@ impl Options {
         }
     }
 
-    /// The five settings, with the plugin's rules.
+    /// The settings, with the plugin's rules.
     ///
     /// # Errors
     /// What the plugin would say.

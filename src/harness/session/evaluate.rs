@@ -73,7 +73,7 @@ pub(super) fn assigned(expression: &Expr, session: &Session, shared: &Shared) ->
     }
 }
 
-/// The value for one of the five settings: strings and words. The mode takes no numbers in the plugin either.
+/// The value for one of the settings: strings and words. They take no numbers in the plugin either.
 pub(super) fn setting(
     expression: &Expr,
     variable: Variable,

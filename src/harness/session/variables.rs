@@ -1,4 +1,4 @@
-//! The system variables: the five settings, what this server is, and what clients ask for when they connect.
+//! The system variables: the settings, what this server is, and what clients ask for when they connect.
 
 use std::collections::BTreeMap;
 
@@ -83,7 +83,7 @@ const OF_SESSIONS: &[(&str, Kind, &str)] = &[
 pub(super) struct SessionVariables(BTreeMap<&'static str, Option<String>>);
 
 impl SessionVariables {
-    /// Sets a variable other than the five settings; no value means the default.
+    /// Sets a variable other than the settings; no value means the default.
     pub(super) fn set(&mut self, scope: Scope, name: &str, value: Option<Value>) -> Result<(), SqlError> {
         let Some((name, kind, _)) = of_sessions(name) else {
             return Err(if fixed(name).is_some() { read_only(name) } else { unknown(name) });
