@@ -18,6 +18,13 @@ fail() {
     exit 1
 }
 
+# back WHY
+back() {
+    on "$old" "SET GLOBAL read_only = 0" ||
+        fail "$1. And the old primary does not answer: SET GLOBAL read_only = 0 there"
+    fail "$1. The old primary takes writes as before; nothing is lost"
+}
+
 # on FILE STATEMENTS
 on() {
     mariadb --defaults-extra-file="$1" --batch --skip-column-names --execute="$2"
@@ -36,13 +43,16 @@ done
     fail "the new primary is not a replica that runs: look at SHOW SLAVE STATUS there. Nothing has changed"
 on "$old" "SET GLOBAL instant_failover_target = '$target'"
 
+# Not half a switchover because a terminal is gone. Ctrl-C ends the statement that runs, and what is said there holds.
+trap '' HUP INT
+
 position=$(on "$old" "SET lock_wait_timeout = 5; SET GLOBAL read_only = 1; SELECT @@gtid_binlog_pos") ||
-    fail "the old primary did not become read only; is a statement running for long? Nothing has changed"
+    back "the old primary did not become read only; is a statement running for long?"
 waited=$(on "$new" "SELECT MASTER_GTID_WAIT('$position', 10)") || waited='no answer'
-if [ "$waited" != 0 ]; then
-    on "$old" "SET GLOBAL read_only = 0"
-    fail "the replica has not reached $position in 10 seconds ($waited). The old primary takes writes again; nothing is lost"
-fi
-on "$new" "STOP SLAVE; RESET SLAVE ALL; SET GLOBAL read_only = 0; SET GLOBAL instant_failover_mode = OFF"
-on "$old" "SET GLOBAL instant_failover_mode = ON; $kill_sessions"
+[ "$waited" = 0 ] || back "the replica has not reached $position: MASTER_GTID_WAIT gave $waited"
+# From here on there is no way back.
+on "$new" "STOP SLAVE; RESET SLAVE ALL; SET GLOBAL read_only = 0; SET GLOBAL instant_failover_mode = OFF" ||
+    fail "the new primary is not promoted, and the old one takes no writes: go on by hand with step 3"
+on "$old" "SET GLOBAL instant_failover_mode = ON; $kill_sessions" ||
+    fail "clients are still at the old primary, which takes no writes: go on by hand with step 4"
 echo "New connections are sent to $target. Go on with step 6."

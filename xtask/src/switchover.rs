@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use xtask::build::Flavour;
-use xtask::{packages, project_root};
+use xtask::{output, packages, project_root};
 
 use crate::Outcome;
 use crate::bench::plot::{Axis, Line, count, lines_with_marks};
@@ -153,7 +153,7 @@ fn switch(pair: &mut Pair, plan: Plan, from: usize, to: usize) -> Result<Switch>
     let start = pair.now();
     let mut marks = Vec::new();
     if order == Order::Script {
-        pair.script(from, to)?;
+        println!("{:16}{}", "", output(&mut pair.script(from, to)?)?.trim());
         marks.push((pair.now(), "switchover.sh"));
         return Ok(Switch { plan, from, span: start..pair.now() + 1.0, marks });
     }

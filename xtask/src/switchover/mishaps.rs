@@ -1,9 +1,12 @@
 //! What goes wrong in a switchover, and what helps. db2 is the primary here, db1 its replica that redirects.
 
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output, Stdio};
 use std::thread::{self, sleep};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use xtask::run;
 use xtask::wire::Reply;
 
 use super::application::{Application, Crowd};
@@ -86,21 +89,33 @@ fn long_statement(pair: &mut Pair) -> Result<()> {
 
 /// The script goes back, and the primary is what it was.
 fn no_replica(pair: &mut Pair) -> Result<()> {
-    let refused = |pair: &mut Pair, why: &str| {
-        let Err(error) = pair.script(DB2, DB1) else { bail!("the script went on") };
-        println!("{:16}{error:#}", "");
-        expect(&format!("{error:#}"), why)?;
+    const WAITS: &str = "SELECT ID FROM information_schema.PROCESSLIST WHERE INFO LIKE 'SELECT MASTER_GTID_WAIT%'";
+    let refused = |pair: &mut Pair, ended: &Output, why: &str| {
+        let said = String::from_utf8_lossy(&ended.stderr);
+        println!("{:16}{}", "", said.trim());
+        ensure!(!ended.status.success(), "the script went on");
+        expect(&said, why)?;
         ensure!(pair.client(DB2, WRITE)? == "2", "db2 is not what it was");
         let db1 = pair.sql(DB1, "SELECT @@read_only, @@instant_failover_mode")?.concat();
         ensure!(db1 == ["1", "ON"], "db1 is not what it was: {db1:?}");
         Ok(())
     };
     pair.sql(DB1, "STOP SLAVE SQL_THREAD")?;
-    refused(pair, "not a replica that runs")?;
+    let ended = pair.script(DB2, DB1)?.output()?;
+    refused(pair, &ended, "not a replica that runs")?;
     pair.sql(DB1, "START SLAVE SQL_THREAD")?;
     pair.sql(DB1, "FLUSH TABLES WITH READ LOCK")?;
     pair.sql(DB2, "INSERT INTO shop.orders VALUES (1001, 1, 2)")?;
-    refused(pair, "has not reached")?;
+    let ended = pair.script(DB2, DB1)?.output()?;
+    refused(pair, &ended, "takes writes as before")?;
+    let mut waiting = pair.script(DB2, DB1)?.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    while pair.query(DB1, WAITS)?.is_empty() {
+        ensure!(waiting.try_wait()?.is_none(), "it does not wait");
+        sleep(Duration::from_millis(5));
+    }
+    println!("{:16}^C", "");
+    run(Command::new("kill").args(["-INT", "--", &format!("-{}", waiting.id())]))?;
+    refused(pair, &waiting.wait_with_output()?, "takes writes as before")?;
     pair.sql(DB1, "UNLOCK TABLES")?;
     pair.sql(DB2, "DELETE FROM shop.orders WHERE client = 1001")?;
     pair.wait_for_replica(DB2, DB1)

@@ -149,8 +149,8 @@ impl Pair {
         Client::connect(self.address(server))?.log_in_by_password(user, PASSWORD)?.session()
     }
 
-    /// Makes one server the primary instead of the other, as a DBA would who has the script.
-    pub(super) fn script(&self, from: usize, to: usize) -> Result<()> {
+    /// What makes one server the primary instead of the other, for a DBA who has the script.
+    pub(super) fn script(&self, from: usize, to: usize) -> Result<Command> {
         let file = |server: usize| -> Result<String> {
             let file = self.home.path().join(name(server)).with_extension("cnf");
             let socket = self.servers[server].socket();
@@ -159,10 +159,9 @@ impl Pair {
         };
         let (old, new, target) = (file(from)?, file(to)?, self.address(to).to_string());
         println!("{:16}$ switchover.sh {}.cnf {}.cnf {target} app", "", name(from), name(to));
-        let script = project_root().join("examples/switchover.sh");
-        let printed = output(Command::new(script).args([&old, &new, &target, "app"]))?;
-        println!("{:16}{}", "", printed.trim());
-        Ok(())
+        let mut script = Command::new(project_root().join("examples/switchover.sh"));
+        script.args([&old, &new, &target, "app"]);
+        Ok(script)
     }
 
     /// Makes one server the replica of the other.
