@@ -6,12 +6,18 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use listenfd::ListenFd;
 use socket2::{Domain, SockRef, Socket, Type};
+use tracing::info;
 
 /// How many clients may wait to be accepted; the system may allow less.
 const BACKLOG: i32 = 4096;
+
+/// Between two attempts to listen where another server is about to stop.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +29,8 @@ pub(super) struct Places {
     pub(super) extra_port: Option<u16>,
     pub(super) socket: Option<PathBuf>,
     pub(super) metrics_port: Option<u16>,
+    /// How long to wait for what another server still has.
+    pub(super) patience: Duration,
 }
 
 /// All sockets.
@@ -53,9 +61,10 @@ impl Listeners {
     /// # Errors
     /// Which socket cannot be had, and why.
     pub(super) fn open(places: &Places) -> Result<Self, String> {
+        let deadline = Instant::now() + places.patience;
         let mut listeners = Self::inherited(places.extra_port)?;
         if listeners.tcp.is_empty() && listeners.extra.is_empty() && listeners.unix.is_empty() {
-            listeners.bind(places)?;
+            listeners.bind(places, deadline)?;
         }
         for listener in listeners.tcp.iter().chain(&listeners.extra) {
             // Linux hands it on to the connections. Without it what is sent waits, often 40 ms, until the client has
@@ -64,7 +73,7 @@ impl Listeners {
             set.map_err(|error| format!("TCP_NODELAY: {error}"))?;
         }
         if let Some(port) = places.metrics_port {
-            listeners.metrics = Some(bind_tcp((Ipv4Addr::LOCALHOST, port).into())?);
+            listeners.metrics = Some(bind_tcp((Ipv4Addr::LOCALHOST, port).into(), deadline)?);
         }
         Ok(listeners)
     }
@@ -86,15 +95,15 @@ impl Listeners {
         Ok(listeners)
     }
 
-    fn bind(&mut self, places: &Places) -> Result<(), String> {
+    fn bind(&mut self, places: &Places, deadline: Instant) -> Result<(), String> {
         if let Some(port) = places.port {
-            self.tcp = bind_all(&places.bind_addresses, port)?;
+            self.tcp = bind_all(&places.bind_addresses, port, deadline)?;
         }
         if let Some(port) = places.extra_port {
-            self.extra = bind_all(&places.bind_addresses, port)?;
+            self.extra = bind_all(&places.bind_addresses, port, deadline)?;
         }
         if let Some(path) = &places.socket {
-            self.unix.push(bind_unix(path)?);
+            self.unix.push(bind_unix(path, deadline)?);
             self.made.push(SocketFile(path.clone()));
         }
         if self.tcp.is_empty() && self.unix.is_empty() {
@@ -142,14 +151,14 @@ impl fmt::Display for Listeners {
 }
 
 /// Binds one port on all addresses. A free port that the first address takes is taken on the others too.
-fn bind_all(names: &[String], port: u16) -> Result<Vec<TcpListener>, String> {
+fn bind_all(names: &[String], port: u16, deadline: Instant) -> Result<Vec<TcpListener>, String> {
     let mut listeners: Vec<TcpListener> = Vec::new();
     for name in names {
         for mut address in addresses(name, port)? {
             if let Some(Ok(first)) = listeners.first().map(TcpListener::local_addr) {
                 address.set_port(first.port());
             }
-            listeners.push(bind_tcp(address)?);
+            listeners.push(bind_tcp(address, deadline)?);
         }
     }
     Ok(listeners)
@@ -166,8 +175,25 @@ fn addresses(name: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     found.map(Iterator::collect).map_err(|error| format!("--bind-address {name}: {error}"))
 }
 
-fn bind_tcp(address: SocketAddr) -> Result<TcpListener, String> {
-    let bind = || {
+/// Binds, again and again until the deadline while another server is there.
+fn once_free<T>(what: &str, deadline: Instant, bind: impl Fn() -> io::Result<T>) -> Result<T, String> {
+    let mut waiting = false;
+    loop {
+        match bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                if !waiting {
+                    info!("waiting for {what}: another server is listening there");
+                }
+                waiting = true;
+                sleep(RETRY);
+            }
+            bound => return bound.map_err(|error| format!("{what} cannot be listened on: {error}")),
+        }
+    }
+}
+
+fn bind_tcp(address: SocketAddr, deadline: Instant) -> Result<TcpListener, String> {
+    once_free(&address.to_string(), deadline, || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         if address.is_ipv6() {
             socket.set_only_v6(!address.ip().is_unspecified())?;
@@ -178,17 +204,21 @@ fn bind_tcp(address: SocketAddr) -> Result<TcpListener, String> {
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
         Ok(socket.into())
-    };
-    bind().map_err(|error: io::Error| format!("{address} cannot be listened on: {error}"))
+    })
 }
 
-fn bind_unix(path: &Path) -> Result<UnixListener, String> {
-    let bind = || {
+fn bind_unix(path: &Path, deadline: Instant) -> Result<UnixListener, String> {
+    once_free(&format!("--socket {}", path.display()), deadline, || {
         match UnixStream::connect(path) {
             Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another server is listening there")),
             // What a server has left behind that did not end well. Another file is not ours to remove.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && is_socket(path) => {
-                std::fs::remove_file(path)?;
+                // Or it is just about to remove it, which must not be ours by then.
+                sleep(RETRY);
+                match std::fs::remove_file(path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
             }
             Err(_) => {}
         }
@@ -197,8 +227,7 @@ fn bind_unix(path: &Path) -> Result<UnixListener, String> {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))?;
         listener.set_nonblocking(true)?;
         Ok(listener)
-    };
-    bind().map_err(|error| format!("--socket {} cannot be listened on: {error}", path.display()))
+    })
 }
 
 fn is_socket(path: &Path) -> bool {
@@ -208,6 +237,7 @@ fn is_socket(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
+    use std::time::Duration;
 
     use mio::net::TcpListener;
 
@@ -221,6 +251,7 @@ mod tests {
             extra_port: Some(0),
             socket: None,
             metrics_port: None,
+            patience: Duration::ZERO,
         };
         let listeners = Listeners::open(&places).unwrap();
         for listener in [&listeners.tcp[0], &listeners.extra[0]] {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use instant_failover::failover::Variable;
+use instant_failover::failover::{Settings, Variable};
 use mio::{Events, Interest, Poll, Token};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
@@ -61,6 +61,10 @@ fn serve(arguments: &[OsString], options: Options) -> Result<(), String> {
     let hostname = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
     let settings = options.settings()?;
     let mut configuration = options.configuration(&hostname)?;
+    if options.validates_config() {
+        let _ = writeln!(io::stdout(), "{NAME}: the options are right: {}", summary(&settings));
+        return Ok(());
+    }
     configuration.max_connections = allow_descriptors(configuration.max_connections)?;
     let listeners = Listeners::open(&options.places())?;
     refuse_strangers(&options, &listeners)?;
@@ -72,8 +76,8 @@ fn serve(arguments: &[OsString], options: Options) -> Result<(), String> {
     shared.log_cautions();
     // Where a person or a script that has started this looks; everything else is in the log.
     let _ = writeln!(io::stdout(), "{NAME}: ready, listening on {listeners}");
-    info!("listening on {listeners}; {}", summary_of_settings(&shared));
-    notify(&[NotifyState::Ready, NotifyState::Status(&summary_of_settings(&shared))]);
+    info!("listening on {listeners}; {}", summary(shared.policy().settings()));
+    notify(&[NotifyState::Ready, NotifyState::Status(&summary(shared.policy().settings()))]);
 
     let watch = Watch { arguments, options, shared: Arc::clone(&shared) };
     watch.until_stopped(signals, &loops)?;
@@ -113,10 +117,8 @@ fn refuse_strangers(options: &Options, listeners: &Listeners) -> Result<(), Stri
     Ok(())
 }
 
-fn summary_of_settings(shared: &Shared) -> String {
-    let policy = shared.policy();
-    let value = |variable| policy.settings().value(variable);
-    format!("mode {}, target '{}'", value(Variable::Mode), value(Variable::Target))
+fn summary(settings: &Settings) -> String {
+    format!("mode {}, target '{}'", settings.value(Variable::Mode), settings.value(Variable::Target))
 }
 
 /// Tells systemd, if it has started us.
@@ -201,10 +203,10 @@ impl Watch<'_> {
         let started = NotifyState::monotonic_usec_now();
         notify(&[NotifyState::Reloading, started.unwrap_or(NotifyState::Reloading)]);
         match self.try_reload() {
-            Ok(()) => info!("reloaded; {}", summary_of_settings(&self.shared)),
+            Ok(()) => info!("reloaded; {}", summary(self.shared.policy().settings())),
             Err(why) => error!("not reloaded, everything stays as it was: {why}"),
         }
-        notify(&[NotifyState::Ready, NotifyState::Status(&summary_of_settings(&self.shared))]);
+        notify(&[NotifyState::Ready, NotifyState::Status(&summary(self.shared.policy().settings()))]);
     }
 
     /// Reads everything first, and only then changes something.

@@ -1,6 +1,6 @@
 //! The standalone server as a process: options, signals, systemd, limits.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
@@ -89,6 +89,53 @@ fn wrong_options_are_refused_with_what_would_be_right() {
         assert_eq!(output.stdout, b"", "{options:?}");
     }
     assert_eq!(fs::read(precious).unwrap(), b"data");
+}
+
+#[test]
+fn options_are_validated_without_listening() {
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = taken.local_addr().unwrap();
+    let port = format!("--port={}", address.port());
+    let options = [&["--bind-address=127.0.0.1", &port], &REDIRECT[..]].concat();
+    let right = run(&[&options[..], &["--validate-config"]].concat());
+    assert_eq!(right.stdout, b"instant-failover-harness: the options are right: mode ON, target 'db2'\n");
+    assert!(right.status.success());
+    let started = run(&options);
+    let said = String::from_utf8_lossy(&started.stderr);
+    assert!(said.contains(&format!("{address} cannot be listened on: Address already in use")), "{said}");
+    for wrong in [vec!["--instant-failover-mode=ON"], vec!["--accounts-file=/none"], vec!["--port=70000"]] {
+        let output = run(&[&wrong[..], &["--validate-config"]].concat());
+        assert!(!output.status.success() && output.stdout.is_empty(), "{wrong:?}: {output:?}");
+    }
+}
+
+#[test]
+fn takes_over_from_a_server_that_stops() {
+    let mut old = start(&[]);
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    let mut new = Command::new(harness())
+        .args(REDIRECT)
+        .args(["--bind-address=127.0.0.1", "--port-open-timeout=20"])
+        .arg(format!("--port={}", old.address().port()))
+        .arg(format!("--socket={}", old.socket().display()))
+        .stdin(Stdio::null())
+        .stdout(File::create(&log).unwrap())
+        .stderr(File::options().append(true).open(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let says = |what: &str| wait_until(what, || fs::read_to_string(&log).unwrap().contains(what));
+    says(&format!("waiting for {}", old.address()));
+    assert!(matches!(old.root().unwrap().query("SELECT @@instant_failover_mode"), Ok(rows) if rows == [["OFF"]]));
+    old.stop().unwrap();
+    says("ready, listening on");
+    assert_eq!(reply(old.address(), "app"), redirect_to("db2"));
+    assert!(matches!(old.root().unwrap().query("SELECT @@instant_failover_mode"), Ok(rows) if rows == [["ON"]]));
+    let pid = libc::pid_t::try_from(new.id()).unwrap();
+    // SAFETY: our own child, which has not been waited for.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
+    assert!(new.wait().unwrap().success());
+    assert!(!old.socket().exists());
 }
 
 #[test]

@@ -23,10 +23,14 @@ use super::tls;
 #[derive(Clone, Debug, Parser, PartialEq, Eq)]
 #[command(name = "instant-failover-harness", version, args_override_self = true, max_term_width = 100)]
 #[command(after_help = AFTER_HELP)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option")]
 pub(super) struct Options {
     /// Read options from the group [instant-failover-harness] of this my.cnf
     #[arg(long, value_name = "FILE")]
     defaults_file: Option<PathBuf>,
+    /// Say whether the options, and the files that they name, are right, and end
+    #[arg(long)]
+    validate_config: bool,
 
     /// Names or addresses to listen on, separated by commas; * is all of them
     #[arg(long, value_name = "ADDRESSES", default_value = "*", help_heading = "Ways in")]
@@ -43,6 +47,9 @@ pub(super) struct Options {
     /// A Unix socket, through which root and the user who runs this administer it
     #[arg(long, value_name = "FILE", help_heading = "Ways in")]
     socket: Option<PathBuf>,
+    /// Seconds to wait for a port, or the socket, that another server is about to give up
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=3600), help_heading = "Ways in")]
+    port_open_timeout: u32,
 
     /// OFF, ON (redirect who comes over TCP to the standard port) or ALL
     #[arg(long, value_name = "MODE", default_value = "OFF", help_heading = "Redirecting")]
@@ -132,6 +139,11 @@ impl Options {
         self.log_level
     }
 
+    /// Whether to look at the options, and no more.
+    pub(super) const fn validates_config(&self) -> bool {
+        self.validate_config
+    }
+
     /// Whether everybody is let in.
     pub(super) const fn accepts_any_login(&self) -> bool {
         self.accept_any_login
@@ -145,6 +157,7 @@ impl Options {
             extra_port: self.extra_port.filter(|_| !self.skip_networking),
             socket: self.socket.clone(),
             metrics_port: self.metrics,
+            patience: Duration::from_secs(self.port_open_timeout.into()),
         }
     }
 
