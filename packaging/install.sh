@@ -100,7 +100,7 @@ fi
 if [ -d "$destdir/etc/mysql/mariadb.conf.d" ]; then
     put_configuration etc/instant_failover.cnf /etc/mysql/mariadb.conf.d/instant_failover.cnf
 fi
-put_configuration etc/instant-failover-harness.cnf /etc/mysql/instant-failover-harness.cnf
+put_configuration etc/instant-failover-harness.cnf /etc/instant-failover-harness.cnf
 for unit in instant-failover-harness.service instant-failover-harness.socket; do
     put 644 "systemd/$unit" "/etc/systemd/system/$unit"
     if [ "$uninstall" = no ]; then
