@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
 use xtask::build::{self, Flavour};
@@ -50,8 +50,8 @@ pub(crate) fn test() -> Result<Outcome> {
     packages::install(&[packages::PACKAGES_TEST, packages::ROOTS])?;
     let packages = Packages::build()?;
     let mut outcome = Outcome::default();
-    for script in ["install.sh", "test.sh"] {
-        run(Command::new("shellcheck").arg(packaging().join(script)))?;
+    for script in ["install.sh", "test/packages.sh", "test/systemd.sh"] {
+        run(Command::new("shellcheck").current_dir(project_root()).arg("-x").arg(packaging().join(script)))?;
         outcome.passed += 1;
     }
     for file in [&packages.plugin, &packages.harness] {
@@ -75,19 +75,60 @@ struct Packages {
     tarball: PathBuf,
 }
 
-/// In a fresh mount, process and network namespace: runs a program in a copy of the root directory `$1` that is gone
-/// afterwards. It sees the directory `$2` as `/mnt`.
-const IN_COPY: &str = r#"
+/// In a fresh mount and network namespace: makes `/mnt/root` a copy of the root directory `$1` that is gone afterwards, and
+/// shows it the directory `$2` as its `/mnt`.
+const COPY: &str = r#"
 set -e
 root=$1; packages=$2; shift 2
 mount -t tmpfs tmpfs /mnt
 mkdir /mnt/upper /mnt/work /mnt/root
 mount -t overlay overlay -o "lowerdir=$root,upperdir=/mnt/upper,workdir=/mnt/work" /mnt/root
-mount -t proc proc /mnt/root/proc
-mount --rbind /dev /mnt/root/dev
 mount --bind "$packages" /mnt/root/mnt
 ip link set lo up
+"#;
+
+/// After that: runs a program there.
+const RUN: &str = r#"
+mount -t proc proc /mnt/root/proc
+mount --rbind /dev /mnt/root/dev
 exec chroot /mnt/root "$@"
+"#;
+
+/// After that: starts systemd there, as the first process of a system whose only service is the program; what that prints
+/// is printed. There is a group of processes for it, which is removed at the end.
+const BOOT: &str = r#"
+cat > /mnt/root/etc/systemd/system/test.service <<UNIT
+[Unit]
+SuccessAction=exit
+FailureAction=exit
+[Service]
+Type=oneshot
+ExecStart=$@
+StandardOutput=file:/said
+StandardError=inherit
+UNIT
+mkdir /mnt/groups
+mount -t cgroup2 cgroup2 /mnt/groups
+group=/mnt/groups/instant_failover_test
+mkdir -p $group
+sh -ec 'echo 0 > $1/cgroup.procs; shift; exec "$@"' sh $group timeout --kill-after=1 120 \
+    unshare --cgroup --mount --pid --uts --ipc --fork --kill-child --mount-proc=/mnt/root/proc sh -ec '
+        cd /mnt/root
+        mount -t sysfs -o ro sysfs sys
+        mount -t cgroup2 cgroup2 sys/fs/cgroup
+        mount -t tmpfs -o mode=755 tmpfs dev
+        mkdir dev/pts
+        mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts
+        ln -s pts/ptmx dev/ptmx
+        for node in null zero full random urandom tty; do touch dev/$node; mount --bind /dev/$node dev/$node; done
+        pivot_root . media
+        umount -l media
+        exec env --ignore-environment container=other /lib/systemd/systemd --unit=test.service --log-target=console
+    ' >/mnt/console 2>&1 || true
+find $group -depth -type d -exec rmdir {} + || true
+[ -s /mnt/root/said ] || { cat /mnt/console >&2; exit 1; }
+cat /mnt/root/said
+grep -q 'systemd: the server stops$' /mnt/root/said || echo 'FAILED   systemd: does not come to its end'
 "#;
 
 impl Packages {
@@ -119,30 +160,55 @@ impl Packages {
         [&self.plugin, &self.harness, &self.tarball]
     }
 
-    /// Runs `packaging/test.sh` there, and counts what it says.
+    /// Runs the tests of `packaging/test/` in a copy of that root directory, and counts what they say.
     fn try_out(&self, root: &Path) -> Result<Outcome> {
-        fs::copy(packaging().join("test.sh"), self.directory.join("test.sh"))?;
-        let said = Command::new("unshare")
-            .args(["--mount", "--pid", "--net", "--fork", "--kill-child", "sh", "-c", IN_COPY, "sh"])
+        for script in ["common.sh", "packages.sh", "systemd.sh"] {
+            fs::copy(packaging().join("test").join(script), self.directory.join(script))?;
+        }
+        let said = self.in_copy(root, &[COPY, RUN].concat(), "packages.sh")?;
+        let mut outcome = count(&said);
+        if !said.status.success() {
+            outcome.failed.push(format!("packages.sh: {}\n{}", said.status, String::from_utf8_lossy(&said.stderr)));
+        }
+        let said = self.in_copy(root, &[COPY, BOOT].concat(), "systemd.sh")?;
+        if said.status.success() {
+            outcome += count(&said);
+        } else {
+            println!("skipped  systemd: it does not start here\n{}", String::from_utf8_lossy(&said.stderr));
+            outcome.skipped += 1;
+        }
+        Ok(outcome)
+    }
+
+    fn in_copy(&self, root: &Path, how: &str, script: &str) -> Result<Output> {
+        Command::new("timeout")
+            .args(["--kill-after=1", "300", "unshare", "--mount", "--pid", "--net", "--fork", "--kill-child"])
+            .args(["sh", "-c", how, "sh"])
             .arg(root)
             .arg(&self.directory)
-            .args(["env", "--chdir=/", "--ignore-environment", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"])
-            .args(["DEBIAN_FRONTEND=noninteractive", "sh", "/mnt/test.sh", "/mnt", VERSION])
+            .args([
+                "/usr/bin/env",
+                "--chdir=/",
+                "--ignore-environment",
+                "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+                "LC_ALL=C",
+            ])
+            .args(["DEBIAN_FRONTEND=noninteractive", "sh"])
+            .arg(Path::new("/mnt").join(script))
+            .args(["/mnt", VERSION])
             .stdin(Stdio::null())
-            .output()?;
-        let text = String::from_utf8_lossy(&said.stdout);
-        print!("{text}");
-        if !said.status.success() {
-            bail!(
-                "packaging/test.sh did not come to its end: {}\n{}",
-                said.status,
-                String::from_utf8_lossy(&said.stderr)
-            );
-        }
-        let passed = text.lines().filter(|line| line.starts_with("passed ")).count();
-        let failed = text.lines().filter_map(|line| line.strip_prefix("FAILED ")).map(|line| line.trim().to_owned());
-        Ok(Outcome { passed, failed: failed.collect(), skipped: 0 })
+            .output()
+            .context(script.to_owned())
     }
+}
+
+/// Shows what a test has said.
+fn count(said: &Output) -> Outcome {
+    let text = String::from_utf8_lossy(&said.stdout);
+    print!("{text}");
+    let passed = text.lines().filter(|line| line.starts_with("passed ")).count();
+    let failed = text.lines().filter_map(|line| line.strip_prefix("FAILED ")).map(|line| line.trim().to_owned());
+    Outcome { passed, failed: failed.collect(), skipped: 0 }
 }
 
 /// Installs cargo-deb, and returns where it is.

@@ -5,22 +5,9 @@ set -u
 
 packages=$1
 version=$2
-work=$(mktemp -d)
+# shellcheck source=packaging/test/common.sh
+. "$packages/common.sh"
 plugin=$packages/mariadb-plugin-instant-failover_${version}-1_amd64.deb
-plugin_cnf=/etc/mysql/mariadb.conf.d/instant_failover.cnf
-harness_cnf=/etc/mysql/instant-failover-harness.cnf
-
-# check NAME COMMAND...: prints what became of it, and what it said if that was wrong.
-check() {
-    name=$1
-    shift
-    if "$@" >"$work/said" 2>&1; then
-        echo "passed   $name"
-    else
-        echo "FAILED   $name"
-        tail -n 20 "$work/said"
-    fi
-}
 
 files() {
     find / -xdev \( -path /var/lib/mysql -o -path /var/lib/dpkg -o -path /var/log -o -path /var/cache -o -path /tmp \
@@ -50,16 +37,10 @@ restart_server() {
     stop_server
     start_server /run/mysqld/mysqld.sock
 }
-sql() { mariadb --batch --skip-column-names --execute="$1"; }
-app() { mariadb --batch --skip-column-names --user=app --password=secret --execute='SELECT @@port' "$@"; }
-redirected() { ! app --host=127.0.0.1 && app --host=127.0.0.1 2>&1 | grep '^ERROR 4196 .*|127.0.0.1:3307$'; }
-let_in() { [ "$(app --host=127.0.0.1)" = 3306 ]; }
 follows() { [ "$(app --host=instant_failover://127.0.0.1)" = 3307 ]; }
 loaded() { [ "$(sql "SELECT COUNT(*) FROM information_schema.PLUGINS WHERE PLUGIN_NAME = 'instant_failover'")" = "$1" ]; }
-switch() { sql "SET GLOBAL instant_failover_target = '127.0.0.1:3307', instant_failover_mode = ON"; }
 # The same process goes on, and so does what it does.
 undisturbed() { kill -0 $server && redirected; }
-uncomment() { sed -i "s/^#\($1 = \).*/\1$2/; s/^#\($1\)$/\1/" "$3"; }
 # Every link of the README, but for two that are for developers.
 links() {
     grep -o '](\([^)h#][^)#]*\)' "$1/README.md" | cut -c3- | sort -u | while read -r link; do
