@@ -123,11 +123,11 @@ check 'stand-in: the server goes on' let_in
 check 'stand-in: the units are right' systemd-analyze verify --man=no \
     /lib/systemd/system/instant-failover-harness.service /lib/systemd/system/instant-failover-harness.socket
 check 'stand-in: the units are not enabled' not_enabled
+has_tls=$(sql 'SELECT @@have_ssl')
 check 'stand-in: the server stops' stop_server
 check 'stand-in: does not start without a target' refuses_without_target
 uncomment instant_failover_target 127.0.0.1:3307 $harness_cnf
-# As this server, which has no TLS.
-uncomment skip_ssl '' $harness_cnf
+[ "$has_tls" = YES ] || uncomment skip_ssl '' $harness_cnf
 check 'plugin: installs for clients' dpkg --install "$plugin"
 check 'tarball: leaves what belongs to a package alone' belongs_to_a_package
 check 'stand-in: redirects, as the service starts it' stands_in \

@@ -86,7 +86,7 @@ check 'systemd: UNINSTALL SONAME' sql "UNINSTALL SONAME 'instant_failover'"
 check 'systemd: options are wrong without a target' invalid
 check 'systemd: the server has not noticed' let_in
 uncomment instant_failover_target 127.0.0.1:3307 $harness_cnf
-uncomment skip_ssl '' $harness_cnf
+[ "$(sql 'SELECT @@have_ssl')" = YES ] || uncomment skip_ssl '' $harness_cnf
 check 'systemd: options are right with one' valid
 check 'systemd: the stand-in starts' systemctl start $service
 check 'systemd: in the place of the server' serves $service

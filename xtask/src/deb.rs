@@ -14,11 +14,13 @@ use crate::Outcome;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Install, use, upgrade and remove them in a root directory with Debian 12
+    /// Install, use, upgrade and remove them in root directories with Debian 12 and 13
     #[arg(long)]
     test: bool,
 }
 
+/// The releases of Debian that they are tried on.
+const SUITES: [&str; 2] = ["bookworm", "trixie"];
 /// What makes the packages.
 const CARGO_DEB: &str = "3.8.0";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -59,7 +61,12 @@ pub(crate) fn test() -> Result<Outcome> {
         let said = String::from_utf8_lossy(&lintian.stdout);
         outcome += Outcome::of(lintian.status.success(), format!("lintian: {}\n{said}", file.display()));
     }
-    outcome += packages.try_out(&system::installed("bookworm")?)?;
+    for suite in SUITES {
+        println!("Debian {suite}:");
+        let tried = packages.try_out(&system::installed(suite)?)?;
+        let failed = tried.failed.into_iter().map(|what| format!("{suite}: {what}")).collect();
+        outcome += Outcome { failed, ..tried };
+    }
     Ok(outcome)
 }
 
