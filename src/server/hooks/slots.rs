@@ -10,8 +10,9 @@ use crate::sys::{MYSQL_PLUGIN_VIO, MYSQL_SERVER_AUTH_INFO, ifo_authenticate_fn};
 /// A plugin's `authenticate_user`.
 pub(super) type Authenticate = unsafe extern "C" fn(*mut MYSQL_PLUGIN_VIO, *mut MYSQL_SERVER_AUTH_INFO) -> i32;
 
-/// How many authentication plugins can be hooked in the life of a server. MariaDB ships about ten.
-pub(super) const SLOTS: usize = 64;
+/// How many authentication plugins can be hooked in the life of a server. MariaDB ships about ten, but one that is taken
+/// away and comes back somewhere else in memory counts again.
+pub(super) const SLOTS: usize = 256;
 
 /// The original function of each slot. Written once, before the slot's hook is put anywhere, and never again: a thread
 /// may be in a hook at any time, even long after the plugin was given its function back.
@@ -28,7 +29,7 @@ const fn hooks() -> [Authenticate; SLOTS] {
             login::hook::<{ $tens * 8 + 6 }>, login::hook::<{ $tens * 8 + 7 }>,
         )*] };
     }
-    array!(0 1 2 3 4 5 6 7)
+    array!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31)
 }
 
 /// The function that the hook of a slot stands in front of.
