@@ -10,6 +10,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use xtask::child;
 use xtask::harness::Harness;
 use xtask::packages::is_root;
 use xtask::wire::{CLIENT_SSL, Client, Error, Reply, handshake_response, packet};
@@ -114,16 +115,16 @@ fn takes_over_from_a_server_that_stops() {
     let mut old = start(&[]);
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("log");
-    let mut new = Command::new(harness())
-        .args(REDIRECT)
+    let file = File::create(&log).unwrap();
+    let mut new = Command::new(harness());
+    new.args(REDIRECT)
         .args(["--bind-address=127.0.0.1", "--port-open-timeout=20"])
         .arg(format!("--port={}", old.address().port()))
         .arg(format!("--socket={}", old.socket().display()))
         .stdin(Stdio::null())
-        .stdout(File::create(&log).unwrap())
-        .stderr(File::options().append(true).open(&log).unwrap())
-        .spawn()
-        .unwrap();
+        .stdout(file.try_clone().unwrap())
+        .stderr(file);
+    let mut new = child::spawn(&mut new).unwrap();
     let says = |what: &str| wait_until(what, || fs::read_to_string(&log).unwrap().contains(what));
     says(&format!("waiting for {}", old.address()));
     assert!(matches!(old.root().unwrap().query("SELECT @@instant_failover_mode"), Ok(rows) if rows == [["OFF"]]));
@@ -131,10 +132,7 @@ fn takes_over_from_a_server_that_stops() {
     says("ready, listening on");
     assert_eq!(reply(old.address(), "app"), redirect_to("db2"));
     assert!(matches!(old.root().unwrap().query("SELECT @@instant_failover_mode"), Ok(rows) if rows == [["ON"]]));
-    let pid = libc::pid_t::try_from(new.id()).unwrap();
-    // SAFETY: our own child, which has not been waited for.
-    assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
-    assert!(new.wait().unwrap().success());
+    child::stop(&mut new).unwrap();
     assert!(!old.socket().exists());
 }
 
