@@ -18,7 +18,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 use xtask::build::{self, Flavour};
 use xtask::harness::Harness;
@@ -96,12 +96,7 @@ const SOON: Duration = Duration::from_secs(10);
 const WATCHED: Duration = Duration::from_secs(2);
 
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
-    let outcome = run(arguments)?;
-    println!("{outcome}");
-    if !outcome.failed.is_empty() {
-        bail!("a client did not do as it should");
-    }
-    Ok(())
+    run(arguments)?.conclude("a client did not do as it should")
 }
 
 /// Installs the clients, and tries each.

@@ -30,12 +30,7 @@ const HARNESS: [&str; 2] = ["instant-failover-harness", "instant-failover-harnes
 
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     if arguments.test {
-        let outcome = test()?;
-        println!("{outcome}");
-        if !outcome.failed.is_empty() {
-            bail!("see above for what failed");
-        }
-        return Ok(());
+        return test()?.conclude("see above for what failed");
     }
     for file in Packages::build()?.all() {
         println!("{}", file.display());
@@ -63,9 +58,7 @@ pub(crate) fn test() -> Result<Outcome> {
     }
     for suite in SUITES {
         println!("Debian {suite}:");
-        let tried = packages.try_out(&system::installed(suite)?)?;
-        let failed = tried.failed.into_iter().map(|what| format!("{suite}: {what}")).collect();
-        outcome += Outcome { failed, ..tried };
+        outcome += packages.try_out(&system::installed(suite)?)?.at(suite);
     }
     Ok(outcome)
 }

@@ -38,12 +38,7 @@ impl Arguments {
 }
 
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
-    let outcome = run(arguments)?;
-    println!("{outcome}");
-    if !outcome.failed.is_empty() {
-        bail!("an input was found that should not be");
-    }
-    Ok(())
+    run(arguments)?.conclude("an input was found that should not be")
 }
 
 /// Installs what is missing, builds the targets, and runs each.

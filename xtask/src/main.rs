@@ -88,6 +88,17 @@ impl Outcome {
             Self { failed: vec![what.into()], ..Self::default() }
         }
     }
+
+    /// The same, with the place in front of each failure.
+    fn at(self, place: &str) -> Self {
+        Self { failed: self.failed.into_iter().map(|what| format!("{place}: {what}")).collect(), ..self }
+    }
+
+    /// The end of a command: shows it, and is an error if anything failed.
+    fn conclude(&self, complaint: &'static str) -> anyhow::Result<()> {
+        println!("{self}");
+        if self.failed.is_empty() { Ok(()) } else { Err(anyhow::anyhow!(complaint)) }
+    }
 }
 
 impl AddAssign for Outcome {

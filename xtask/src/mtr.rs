@@ -8,7 +8,7 @@ mod versions;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use tempfile::TempDir;
 use xtask::build::Flavour;
 use xtask::system::System;
@@ -43,11 +43,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
         let system = arguments.server_root.as_deref().map_or_else(|| Ok(System::this()), System::at)?;
         run(&system, arguments)?
     };
-    println!("{outcome}");
-    if !outcome.failed.is_empty() {
-        bail!("the MTR suite failed");
-    }
-    Ok(())
+    outcome.conclude("the MTR suite failed")
 }
 
 /// Builds the plugin and runs the suite with it.

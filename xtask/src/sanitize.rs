@@ -37,12 +37,8 @@ pub(crate) enum Sanitizer {
 struct Fault(&'static str, [&'static str; 2]);
 
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
-    let outcome = run(&arguments.sanitizers, arguments.seconds)?;
-    println!("{outcome}");
-    if !outcome.failed.is_empty() {
-        bail!("a sanitizer found something, or did not find what it should");
-    }
-    Ok(())
+    run(&arguments.sanitizers, arguments.seconds)?
+        .conclude("a sanitizer found something, or did not find what it should")
 }
 
 /// Runs these sanitizers, or all if none is named, that long each.

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use rustls::ClientConfig;
 use xtask::build::Flavour;
 use xtask::server::Server;
@@ -74,12 +74,7 @@ const REINSTALLS: u64 = 100;
 const ENOUGH: usize = 10;
 
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
-    let outcome = run(arguments)?;
-    println!("{outcome}");
-    if !outcome.failed.is_empty() {
-        bail!("see above for what should not be");
-    }
-    Ok(())
+    run(arguments)?.conclude("see above for what should not be")
 }
 
 /// Set by Ctrl-C: the run ends early, in good order.

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use xtask::build::{self, Flavour};
 use xtask::{packages, project_root, run, target_dir};
 
@@ -36,11 +36,8 @@ pub(crate) fn run_all() -> Result<()> {
         .run("Measurements, short", || run(cargo("xtask").args(["bench", "--short"])).map(|()| Outcome::of(true, "")));
 
     let Stages { started, outcome } = stages;
-    println!("\n=== All of it === (after {} s)\n{outcome}", started.elapsed().as_secs());
-    if !outcome.failed.is_empty() {
-        bail!("see above for what failed");
-    }
-    Ok(())
+    println!("\n=== All of it === (after {} s)", started.elapsed().as_secs());
+    outcome.conclude("see above for what failed")
 }
 
 struct Stages {

@@ -46,8 +46,7 @@ pub(crate) fn run() -> Result<Outcome> {
     println!("\n{}", table(&rows));
     let mut sum = Outcome::default();
     for row in rows {
-        let failed = row.outcome.failed.into_iter().map(|test| format!("MariaDB {}: {test}", row.server)).collect();
-        sum += Outcome { failed, ..row.outcome };
+        sum += row.outcome.at(&format!("MariaDB {}", row.server));
     }
     Ok(sum)
 }
