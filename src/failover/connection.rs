@@ -13,6 +13,13 @@ pub struct Connection<'a> {
     pub address: Option<IpAddr>,
 }
 
+/// The client's address as a server writes it down: a link-local one may come with its zone, `fe80::1%eth0`, which says
+/// nothing about the client. None where it is not an address.
+#[must_use]
+pub fn client_address(text: &str) -> Option<IpAddr> {
+    text.split('%').next()?.parse().ok().map(|address: IpAddr| address.to_canonical())
+}
+
 /// How a connection reached the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -34,4 +41,26 @@ pub enum WayIn {
     ExtraPort,
     /// Through the Unix socket.
     Socket,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::client_address;
+
+    #[test]
+    fn addresses_of_clients_have_one_form_and_no_zone() {
+        for (text, address) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("::FFFF:C000:201", "192.0.2.1"),
+            ("2001:DB8:0::1", "2001:db8::1"),
+            ("fe80::1%eth0", "fe80::1"),
+            ("fe80::1%2", "fe80::1"),
+        ] {
+            assert_eq!(client_address(text), Some(address.parse().unwrap()), "{text}");
+        }
+        for text in ["", "%eth0", "localhost", "192.0.2.1:3306", "[::1]"] {
+            assert_eq!(client_address(text), None, "{text}");
+        }
+    }
 }

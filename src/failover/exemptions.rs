@@ -1,29 +1,40 @@
 //! Who is never redirected: replication, monitoring, the DBA.
 
+use std::collections::HashSet;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
 
 use super::shown::Shown;
 
+/// The most entries of a list.
+const MOST_ENTRIES: usize = 5000;
+
+/// The most characters of a user name, as in MariaDB.
+const LONGEST_USER: usize = 128;
+
 /// The value of `instant_failover_exempt_users`: account names, the user part alone, separated by commas.
 ///
 /// Names are compared byte for byte with the name the client gave, as MariaDB compares them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ExemptUsers(Vec<String>);
+pub struct ExemptUsers {
+    /// The list, in the order it was given.
+    shown: String,
+    names: HashSet<Vec<u8>>,
+}
 
 impl ExemptUsers {
-    /// Whether connections of `user` are exempt.
+    /// Whether connections of `user` are exempt. Takes no longer for a long list.
     #[must_use]
     pub fn contains(&self, user: &[u8]) -> bool {
-        self.0.iter().any(|name| name.as_bytes() == user)
+        self.names.contains(user)
     }
 
     /// The first name that holds an `@`: likely `user@host`, which exempts nobody unless an account has that very name.
     pub(super) fn with_host(&self) -> Option<&str> {
-        self.0.iter().map(String::as_str).find(|name| name.contains('@'))
+        self.shown.split(',').find(|name| name.contains('@'))
     }
 }
 
@@ -31,27 +42,30 @@ impl FromStr for ExemptUsers {
     type Err = ExemptUsersError;
 
     fn from_str(value: &str) -> Result<Self, ExemptUsersError> {
-        entries(value)
-            .map(|name| match name {
-                "" => Err(ExemptUsersError::Empty { value: value.to_owned() }),
-                _ if name.chars().any(char::is_control) => Err(ExemptUsersError::Control(name.to_owned())),
-                _ if name.chars().count() > 128 => Err(ExemptUsersError::TooLong(name.to_owned())),
-                _ => Ok(name.to_owned()),
-            })
-            .collect::<Result<_, _>>()
-            .map(Self)
+        let names = entries(value).map_err(ExemptUsersError::TooMany)?;
+        for &name in &names {
+            match name {
+                "" => return Err(ExemptUsersError::Empty { value: value.to_owned() }),
+                _ if name.chars().any(char::is_control) => return Err(ExemptUsersError::Control(name.to_owned())),
+                _ if name.chars().count() > LONGEST_USER => return Err(ExemptUsersError::TooLong(name.to_owned())),
+                _ => {}
+            }
+        }
+        Ok(Self { shown: names.join(","), names: names.iter().map(|name| name.as_bytes().to_vec()).collect() })
     }
 }
 
 impl fmt::Display for ExemptUsers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join(","))
+        f.write_str(&self.shown)
     }
 }
 
 /// A value that is no list of users, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExemptUsersError {
+    /// More entries than a list can have: that many.
+    TooMany(usize),
     /// Two commas, or one at either end, with nothing between.
     Empty {
         /// The whole list.
@@ -66,9 +80,10 @@ pub enum ExemptUsersError {
 impl fmt::Display for ExemptUsersError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::TooMany(count) => write!(f, "the list has {count} entries, at most {MOST_ENTRIES} are allowed")?,
             Self::Empty { value } => write!(f, "{} has an empty name in it", Shown(value))?,
             Self::Control(name) => write!(f, "user {} has a control character in it", Shown(name))?,
-            Self::TooLong(name) => write!(f, "user {} has more than 128 characters", Shown(name))?,
+            Self::TooLong(name) => write!(f, "user {} has more than {LONGEST_USER} characters", Shown(name))?,
         }
         f.write_str("; give user names without hosts, separated by commas")
     }
@@ -78,17 +93,26 @@ impl std::error::Error for ExemptUsersError {}
 
 /// The value of `instant_failover_exempt_hosts`: IP addresses and CIDR blocks, separated by commas.
 ///
+/// An IPv4 address has one form here, as an entry and as a client's address: `::ffff:192.0.2.1`, which is how a socket for
+/// both families shows it, is `192.0.2.1`. Blocks of IPv6 cover no IPv4 address.
+///
 /// A connection through the Unix socket has no address, and so is never exempt by this list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ExemptHosts(Vec<IpNet>);
+pub struct ExemptHosts {
+    /// In the order they were given.
+    blocks: Vec<IpNet>,
+    /// The same without those that lie in another, in order.
+    disjoint: Vec<IpNet>,
+}
 
 impl ExemptHosts {
-    /// Whether connections from `address` are exempt. An IPv4 address that a dual-stack socket shows as IPv6
-    /// (`::ffff:192.0.2.1`) counts as IPv4.
+    /// Whether connections from `address` are exempt. Hardly takes longer for a long list.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.0.iter().any(|block| block.contains(&address))
+        // Blocks that begin later cannot hold it, and of the others only the last one can: none lies in another.
+        let later = self.disjoint.partition_point(|block| block.network() <= address);
+        self.disjoint[..later].last().is_some_and(|block| block.contains(&address))
     }
 }
 
@@ -96,23 +120,54 @@ impl FromStr for ExemptHosts {
     type Err = ExemptHostsError;
 
     fn from_str(value: &str) -> Result<Self, ExemptHostsError> {
-        entries(value)
-            .map(|entry| match entry.parse::<IpAddr>().map(IpNet::from).or_else(|_| entry.parse()) {
-                _ if entry.is_empty() => Err(ExemptHostsError::Empty { value: value.to_owned() }),
-                Ok(block) if block.trunc() != block => {
-                    Err(ExemptHostsError::HostBits { entry: entry.to_owned(), block: block.trunc() })
-                }
-                Ok(block) => Ok(block),
-                Err(_) => Err(ExemptHostsError::NotABlock(entry.to_owned())),
-            })
-            .collect::<Result<_, _>>()
-            .map(Self)
+        let entries = entries(value).map_err(ExemptHostsError::TooMany)?;
+        if entries.contains(&"") {
+            return Err(ExemptHostsError::Empty { value: value.to_owned() });
+        }
+        let blocks: Vec<IpNet> = entries.into_iter().map(parse_block).collect::<Result<_, _>>()?;
+        let mut disjoint = blocks.clone();
+        // A block comes right before those that lie in it.
+        disjoint.sort_unstable();
+        disjoint.dedup_by(|block, before| before.contains(&*block));
+        Ok(Self { blocks, disjoint })
+    }
+}
+
+/// Reads an address or a CIDR block. IPv4 written as IPv6 becomes IPv4.
+fn parse_block(entry: &str) -> Result<IpNet, ExemptHostsError> {
+    const IPV4_MAPPED: IpAddr = IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0));
+    const BITS_BEFORE_IPV4: u8 = 96;
+    /// Of those, the ones that are 0.
+    const ZERO_BITS: u8 = 80;
+    let wrong = || ExemptHostsError::NotABlock(entry.to_owned());
+    let (address, length) = entry.split_once('/').map_or((entry, None), |(address, length)| (address, Some(length)));
+    let address: IpAddr = address.parse().map_err(|_| wrong())?;
+    let block = match length {
+        None => IpNet::from(address),
+        Some("0") => IpNet::new_assert(address, 0),
+        Some(digits) if digits.starts_with(['0', '+']) => return Err(wrong()),
+        Some(digits) => digits.parse().ok().and_then(|bits| IpNet::new(address, bits).ok()).ok_or_else(wrong)?,
+    };
+    let canonical = address.to_canonical();
+    let is_mapped = canonical != address;
+    let bits = block.prefix_len();
+    let block = match bits.checked_sub(BITS_BEFORE_IPV4) {
+        Some(bits) if is_mapped => IpNet::new_assert(canonical, bits),
+        None if is_mapped || (bits > ZERO_BITS && block.contains(&IPV4_MAPPED)) => {
+            return Err(ExemptHostsError::MoreThanIpv4(entry.to_owned()));
+        }
+        _ => block,
+    };
+    if block.trunc() == block {
+        Ok(block)
+    } else {
+        Err(ExemptHostsError::HostBits { entry: entry.to_owned(), block: block.trunc(), host: canonical })
     }
 }
 
 impl fmt::Display for ExemptHosts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, block) in self.0.iter().enumerate() {
+        for (n, block) in self.blocks.iter().enumerate() {
             let comma = if n == 0 { "" } else { "," };
             if block.prefix_len() == block.max_prefix_len() {
                 write!(f, "{comma}{}", block.addr())?;
@@ -127,6 +182,8 @@ impl fmt::Display for ExemptHosts {
 /// A value that is no list of addresses, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExemptHostsError {
+    /// More entries than a list can have: that many.
+    TooMany(usize),
     /// Two commas, or one at either end, with nothing between.
     Empty {
         /// The whole list.
@@ -134,24 +191,30 @@ pub enum ExemptHostsError {
     },
     /// Neither an address nor a CIDR block: a host name, a pattern, a netmask.
     NotABlock(String),
+    /// A block of IPv6 that holds all of IPv4 (`::ffff:0:0/96`) and only addresses beside it that no host can have.
+    MoreThanIpv4(String),
     /// A block whose address has bits set behind the prefix: perhaps one address was meant, perhaps the block.
     HostBits {
         /// As it was given.
         entry: String,
         /// The block it lies in.
         block: IpNet,
+        /// The address alone.
+        host: IpAddr,
     },
 }
 
 impl fmt::Display for ExemptHostsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::TooMany(count) => write!(f, "the list has {count} entries, at most {MOST_ENTRIES} are allowed")?,
             Self::Empty { value } => write!(f, "{} has an empty entry in it", Shown(value))?,
             Self::NotABlock(entry) => write!(f, "{} is neither an IP address nor a CIDR block", Shown(entry))?,
-            Self::HostBits { entry, block } => {
-                return write!(f, "{} is not a block; give {block} for the block or {} for the host", Shown(entry), {
-                    entry.split('/').next().unwrap_or(entry)
-                });
+            Self::MoreThanIpv4(entry) => {
+                return write!(f, "{} is more than all IPv4 addresses; give 0.0.0.0/0 for all of them", Shown(entry));
+            }
+            Self::HostBits { entry, block, host } => {
+                return write!(f, "{} is not a block; give {block} for the block or {host} for the host", Shown(entry));
             }
         }
         f.write_str("; give addresses like 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32, separated by commas")
@@ -160,17 +223,27 @@ impl fmt::Display for ExemptHostsError {
 
 impl std::error::Error for ExemptHostsError {}
 
-/// The entries of a list, without the spaces around them; none where there is nothing but spaces.
-fn entries(value: &str) -> impl Iterator<Item = &str> {
-    let list = Some(value).filter(|list| !list.trim_matches(' ').is_empty());
-    list.into_iter().flat_map(|list| list.split(',')).map(|entry| entry.trim_matches(' '))
+/// The entries of a list, without the spaces around them; none where there is nothing but spaces. If there are too many,
+/// their number.
+fn entries(value: &str) -> Result<Vec<&str>, usize> {
+    if value.trim_matches(' ').is_empty() {
+        return Ok(Vec::new());
+    }
+    match value.split(',').count() {
+        count if count > MOST_ENTRIES => Err(count),
+        _ => Ok(value.split(',').map(|entry| entry.trim_matches(' ')).collect()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::{ExemptHosts, ExemptUsers};
+    use std::net::{IpAddr, Ipv6Addr};
+
+    use ipnet::IpNet;
+
+    use super::{ExemptHosts, ExemptUsers, MOST_ENTRIES};
 
     #[test]
     fn users() {
@@ -216,13 +289,114 @@ mod tests {
             ("10.0.0.0/255.0.0.0", "'10.0.0.0/255.0.0.0' is neither"),
             ("10.0.0.0/33", "'10.0.0.0/33' is neither"),
             ("10.1.2.3/8", "'10.1.2.3/8' is not a block; give 10.0.0.0/8 for the block or 10.1.2.3 for the host"),
+            ("10.0.0.0/08", "'10.0.0.0/08' is neither"),
+            ("10.0.0.0/+8", "'10.0.0.0/+8' is neither"),
+            ("10.0.0.0/", "'10.0.0.0/' is neither"),
+            ("10.0.0.0/8/8", "'10.0.0.0/8/8' is neither"),
+            ("010.0.0.0/8", "'010.0.0.0/8' is neither"),
+            ("00001::/16", "'00001::/16' is neither"),
+            ("::1/129", "'::1/129' is neither"),
+            ("::1/1000", "'::1/1000' is neither"),
+            ("fe80::1%eth0", "'fe80::1%eth0' is neither"),
+            ("[::1]", "'[::1]' is neither"),
         ] {
             let error = value.parse::<ExemptHosts>().unwrap_err().to_string();
             assert!(error.contains(said), "{error}");
         }
     }
 
+    /// A socket for both families shows an IPv4 client as `::ffff:192.0.2.1`, and people copy that.
+    #[test]
+    fn ipv4_written_as_ipv6_is_ipv4() {
+        for (value, shown, inside, outside) in [
+            ("::ffff:127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.2"),
+            ("::FFFF:7F00:1", "127.0.0.1", "::ffff:127.0.0.1", "::ffff:127.0.0.2"),
+            ("::ffff:127.0.0.1/128", "127.0.0.1", "127.0.0.1", "127.0.0.0"),
+            ("::ffff:127.0.0.0/104", "127.0.0.0/8", "127.255.255.255", "128.0.0.0"),
+            ("::ffff:0:0/96", "0.0.0.0/0", "255.255.255.255", "::1"),
+            ("0:0:0:0:0:ffff:10.0.0.0/105", "10.0.0.0/9", "::ffff:10.127.0.0", "10.128.0.0"),
+            ("::/0", "::/0", "::1", "127.0.0.1"),
+            ("::/80", "::/80", "::1", "::ffff:127.0.0.1"),
+            ("::fffe:0:0/96", "::fffe:0:0/96", "::fffe:1:1", "0.1.0.1"),
+        ] {
+            let hosts: ExemptHosts = value.parse().unwrap();
+            assert_eq!(hosts.to_string(), shown, "{value}");
+            assert_eq!(shown.parse(), Ok(hosts.clone()), "{value}");
+            assert!(hosts.contains(inside.parse().unwrap()), "{value}");
+            assert!(!hosts.contains(outside.parse().unwrap()), "{value}");
+        }
+        for (value, said) in [
+            ("::ffff:0:0/90", "'::ffff:0:0/90' is more than all IPv4 addresses; give 0.0.0.0/0 for all of them"),
+            ("::ffff:0:0/95", "is more than all IPv4 addresses"),
+            ("::ffff:127.0.0.1/8", "is more than all IPv4 addresses"),
+            ("::ffff:127.0.0.1/0", "is more than all IPv4 addresses"),
+            ("::ffc0:0:0/90", "is more than all IPv4 addresses"),
+            ("::ffff:127.0.0.1/104", "is not a block; give 127.0.0.0/8 for the block or 127.0.0.1 for the host"),
+            ("::ffff:0:0/129", "'::ffff:0:0/129' is neither"),
+        ] {
+            let error = value.parse::<ExemptHosts>().unwrap_err().to_string();
+            assert!(error.contains(said), "{value}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_longest_lists_and_one_entry_more() {
+        let users = |count: usize| (0..count).map(|n| format!("user{n}")).collect::<Vec<_>>().join(",");
+        let hosts = |count: usize| (0..count).map(|n| format!("10.{}.{}.0/24", n / 256, n % 256)).collect::<Vec<_>>();
+        let hosts = |count| hosts(count).join(",");
+        let most: ExemptUsers = users(MOST_ENTRIES).parse().unwrap();
+        assert!(most.contains(b"user0") && most.contains(b"user4999") && !most.contains(b"user5000"));
+        let most: ExemptHosts = hosts(MOST_ENTRIES).parse().unwrap();
+        assert!(most.contains("10.19.135.1".parse().unwrap()) && !most.contains("10.19.136.1".parse().unwrap()));
+        let said = "the list has 5001 entries, at most 5000 are allowed; give ";
+        for error in [
+            users(MOST_ENTRIES + 1).parse::<ExemptUsers>().unwrap_err().to_string(),
+            hosts(MOST_ENTRIES + 1).parse::<ExemptHosts>().unwrap_err().to_string(),
+            ",".repeat(MOST_ENTRIES).parse::<ExemptUsers>().unwrap_err().to_string(),
+            "::1,".repeat(MOST_ENTRIES).parse::<ExemptHosts>().unwrap_err().to_string(),
+        ] {
+            assert!(error.starts_with(said), "{error}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_long_list_finds_what_each_entry_holds(
+            blocks in proptest::collection::vec((any::<bool>(), 0u8..=3, 0u8..=3, 8u8..=32), 0..40),
+            clients in proptest::collection::vec((any::<bool>(), 0u8..=3, 0u8..=3, any::<u16>()), 20),
+        ) {
+            let address = |v6, a: u8, b: u8, c: u16| -> IpAddr {
+                if v6 {
+                    Ipv6Addr::new(u16::from(a) << 8 | u16::from(b), c, 0, 0, 0, 0, 0, 0).into()
+                } else {
+                    let [c, d] = c.to_be_bytes();
+                    [a, b, c, d].into()
+                }
+            };
+            let blocks: Vec<_> = blocks
+                .into_iter()
+                .map(|(v6, a, b, bits)| IpNet::new(address(v6, a, b, 0), bits).unwrap().trunc())
+                .collect();
+            let list = blocks.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+            let hosts: ExemptHosts = list.parse().unwrap();
+            for (v6, a, b, c) in clients {
+                let address = address(v6, a, b, c);
+                prop_assert_eq!(hosts.contains(address), blocks.iter().any(|block| block.contains(&address)));
+            }
+        }
+
+        #[test]
+        fn a_block_of_ipv4_is_the_same_in_both_spellings(address in any::<u32>(), bits in 0u8..=32, client in any::<u32>()) {
+            let block = IpNet::new(IpAddr::V4(address.into()), bits).unwrap().trunc();
+            let mapped = format!("::ffff:{}/{}", block.addr(), 96 + bits);
+            let plain: ExemptHosts = block.to_string().parse().unwrap();
+            prop_assert_eq!(mapped.parse(), Ok(plain.clone()));
+            let client = std::net::Ipv4Addr::from(client);
+            for client in [IpAddr::V4(client), IpAddr::V6(client.to_ipv6_mapped())] {
+                prop_assert_eq!(plain.contains(client), block.contains(&client.to_canonical()));
+            }
+        }
+
         #[test]
         fn lists_survive_display(value in "[a-c0-9.:/, ]{0,30}") {
             if let Ok(users) = value.parse::<ExemptUsers>() {

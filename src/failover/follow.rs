@@ -92,11 +92,10 @@ impl Follow {
         self.hops.last().map_or_else(|| self.origin.clone(), address)
     }
 
-    /// Names of hosts do not depend on case (RFC 4343).
+    /// An origin that is no target cannot be where a redirect leads.
     fn has_seen(&self, target: &Target) -> bool {
-        let target = address(target);
-        self.origin.eq_ignore_ascii_case(&target)
-            || self.hops.iter().any(|hop| address(hop).eq_ignore_ascii_case(&target))
+        let origin = self.origin.parse().ok();
+        origin.iter().chain(&self.hops).any(|seen| target.is_same_server(seen))
     }
 }
 
@@ -181,6 +180,9 @@ mod tests {
             ("db1:3306", &["db2"], "db1:3306"),
             ("db1:3306", &["db2"], "db2:3306"),
             ("/run/mysqld.sock", &["db1", "db2", "db3:3307"], "db2"),
+            ("[::ffff:192.0.2.1]:3306", &[], "192.0.2.1"),
+            ("[2001:DB8:0::1]:3306", &[], "[2001:db8::1]"),
+            ("db_1:3306", &["db2"], "DB_1"),
         ] {
             let mut attempt = Follow::from(origin);
             for hop in hops {
@@ -190,11 +192,28 @@ mod tests {
             let Next::Stop(error @ FollowError::Circle { .. }) = redirect(&mut attempt, target) else {
                 panic!("{origin} {hops:?} {target}")
             };
-            let port = if target.contains(':') { "" } else { ":3306" };
+            let port = if target.contains(":3306") { "" } else { ":3306" };
             assert_eq!(error.to_string(), format!("Instant failover goes in circles: {before} -> {target}{port}"));
         }
         let mut another_port = Follow::from("db1:3306");
         assert_eq!(redirect(&mut another_port, "db1:3307"), go_to("db1:3307"));
+    }
+
+    #[test]
+    fn a_circle_is_noticed_however_the_address_is_written() {
+        for (first, again) in [
+            ("192.0.2.1:3306", "[::ffff:192.0.2.1]"),
+            ("[::ffff:c000:201]", "192.0.2.1:3306"),
+            ("[2001:db8::1]", "[2001:DB8:0:0::0.0.0.1]:3306"),
+        ] {
+            let mut from_there = Follow::from(format!("{}:3306", first.trim_end_matches(":3306")));
+            let mut over_there = Follow::from("db0:3306");
+            assert!(matches!(redirect(&mut over_there, first), Next::GoTo(_)));
+            for attempt in [&mut from_there, &mut over_there] {
+                let next = redirect(attempt, again);
+                assert!(matches!(next, Next::Stop(FollowError::Circle { .. })), "{first} {again}: {next:?}");
+            }
+        }
     }
 
     #[test]

@@ -17,7 +17,8 @@ const CUT: &str = "...";
 
 /// The value of `instant_failover_message`: what people read whose client does not follow.
 ///
-/// One `%s` may stand for the target. Any other `%` is just that.
+/// One `%s` may stand for the target. Any other `%` is just that. It has at most [`LONGEST`] bytes: no more could ever be
+/// shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text(String);
 
@@ -37,8 +38,13 @@ impl FromStr for Text {
     type Err = TextError;
 
     fn from_str(value: &str) -> Result<Self, TextError> {
-        let error = |problem| Err(TextError { value: value.to_owned(), problem });
-        if value.trim().is_empty() {
+        let error = |problem| {
+            let beginning = &value[..value.floor_char_boundary(LONGEST)];
+            Err(TextError { value: beginning.to_owned(), problem })
+        };
+        if value.len() > LONGEST {
+            error(Problem::TooLong(value.len()))
+        } else if value.trim().is_empty() {
             error(Problem::Empty)
         } else if value.contains('|') {
             error(Problem::Bar)
@@ -63,6 +69,7 @@ pub struct TextError {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Problem {
+    TooLong(usize),
     Empty,
     Bar,
     Control,
@@ -76,6 +83,9 @@ impl fmt::Display for TextError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} is not a message: ", Shown(&self.value))?;
         f.write_str(match self.problem {
+            Problem::TooLong(length) => {
+                return write!(f, "it has {length} bytes, an error has room for {LONGEST}; give a shorter text");
+            }
             Problem::Empty => "people would see nothing",
             Problem::Bar => "it has a '|', which ends the text on the wire",
             Problem::Control => "it has a line break or another control character",
@@ -214,13 +224,13 @@ mod tests {
     fn a_long_text_is_cut_and_the_target_is_not() {
         let target = format!("{0}.{0}.{0}.{1}:65535", "a".repeat(63), "b".repeat(61));
         assert_eq!(
-            message(&"x".repeat(600), &target),
+            message(&"x".repeat(LONGEST), &target),
             format!("|{}...|{target}", "x".repeat(LONGEST - 2 - 3 - target.len()))
         );
         assert_eq!(message(&"x".repeat(LONGEST - 2 - 3), "db2").len(), LONGEST);
         assert_eq!(message(&"x".repeat(LONGEST), "db2").len(), LONGEST);
         // 504 bytes of room after "|", "|db2" and "...", five of them for each character.
-        assert_eq!(message(&"€".repeat(200), "db2"), format!("|{}...|db2", "€".repeat(503 / 5)));
+        assert_eq!(message(&"€".repeat(170), "db2"), format!("|{}...|db2", "€".repeat(503 / 5)));
     }
 
     #[test]
@@ -233,6 +243,9 @@ mod tests {
             ("a\0b", "control character"),
             ("a\u{1f600}b", "it has an emoji"),
             ("%s and %s", "more than one %s"),
+            (&"x".repeat(512), "it has 512 bytes, an error has room for 511"),
+            (&"€".repeat(171), "it has 513 bytes, an error has room for 511"),
+            (&"|".repeat(1 << 24), "it has 16777216 bytes, an error has room for 511"),
         ] {
             let error = text.parse::<Text>().unwrap_err().to_string();
             assert!(error.contains(said), "{text:?}: {error}");
@@ -259,6 +272,15 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_text_is_as_long_as_an_error_at_most(text in r"[ -{}~\u{a0}-\u{d7ff}]{100,520}") {
+            let is_short = text.len() <= LONGEST;
+            prop_assert!(is_short || text.parse::<Text>().is_err());
+            if !text.trim().is_empty() && text.matches("%s").count() < 2 {
+                prop_assert_eq!(text.parse::<Text>().is_ok(), is_short);
+            }
+        }
+
+        #[test]
         fn a_text_is_kept_as_it_is(text in r"[^|\p{Cc}%]{1,300}") {
             if let Ok(parsed) = text.parse::<Text>() {
                 prop_assert_eq!(parsed.to_string(), text);
@@ -266,7 +288,7 @@ mod tests {
         }
 
         #[test]
-        fn what_was_put_in_comes_out_and_always_fits(text in r"[\x20-\x7b\x7d\x7e\u{a0}-\u{d7ff}]{1,600}", target in any_target()) {
+        fn what_was_put_in_comes_out_and_always_fits(text in r"[\x20-\x7b\x7d\x7e\u{a0}-\u{d7ff}]{1,511}", target in any_target()) {
             let Ok(text) = text.parse::<Text>() else { return Ok(()) };
             let target: Target = target.parse().unwrap();
             let message = Message::new(&text, &target);

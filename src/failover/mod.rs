@@ -21,13 +21,14 @@ mod settings;
 mod shown;
 mod target;
 
-pub use connection::{Connection, Transport, WayIn};
+pub use connection::{Connection, Transport, WayIn, client_address};
 pub use exemptions::{ExemptHosts, ExemptHostsError, ExemptUsers, ExemptUsersError};
 pub use follow::{Follow, FollowError, MOST_HOPS, Next};
 pub use message::{Message, Text, TextError};
 pub use mode::{Mode, ModeError};
 pub use policy::{Exemption, Policy, Redirect, Verdict};
 pub use settings::{Caution, SettingError, Settings, ThisServer, Variable};
+pub use shown::shortened;
 pub use target::{DEFAULT_PORT, Host, Target, TargetError};
 
 /// The error code of a redirect, `ER_INSTANT_FAILOVER`.

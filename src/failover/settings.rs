@@ -95,9 +95,19 @@ impl Settings {
         self.mode
     }
 
-    /// What a DBA should be warned of who has just set `variable`.
+    /// What a DBA should be warned of who has just set these variables: each caution once.
     #[must_use]
-    pub fn cautions(&self, variable: Variable, this_server: &ThisServer) -> Vec<Caution> {
+    pub fn cautions(&self, variables: &[Variable], this_server: &ThisServer) -> Vec<Caution> {
+        let mut cautions = Vec::new();
+        for caution in variables.iter().flat_map(|&variable| self.cautions_of(variable, this_server)) {
+            if !cautions.contains(&caution) {
+                cautions.push(caution);
+            }
+        }
+        cautions
+    }
+
+    fn cautions_of(&self, variable: Variable, this_server: &ThisServer) -> Vec<Caution> {
         let own_target =
             || self.target.clone().filter(|target| this_server.is(target)).map(Caution::TargetIsThisServer);
         let all = (self.mode == Mode::All).then_some(Caution::All);
@@ -175,13 +185,11 @@ pub struct ThisServer {
 impl ThisServer {
     /// Whether `target` is this server, as far as can be told without asking DNS.
     fn is(&self, target: &Target) -> bool {
+        let has = |address: IpAddr| self.addresses.iter().any(|own| own.to_canonical() == address);
         let here = match target.host() {
             Host::Name(name) => name.eq_ignore_ascii_case("localhost") || name.eq_ignore_ascii_case(&self.name),
-            Host::V4(address) => address.is_loopback() || self.addresses.contains(&IpAddr::V4(*address)),
-            Host::V6(address) => {
-                let address = address.to_canonical();
-                address.is_loopback() || self.addresses.contains(&address)
-            }
+            Host::V4(address) => address.is_loopback() || has(IpAddr::V4(*address)),
+            Host::V6(address) => address.is_loopback() || has(IpAddr::V6(*address)),
         };
         here && self.ports.contains(&target.port())
     }
@@ -280,7 +288,9 @@ mod tests {
         let this_server = ThisServer {
             ports: vec![3306, 3308],
             name: "db1.example.com".to_owned(),
-            addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+            addresses: ["192.0.2.1", "2001:db8::1", "::ffff:192.0.2.5"]
+                .map(|address| address.parse().unwrap())
+                .to_vec(),
         };
         for (target, own) in [
             ("localhost", true),
@@ -295,17 +305,22 @@ mod tests {
             ("192.0.2.1:3306", true),
             ("192.0.2.2:3306", false),
             ("[::ffff:192.0.2.1]", true),
+            ("[::ffff:c000:201]:3308", true),
+            ("[::ffff:127.9.9.9]", true),
+            ("192.0.2.5", true),
+            ("[::ffff:192.0.2.5]", true),
+            ("[2001:DB8:0:0::1]", true),
             ("[2001:db8::1]:3308", true),
             ("[2001:db8::2]", false),
         ] {
             let settings = with(&[(Variable::Target, target)]);
-            let cautions = settings.cautions(Variable::Target, &this_server);
+            let cautions = settings.cautions(&[Variable::Target], &this_server);
             assert_eq!(cautions.len(), usize::from(own), "{target}: {cautions:?}");
             let on = settings.set(Variable::Mode, b"ON").unwrap();
-            assert_eq!(on.cautions(Variable::Mode, &this_server), cautions);
+            assert_eq!(on.cautions(&[Variable::Mode], &this_server), cautions);
             let all = settings.set(Variable::Mode, b"ALL").unwrap();
-            assert_eq!(all.cautions(Variable::Mode, &this_server), [&cautions[..], &[Caution::All]].concat());
-            assert_eq!(settings.cautions(Variable::Mode, &this_server), []);
+            assert_eq!(all.cautions(&[Variable::Mode], &this_server), [&cautions[..], &[Caution::All]].concat());
+            assert_eq!(settings.cautions(&[Variable::Mode], &this_server), []);
         }
     }
 
@@ -313,7 +328,23 @@ mod tests {
     fn users_with_hosts() {
         let here = ThisServer::default();
         let users = with(&[(Variable::ExemptUsers, "repl@10.0.0.%")]);
-        assert_eq!(users.cautions(Variable::ExemptUsers, &here), [Caution::UserWithHost("repl@10.0.0.%".to_owned())]);
-        assert_eq!(with(&[(Variable::ExemptUsers, "repl")]).cautions(Variable::ExemptUsers, &here), []);
+        assert_eq!(
+            users.cautions(&[Variable::ExemptUsers], &here),
+            [Caution::UserWithHost("repl@10.0.0.%".to_owned())]
+        );
+        assert_eq!(with(&[(Variable::ExemptUsers, "repl")]).cautions(&[Variable::ExemptUsers], &here), []);
+    }
+
+    #[test]
+    fn each_caution_comes_once_though_two_variables_give_it() {
+        let here = ThisServer { ports: vec![3306], ..ThisServer::default() };
+        let settings =
+            with(&[(Variable::Target, "localhost"), (Variable::ExemptUsers, "repl@10.0.0.1"), (Variable::Mode, "ALL")]);
+        let expected = [
+            Caution::TargetIsThisServer("localhost".parse().unwrap()),
+            Caution::UserWithHost("repl@10.0.0.1".to_owned()),
+            Caution::All,
+        ];
+        assert_eq!(settings.cautions(&Variable::ALL, &here), expected);
     }
 }

@@ -32,9 +32,26 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+/// The beginning of a long value, for a log: MariaDB keeps 511 bytes of a line, and who did it should be among them.
+#[must_use]
+pub fn shortened(value: &str) -> String {
+    const LONGEST: usize = 150;
+    if value.len() <= LONGEST {
+        return value.to_owned();
+    }
+    format!("{}...", &value[..value.floor_char_boundary(LONGEST)])
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Shown;
+    use super::{Shown, shortened};
+
+    #[test]
+    fn logs_have_the_beginning_of_a_long_value() {
+        assert_eq!(shortened(&"x".repeat(150)), "x".repeat(150));
+        assert_eq!(shortened(&"x".repeat(151)), format!("{}...", "x".repeat(150)));
+        assert_eq!(shortened(&"\u{20ac}".repeat(60)), format!("{}...", "\u{20ac}".repeat(50)));
+    }
 
     #[test]
     fn values_are_quoted_escaped_and_cut() {

@@ -9,10 +9,15 @@ use super::shown::Shown;
 /// The port of a target that names none: MariaDB's own, never "the port this server listens on".
 pub const DEFAULT_PORT: u16 = 3306;
 
+/// The most bytes of a host name.
+const LONGEST_NAME: usize = 253;
+/// The most bytes of a target.
+const LONGEST: usize = LONGEST_NAME + ":65535".len();
+
 /// A server to go to: `host` or `host:port`.
 ///
 /// A value of this type is always valid. Its [`Display`](fmt::Display) is what goes on the wire, and parses back to the
-/// same value.
+/// same value. An address has one form, however it was written: that of RFC 5952, and `::ffff:192.0.2.1` is `192.0.2.1`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Target {
     host: Host,
@@ -22,11 +27,11 @@ pub struct Target {
 /// The host of a [`Target`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Host {
-    /// A DNS name as RFC 1123 section 2.1 has it, at most 253 octets, in the case it was given.
+    /// A DNS name as RFC 1123 section 2.1 has it, with `_` as a letter; at most 253 octets, in the case it was given.
     Name(String),
     /// An IPv4 address.
     V4(Ipv4Addr),
-    /// An IPv6 address, written in brackets (RFC 5952 section 6).
+    /// An IPv6 address, written in brackets (RFC 5952 section 6); never an IPv4 address written as one.
     V6(Ipv6Addr),
 }
 
@@ -42,6 +47,16 @@ impl Target {
     pub fn port(&self) -> u16 {
         self.port.unwrap_or(DEFAULT_PORT)
     }
+
+    /// Whether the other one is the same server, as far as that is written: the port given or not, names in any case.
+    #[must_use]
+    pub fn is_same_server(&self, other: &Self) -> bool {
+        self.port() == other.port()
+            && match (&self.host, &other.host) {
+                (Host::Name(one), Host::Name(other)) => one.eq_ignore_ascii_case(other),
+                (one, other) => one == other,
+            }
+    }
 }
 
 impl Host {
@@ -52,6 +67,15 @@ impl Host {
             Self::Name(_) => None,
             Self::V4(address) => Some(IpAddr::V4(*address)),
             Self::V6(address) => Some(IpAddr::V6(*address)),
+        }
+    }
+}
+
+impl From<IpAddr> for Host {
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self::V4(address),
+            IpAddr::V6(address) => Self::V6(address),
         }
     }
 }
@@ -77,22 +101,29 @@ impl FromStr for Target {
     type Err = TargetError;
 
     fn from_str(value: &str) -> Result<Self, TargetError> {
-        parse(value).map_err(|problem| TargetError { value: value.to_owned(), problem })
+        parse(value).map_err(|problem| {
+            // More is not shown, and an account may have a text of any length.
+            let beginning = &value[..value.floor_char_boundary(LONGEST)];
+            TargetError { value: beginning.to_owned(), problem }
+        })
     }
 }
 
 fn parse(value: &str) -> Result<Target, Problem> {
+    if value.len() > LONGEST {
+        return Err(Problem::TooLong(value.len()));
+    }
     if let Some((scheme, _)) = value.split_once("://") {
         return Err(Problem::Scheme(scheme.to_owned()));
     }
     let (host, port) = if let Some(rest) = value.strip_prefix('[') {
         let (address, rest) = rest.split_once(']').ok_or(Problem::BracketNotClosed)?;
-        let address = address.parse().map_err(|_| Problem::NotIpv6(address.to_owned()))?;
+        let address: Ipv6Addr = address.parse().map_err(|_| Problem::NotIpv6(address.to_owned()))?;
         let port = match rest {
             "" => None,
             _ => Some(rest.strip_prefix(':').ok_or(Problem::AfterBracket)?),
         };
-        (Host::V6(address), port)
+        (IpAddr::V6(address).into(), port)
     } else if value.parse::<Ipv6Addr>().is_ok() {
         return Err(Problem::Ipv6WithoutBrackets);
     } else {
@@ -102,11 +133,20 @@ fn parse(value: &str) -> Result<Target, Problem> {
         }
     };
     if let Some(address) = host.address()
-        && (address.is_unspecified() || address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST))
+        && !is_of_one_host(address)
     {
         return Err(Problem::NotOneHost(address));
     }
     Ok(Target { host, port: port.map(parse_port).transpose()? })
+}
+
+/// Whether an address, in its canonical form, can be where one host is reached. `0.0.0.0/8` is never a destination (RFC 1122
+/// section 3.2.1.3), and what a client makes of `0.0.0.0` or `::` is its own machine.
+const fn is_of_one_host(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.octets()[0] != 0 && !address.is_multicast() && !address.is_broadcast(),
+        IpAddr::V6(address) => !address.is_unspecified() && !address.is_multicast(),
+    }
 }
 
 /// Reads a DNS name or an IPv4 address. A name whose last label is a number would be taken for an IPv4 address by some
@@ -115,10 +155,10 @@ fn parse_name(name: &str) -> Result<Host, Problem> {
     if name.is_empty() {
         return Err(Problem::NoHost);
     }
-    if let Some(bad) = name.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '.')) {
+    if let Some(bad) = name.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_' | '.')) {
         return Err(Problem::Character(bad));
     }
-    if name.len() > 253 {
+    if name.len() > LONGEST_NAME {
         return Err(Problem::NameTooLong(name.len()));
     }
     let last = name.rsplit('.').next().unwrap_or(name);
@@ -154,6 +194,7 @@ pub struct TargetError {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Problem {
+    TooLong(usize),
     Scheme(String),
     NoHost,
     Character(char),
@@ -172,13 +213,16 @@ impl fmt::Display for TargetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} is not a target: ", Shown(&self.value))?;
         match &self.problem {
+            Problem::TooLong(length) => write!(f, "it has {length} bytes, a target has at most {LONGEST}")?,
             Problem::Scheme(scheme) => write!(f, "leave out {}", Shown(&format!("{scheme}://")))?,
             Problem::NoHost => f.write_str("it names no host")?,
             Problem::Character(bad) => write!(f, "a host name has no {}", Shown(&bad.to_string()))?,
-            Problem::NameTooLong(length) => write!(f, "a host name has at most 253 characters, this one {length}")?,
+            Problem::NameTooLong(length) => {
+                write!(f, "a host name has at most {LONGEST_NAME} characters, this one {length}")?;
+            }
             Problem::Label(label) => write!(
                 f,
-                "{} cannot stand between the dots of a host name (1 to 63 letters, digits and inner hyphens)",
+                "{} is not a valid host name label (1 to 63 letters, digits, underscores and inner hyphens)",
                 Shown(label)
             )?,
             Problem::NotIpv4(text) => write!(f, "{} is not an IPv4 address", Shown(text))?,
@@ -197,19 +241,19 @@ impl std::error::Error for TargetError {}
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
     use proptest::prelude::*;
 
-    use super::{Host, Target};
+    use super::{Host, Target, is_of_one_host};
 
     /// Any valid target, as text and as it must come out.
     pub(in crate::failover) fn any_target() -> impl Strategy<Value = String> {
-        let label = "[a-zA-Z]([a-zA-Z0-9-]{0,20}[a-zA-Z0-9])?";
+        let label = "[a-zA-Z_]([a-zA-Z0-9_-]{0,20}[a-zA-Z0-9_])?";
         let name = proptest::collection::vec(label, 1..8).prop_map(|labels| labels.join("."));
-        let v4 = any::<Ipv4Addr>()
-            .prop_filter("one host", |a| !a.is_unspecified() && !a.is_multicast() && !a.is_broadcast());
-        let v6 = any::<Ipv6Addr>().prop_filter("one host", |a| !a.is_unspecified() && !a.is_multicast());
+        let v4 = any::<Ipv4Addr>().prop_filter("one host", |&a| is_of_one_host(a.into()));
+        let v6 =
+            any::<Ipv6Addr>().prop_filter("one host", |&a| a.to_ipv4_mapped().is_none() && is_of_one_host(a.into()));
         let host = prop_oneof![name, v4.prop_map(|a| a.to_string()), v6.prop_map(|a| format!("[{a}]"))];
         (host, proptest::option::of(1..=u16::MAX)).prop_map(|(host, port)| match port {
             Some(port) => format!("{host}:{port}"),
@@ -217,7 +261,39 @@ pub(super) mod tests {
         })
     }
 
+    /// The same address, in other digits.
+    fn any_spelling(address: Ipv6Addr, full: bool, upper: bool, dotted: bool) -> String {
+        let all = address.segments();
+        let text = match (full, dotted) {
+            (false, _) => address.to_string(),
+            (true, false) => all.map(|group| format!("{group:04x}")).join(":"),
+            (true, true) => {
+                let groups: Vec<_> = all[..6].iter().map(|group| format!("{group:x}")).collect();
+                let [.., high, low] = all;
+                format!("{}:{}", groups.join(":"), Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)))
+            }
+        };
+        if upper { text.to_uppercase() } else { text }
+    }
+
     proptest! {
+        #[test]
+        fn every_spelling_of_an_address_is_the_same_target(
+            groups in proptest::array::uniform8(prop_oneof![Just(0), any::<u16>()]),
+            mapped in any::<bool>(), full in any::<bool>(), upper in any::<bool>(), dotted in any::<bool>(),
+        ) {
+            let [.., a, b] = groups;
+            let address = if mapped { Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, a, b) } else { Ipv6Addr::from(groups) };
+            let text = format!("[{}]:3307", any_spelling(address, full, upper, dotted));
+            let canonical = IpAddr::V6(address).to_canonical();
+            let parsed = text.parse::<Target>();
+            prop_assert_eq!(parsed.is_ok(), is_of_one_host(canonical), "{}", text);
+            if let Ok(target) = parsed {
+                prop_assert_eq!(target.host().address(), Some(canonical));
+                prop_assert_eq!(target.to_string(), std::net::SocketAddr::new(canonical, 3307).to_string());
+            }
+        }
+
         #[test]
         fn display_gives_a_valid_target_back(text in any_target()) {
             let target: Target = text.parse().unwrap();
@@ -251,6 +327,12 @@ pub(super) mod tests {
             ("DB-2.Example.COM:1", name("DB-2.Example.COM"), 1),
             ("3com.net:65535", name("3com.net"), 65535),
             ("0xdb.example:3306", name("0xdb.example"), 3306),
+            ("db_1:3307", name("db_1"), 3307),
+            ("_db._tcp.example", name("_db._tcp.example"), 3306),
+            ("db_", name("db_"), 3306),
+            ("_", name("_"), 3306),
+            ("1_0", name("1_0"), 3306),
+            ("0x_", name("0x_"), 3306),
             ("192.0.2.1", Host::V4(Ipv4Addr::new(192, 0, 2, 1)), 3306),
             ("192.0.2.1:3306", Host::V4(Ipv4Addr::new(192, 0, 2, 1)), 3306),
             ("[2001:db8::1]", v6("2001:db8::1"), 3306),
@@ -260,7 +342,64 @@ pub(super) mod tests {
             let target: Target = text.parse().unwrap();
             assert_eq!((target.host(), target.port()), (&host, port), "{text}");
         }
-        assert_eq!("[2001:DB8:0:0:0:0:0:1]:3307".parse::<Target>().unwrap().to_string(), "[2001:db8::1]:3307");
+    }
+
+    #[test]
+    fn an_address_has_one_form_however_it_is_written() {
+        for (text, canonical) in [
+            ("[2001:DB8:0:0:0:0:0:1]:3307", "[2001:db8::1]:3307"),
+            ("[2001:db8:0:0:1:0:0:1]", "[2001:db8::1:0:0:1]"),
+            ("[2001:db8:0:1:1:1:1:1]", "[2001:db8:0:1:1:1:1:1]"),
+            ("[1:2:3:4:5:6:7::]", "[1:2:3:4:5:6:7:0]"),
+            ("[::ffff:192.0.2.1]:3307", "192.0.2.1:3307"),
+            ("[::FFFF:C000:0201]", "192.0.2.1"),
+            ("[0:0:0:0:0:ffff:192.0.2.1]", "192.0.2.1"),
+            ("[::ffff:127.0.0.1]", "127.0.0.1"),
+            // Neither of these is an IPv4 address: one is of a form nobody uses any more, the other of a translator.
+            ("[::192.0.2.1]", "[::c000:201]"),
+            ("[64:ff9b::192.0.2.1]", "[64:ff9b::c000:201]"),
+            ("[::0.0.0.1]", "[::1]"),
+        ] {
+            let target: Target = text.parse().unwrap();
+            assert_eq!(target.to_string(), canonical, "{text}");
+            assert_eq!(canonical.parse(), Ok(target), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_same_server_in_other_words() {
+        let same = |one: &str, other: &str| {
+            let (one, other) = (one.parse::<Target>().unwrap(), other.parse().unwrap());
+            assert_eq!(one.is_same_server(&other), other.is_same_server(&one));
+            one.is_same_server(&other)
+        };
+        for (one, other) in [
+            ("db1", "DB1:3306"),
+            ("db_1.example:3307", "Db_1.Example:3307"),
+            ("[::ffff:192.0.2.1]:3306", "192.0.2.1"),
+            ("[2001:DB8:0::1]", "[2001:db8::1]:3306"),
+        ] {
+            assert!(same(one, other), "{one} {other}");
+        }
+        for (one, other) in [("db1", "db1:3307"), ("db1", "db2"), ("192.0.2.1", "192.0.2.2"), ("[::1]", "127.0.0.1")] {
+            assert!(!same(one, other), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn the_longest_target_and_one_longer() {
+        let name = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "b".repeat(61));
+        assert!(format!("{name}:65535").parse::<Target>().is_ok());
+        for (text, said) in [
+            (format!("{name}b"), "a host name has at most 253 characters, this one 254"),
+            (format!("{name}:655350"), "it has 260 bytes, a target has at most 259; give host"),
+            ("x".repeat(1 << 24), "it has 16777216 bytes, a target has at most 259; give host"),
+            ("\u{20ac}".repeat(100), "it has 300 bytes, a target has at most 259; give host"),
+        ] {
+            let error = text.parse::<Target>().unwrap_err();
+            assert!(error.to_string().contains(said), "{error}");
+            assert!(error.value.len() <= 259);
+        }
     }
 
     #[test]
@@ -272,7 +411,7 @@ pub(super) mod tests {
             (":3306", "it names no host"),
             (" db2", "a host name has no ' '"),
             ("db2 ", "a host name has no ' '"),
-            ("db_2", "a host name has no '_'"),
+            ("db+2", "a host name has no '+'"),
             ("db2|x", "a host name has no '|'"),
             ("d\u{e9}b2", "a host name has no '\u{e9}'"),
             ("mysql://db2", "leave out 'mysql://'; give host"),
@@ -281,11 +420,12 @@ pub(super) mod tests {
             ("db2/path", "a host name has no '/'"),
             ("db2\n", "a host name has no '\\n'"),
             (&long, "a host name has at most 253 characters, this one 254"),
-            ("a..b", "'' cannot stand between the dots"),
-            ("db2.", "'' cannot stand between the dots"),
-            ("-db2", "'-db2' cannot stand between the dots"),
-            ("db2-.example", "'db2-' cannot stand between the dots"),
-            (&label, "cannot stand between the dots"),
+            ("a..b", "'' is not a valid host name label"),
+            ("db2.", "'' is not a valid host name label"),
+            ("-db2", "'-db2' is not a valid host name label"),
+            ("db2-.example", "'db2-' is not a valid host name label"),
+            ("_-.example", "'_-' is not a valid host name label"),
+            (&label, "is not a valid host name label"),
             ("10.0.0.256", "'10.0.0.256' is not an IPv4 address"),
             ("10.0.1", "'10.0.1' is not an IPv4 address"),
             ("010.0.0.1", "'010.0.0.1' is not an IPv4 address"),
@@ -301,6 +441,22 @@ pub(super) mod tests {
             ("[::]:3306", ":: is not the address of one host"),
             ("224.0.0.1", "224.0.0.1 is not the address of one host"),
             ("255.255.255.255", "255.255.255.255 is not the address of one host"),
+            ("239.255.255.255", "239.255.255.255 is not the address of one host"),
+            ("0.1.2.3", "0.1.2.3 is not the address of one host"),
+            ("[ff02::1]", "ff02::1 is not the address of one host"),
+            ("[::0.0.0.0]", ":: is not the address of one host"),
+            ("[::ffff:0.0.0.0]", "0.0.0.0 is not the address of one host"),
+            ("[::ffff:0:1]", "0.0.0.1 is not the address of one host"),
+            ("[::ffff:224.0.0.1]:3306", "224.0.0.1 is not the address of one host"),
+            ("[::FFFF:EFFF:FFFF]", "239.255.255.255 is not the address of one host"),
+            ("[::ffff:255.255.255.255]", "255.255.255.255 is not the address of one host"),
+            ("[00001::]", "'00001::' is not an IPv6 address"),
+            ("[::1.02.3.4]", "'::1.02.3.4' is not an IPv6 address"),
+            ("[1:2:3:4:5:6:7:8::]", "is not an IPv6 address"),
+            ("[::1.2.3.4:5]", "is not an IPv6 address"),
+            ("1.2.3.4.", "'' is not a valid host name label"),
+            ("1.2.3.0x4", "'1.2.3.0x4' is not an IPv4 address"),
+            ("db.0x", "'db.0x' is not an IPv4 address"),
             ("db2:", "port '' is not a number from 1 to 65535"),
             ("db2:0", "port '0' is not a number from 1 to 65535"),
             ("db2:65536", "port '65536' is not a number from 1 to 65535"),

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use instant_failover::failover::{Caution, Policy, SettingError, Settings, ThisServer, Variable};
+use instant_failover::failover::{Caution, Policy, SettingError, Settings, ThisServer, Variable, shortened};
 use mysql_common::constants::CapabilityFlags;
 use tracing::{info, warn};
 
@@ -91,8 +91,8 @@ impl Shared {
             (before, after)
         };
         log_changes(&before, &after, by);
-        let this_server = self.this_server();
-        Ok(changes.iter().flat_map(|(variable, _)| after.cautions(*variable, &this_server)).collect())
+        let variables: Vec<_> = changes.iter().map(|(variable, _)| *variable).collect();
+        Ok(after.cautions(&variables, &self.this_server()))
     }
 
     /// Puts another configuration in force, for connections that come from now on.
@@ -102,11 +102,7 @@ impl Shared {
 
     /// Says in the log what in the settings in force is seldom meant.
     pub(super) fn log_cautions(&self) {
-        let this_server = self.this_server();
-        let policy = self.policy();
-        let mut cautions = Variable::ALL.map(|variable| policy.settings().cautions(variable, &this_server)).concat();
-        cautions.dedup();
-        for caution in cautions {
+        for caution in self.policy().settings().cautions(&Variable::ALL, &self.this_server()) {
             warn!("{caution}");
         }
     }
@@ -126,7 +122,7 @@ fn log_changes(before: &Settings, after: &Settings, by: &str) {
     for variable in Variable::ALL {
         let (old, new) = (before.value(variable), after.value(variable));
         if old != new {
-            info!("{} changed from '{old}' to '{new}' by {by}", variable.name());
+            info!("{} changed from '{}' to '{}' by {by}", variable.name(), shortened(&old), shortened(&new));
         }
     }
 }

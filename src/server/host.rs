@@ -7,7 +7,7 @@ use std::mem::ManuallyDrop;
 use std::net::TcpStream;
 use std::os::fd::FromRawFd;
 
-use crate::failover::{Connection, ThisServer, Transport};
+use crate::failover::{Connection, ThisServer, Transport, client_address};
 use crate::sys;
 
 pub(super) use crate::sys::ifo_severity as Severity;
@@ -119,7 +119,6 @@ impl Login {
     pub(super) fn connection(&self) -> Connection<'_> {
         // SAFETY: of() was promised that the strings live as long as self; they end with NUL.
         let bytes = |string: *const c_char| unsafe { (!string.is_null()).then(|| CStr::from_ptr(string).to_bytes()) };
-        let address = bytes(self.raw.ip).and_then(|ip| str::from_utf8(ip).ok());
         Connection {
             transport: if self.raw.is_tcp == 0 {
                 Transport::Local
@@ -127,8 +126,7 @@ impl Login {
                 Transport::Tcp { local_port: local_port(self.raw.socket) }
             },
             user: bytes(self.raw.user).unwrap_or_default(),
-            // A link-local address may come with a zone, fe80::1%eth0.
-            address: address.and_then(|ip| ip.split('%').next()).and_then(|ip| ip.parse().ok()),
+            address: bytes(self.raw.ip).and_then(|ip| str::from_utf8(ip).ok()).and_then(client_address),
         }
     }
 }

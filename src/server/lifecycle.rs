@@ -50,13 +50,8 @@ fn start() {
             }
         }
     }
-    let this_server = host::this_server();
-    let mut cautions = Vec::new();
-    for caution in Variable::ALL.iter().flat_map(|&variable| settings.cautions(variable, &this_server)) {
-        if !cautions.contains(&caution) {
-            host::report(Severity::IFO_WARNING, &caution.to_string());
-            cautions.push(caution);
-        }
+    for caution in settings.cautions(&Variable::ALL, &host::this_server()) {
+        host::report(Severity::IFO_WARNING, &caution.to_string());
     }
     let mode = settings.mode();
     let target = settings.value(Variable::Target);

@@ -8,7 +8,7 @@ use std::{ptr, slice};
 use super::host::{self, Severity, Statement};
 use super::{hooks, state};
 use crate::boundary::callback;
-use crate::failover::{Policy, SettingError, Settings, Variable};
+use crate::failover::{Caution, Policy, SettingError, Settings, Variable, shortened};
 use crate::sys;
 
 thread_local! {
@@ -16,6 +16,9 @@ thread_local! {
     /// several variables, each of which is checked before the first is updated. A value of another statement, or of one
     /// that failed, means nothing. Each thread has its own: several sessions may be checking at once.
     static CHECKED: Cell<Option<(Statement, Settings)>> = const { Cell::new(None) };
+
+    /// What the statement that is being carried out has warned of so far. That of another statement means nothing.
+    static WARNED: Cell<Option<(Statement, Vec<Caution>)>> = const { Cell::new(None) };
 }
 
 /// How many there are.
@@ -107,7 +110,7 @@ fn update(variable: Variable, value: &[u8]) {
         Ok(after) => after,
         Err(error) => return refuse(&error),
     };
-    let cautions = after.cautions(variable, &host::this_server());
+    let cautions = after.cautions(&[variable], &host::this_server());
     let (old, new) = (before.value(variable), after.value(variable));
     put_in_force(after);
     if variable == Variable::Mode {
@@ -115,21 +118,26 @@ fn update(variable: Variable, value: &[u8]) {
     }
     if old != new {
         let by = host::session().map(|who| format!(" by {who}")).unwrap_or_default();
-        let change = format!("{} changed from '{}' to '{}'{by}", variable.name(), cut(&old), cut(&new));
+        let change = format!("{} changed from '{}' to '{}'{by}", variable.name(), shortened(&old), shortened(&new));
         host::log(Severity::IFO_NOTE, &change);
     }
-    for caution in cautions {
-        host::warning(&caution.to_string());
-    }
+    warn(cautions);
 }
 
-/// The beginning of a long value: the log keeps 511 bytes of a line, and who did it should be among them.
-fn cut(value: &str) -> String {
-    const LONGEST: usize = 150;
-    if value.len() <= LONGEST {
-        return value.to_owned();
+/// Gives each caution once for a statement, also where two of its variables are reason for it.
+fn warn(cautions: Vec<Caution>) {
+    let statement = host::statement();
+    let mut given = match WARNED.take() {
+        Some((warned, given)) if warned == statement => given,
+        _ => Vec::new(),
+    };
+    for caution in cautions {
+        if !given.contains(&caution) {
+            host::warning(&caution.to_string());
+            given.push(caution);
+        }
     }
-    format!("{}...", &value[..value.floor_char_boundary(LONGEST)])
+    WARNED.set(Some((statement, given)));
 }
 
 /// Puts settings in force, for logins and for SHOW VARIABLES.

@@ -23,4 +23,11 @@ def connect(host, port, authority, init):
             return names + (" tls" if cursor.fetchone()[1] else " plain")
 
 
-talk.answer({"connect": connect})
+def target(message):
+    """Where the helper would go, for the bytes of a message in hexadecimal."""
+    error = pymysql_follow.pymysql.OperationalError(4196, bytes.fromhex(message).decode("utf-8", "replace"))
+    found = pymysql_follow.target_of(error)
+    return "{} {}".format(*found) if found else "none"
+
+
+talk.answer({"connect": connect, "target": target})

@@ -369,13 +369,13 @@ mod tests {
         let mut administrator = Administrator::new();
         let mut send = |sql: &str| administrator.send(COM_QUERY, sql);
         let many = |value: &str| vec![value; 400].join(",");
-        let message = "instant_failover_message";
-        assert!(send(&format!("SET GLOBAL {message} = '{}'", "x".repeat(100))).is_ok());
-        let grow = format!("SET GLOBAL {message} = CONCAT({})", many(&format!("@@{message}")));
+        let users = "instant_failover_exempt_users";
+        assert!(send(&format!("SET GLOBAL {users} = '{}'", "x".repeat(100))).is_ok());
+        let grow = format!("SET GLOBAL {users} = CONCAT({})", vec![format!("@@{users}"); 400].join(", ',', "));
         assert!(send(&grow).is_ok());
         assert_eq!(send(&grow), Err(1301));
-        assert!(send(&format!("SELECT @@{message}")).is_ok_and(|length| length >= 40_000));
-        assert_eq!(send(&format!("SELECT {}", many(&format!("@@{message}")))), Err(1301));
+        assert!(send(&format!("SELECT @@{users}")).is_ok_and(|length| length >= 40_000));
+        assert_eq!(send(&format!("SELECT {}", many(&format!("@@{users}")))), Err(1301));
         assert!(send(&format!("SELECT '{}'", "x".repeat(LONGEST_PACKET - 100))).is_ok());
     }
 }

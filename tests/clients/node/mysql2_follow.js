@@ -2,7 +2,7 @@
 'use strict';
 
 const fs = require('node:fs');
-const { connect } = require('../../../examples/follow/mysql2_follow.js');
+const { connect, targetOf } = require('../../../examples/follow/mysql2_follow.js');
 const { answer, options, prepared, query } = require('./talk.js');
 
 // The file of the authority is `-` for no TLS.
@@ -20,4 +20,10 @@ async function follow(host, port, authority) {
     }
 }
 
-answer({ connect: follow });
+// Where the helper would go, for the bytes of a message in hexadecimal.
+async function target(message) {
+    const found = targetOf({ errno: 4196, sqlMessage: Buffer.from(message, 'hex').toString() });
+    return found ? [found.host, found.port] : ['none'];
+}
+
+answer({ connect: follow, target });

@@ -1,9 +1,12 @@
 //! What is expected of the helpers among the examples.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::fs;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 use xtask::server::Server;
+use xtask::wire;
 
 use super::fake::{Fake, When};
 use super::script::Script;
@@ -43,12 +46,14 @@ impl Attempt<'_> {
 }
 
 pub(super) fn check(world: &mut World, script: &mut Script, name: &str, notes: &mut Notes) -> Result<()> {
+    parses_as_published(script)?;
+    parses_as_the_server(world, script)?;
     follows(world, script)?;
     loops(world, script)?;
     tls(world, script)?;
     if !world.db1.has_data() {
         // The other cases are the same.
-        notes.said.push("one redirect, loops, TLS".to_owned());
+        notes.said.push("targets, one redirect, loops, TLS".to_owned());
         return Ok(());
     }
     limit(world, script)?;
@@ -60,6 +65,134 @@ pub(super) fn check(world: &mut World, script: &mut Script, name: &str, notes: &
     early(world, script, name)?;
     notes.said.push("all cases".to_owned());
     Ok(())
+}
+
+/// What it would do with a message.
+fn target_in(script: &mut Script, message: &[u8]) -> Result<String> {
+    use std::fmt::Write;
+    let mut hex = String::new();
+    for byte in message {
+        write!(hex, "{byte:02x}")?;
+    }
+    let answer = script.ask(&["target", &hex])?.text;
+    answer.strip_prefix("ok ").map(str::to_owned).with_context(|| format!("{message:?}: {answer}"))
+}
+
+/// The test vectors of `docs/protocol.md`.
+fn parses_as_published(script: &mut Script) -> Result<()> {
+    let file = xtask::project_root().join("docs/protocol-vectors.json");
+    let vectors: Value = serde_json::from_str(&fs::read_to_string(file)?)?;
+    let messages = vectors["messages"].as_array().context("no messages")?;
+    ensure!(messages.len() > 100, "{} messages", messages.len());
+    for vector in messages {
+        let bytes = match (vector["message"].as_str(), vector["hex"].as_str()) {
+            (Some(message), _) => message.as_bytes().to_vec(),
+            (None, Some(hex)) => {
+                let digits = hex.as_bytes().chunks(2).map(str::from_utf8);
+                digits.map(|pair| Ok(u8::from_str_radix(pair?, 16)?)).collect::<Result<_>>()?
+            }
+            _ => bail!("neither message nor hex: {vector}"),
+        };
+        let expected = match &vector["target"] {
+            Value::Object(target) => {
+                format!("{} {}", target["host"].as_str().context("no host")?, target["port"])
+            }
+            // A helper leaves both to the library, which shows the error.
+            _ => "none".to_owned(),
+        };
+        let found = target_in(script, &bytes)?;
+        ensure!(found == expected, "'{found}' for {vector}");
+    }
+    Ok(())
+}
+
+/// Takes the same targets as the server, in the same form, whatever they look like.
+fn parses_as_the_server(world: &mut World, script: &mut Script) -> Result<()> {
+    const TIMES: usize = 3000;
+    // The same in every run.
+    let mut random = fastrand::Rng::with_seed(4196);
+    world.redirect(None)?;
+    world.one.query("SET NAMES utf8mb4")?;
+    let mut valid = 0;
+    for _ in 0..TIMES {
+        let target = any_target(&mut random);
+        let expected = match world.one.query(&format!("SET GLOBAL instant_failover_target = '{target}'")) {
+            Ok(_) => {
+                valid += 1;
+                let shown = world.one.query("SELECT @@GLOBAL.instant_failover_target")?.concat().concat();
+                let (host, port) = match shown.rsplit_once(':') {
+                    Some((host, port)) if !shown.ends_with(']') => (host, port),
+                    _ => (shown.as_str(), "3306"),
+                };
+                format!("{} {port}", host.trim_matches(['[', ']']))
+            }
+            Err(error) if error.downcast_ref::<wire::Error>().is_some_and(|error| error.code == 1231) => {
+                "none".to_owned()
+            }
+            Err(error) => return Err(error.context(target)),
+        };
+        let found = target_in(script, format!("|text|{target}").as_bytes())?;
+        ensure!(found == expected, "{target:?}: the server has '{expected}', the helper '{found}'");
+    }
+    ensure!((TIMES / 10..TIMES * 9 / 10).contains(&valid), "{valid} of {TIMES} targets were valid");
+    Ok(())
+}
+
+/// Something close to a target: never empty, which the server takes for none, and without quotes.
+fn any_target(random: &mut fastrand::Rng) -> String {
+    const HOSTS: &[&str] = &[
+        "db2",
+        "db_2.Example.com",
+        "192.0.2.1",
+        "0.0.0.0",
+        "224.0.0.1",
+        "255.255.255.255",
+        "127.0.0.0x1",
+        "[::1]",
+        "[::]",
+        "[2001:DB8:0:0:1:0:0:1]",
+        "[fe80::1]",
+        "[ff02::1]",
+        "[1:2:3:4:5:6:7::]",
+        "[::ffff:192.0.2.1]",
+        "[::ffff:e000:1]",
+        "[::ffff:0.0.0.0]",
+        "[1:2:3:4:5:6:192.0.2.1]",
+    ];
+    const PIECES: &[&str] = &[
+        ":", "::", ".", "0", "00", "1", "9", "255", "256", "a", "f", "G", "x", "0x", "-", "_", "[", "]", "ffff:", ":0",
+        "%1", " ", "/", "é", "+",
+    ];
+    let mut target = (*random.choice(HOSTS).unwrap_or(&"db2")).to_owned();
+    match random.u8(..4) {
+        // Groups of every kind.
+        0 => {
+            let groups: Vec<_> = (0..random.usize(6..=9))
+                .map(|_| match random.u8(..8) {
+                    0 => String::new(),
+                    1 => format!("{}.0.2.{}", random.u8(..), random.u8(..)),
+                    2..5 => "0".to_owned(),
+                    _ => format!("{:x}", random.u16(..)),
+                })
+                .collect();
+            target = format!("[{}]", groups.join(":"));
+        }
+        1 => target = format!("{}.{}.{}.{}", random.u8(..), random.u16(..300), random.u8(..), random.u8(..)),
+        _ => {}
+    }
+    if random.bool() {
+        target = format!("{target}:{}", random.u32(..70_000));
+    }
+    for _ in 0..random.u8(..3) {
+        let places: Vec<_> = target.char_indices().map(|(place, _)| place).collect();
+        let place = *random.choice(&places).unwrap_or(&0);
+        if random.bool() {
+            target.insert_str(place, random.choice(PIECES).unwrap_or(&"a"));
+        } else if target.chars().count() > 1 {
+            target.remove(place);
+        }
+    }
+    target
 }
 
 /// One hop, and back again when the redirect is over.
@@ -95,6 +228,14 @@ fn loops(world: &mut World, script: &mut Script) -> Result<()> {
     let chain = format!("{name} -> {name}");
     let attempt = Attempt { host: "localhost", ..Attempt::to(db1) };
     attempt.expect(script, &shouted, |text| is_error(text, 4196) && text.to_lowercase().contains(&chain))?;
+
+    // Nor does an address depend on how it is written.
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+    let message = format!("|text|[::ffff:{}]:{}", free.ip(), free.port());
+    let itself = Fake::start_on(free, 4196, &message, When::AfterLogin)?;
+    let chain = format!("{free} -> {free}");
+    Attempt::to(free).expect(script, &message, |text| is_error(text, 4196) && text.contains(&chain))?;
+    ensure!(itself.logins() == 1, "{message}: {} logins", itself.logins());
 
     world.redirect(Some(&db2.to_string()))?;
     redirect(&mut world.two, Some(&db1.to_string()))?;
@@ -163,7 +304,18 @@ fn malformed(script: &mut Script) -> Result<()> {
         "[::1%1]",
         "::1]",
         "[[::1]]",
-        "a_b",
+        "a+b",
+        "0.0.0.0",
+        "0.1.2.3",
+        "224.0.0.1",
+        "255.255.255.255",
+        "[::]",
+        "[ff02::1]",
+        "[::ffff:0.0.0.0]",
+        "[::ffff:224.0.0.1]",
+        "[::ffff:255.255.255.255]",
+        "[00001::]",
+        "[::1.02.3.4]",
         "-a",
         "a-",
         "a..b",

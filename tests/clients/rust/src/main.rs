@@ -3,7 +3,7 @@
 //! The argument names the client: `mysql`, `sqlx`, or `mysql_follow` for the helper among the examples.
 
 #[path = "../../../../examples/follow/mysql_follow.rs"]
-#[expect(clippy::missing_errors_doc, reason = "it is to be short")]
+#[expect(clippy::missing_errors_doc, clippy::must_use_candidate, reason = "it is to be short")]
 pub mod mysql_follow;
 
 use std::env;
@@ -146,12 +146,26 @@ async fn with_sqlx() -> Result<()> {
     Ok(())
 }
 
-/// The words of a line: command, host, port, file of the authority or `-` for no TLS, initial statement or `-` for none.
+/// Where the helper would go, for the bytes of a message in hexadecimal.
+fn follow_target(message: &str) -> Result<String> {
+    let digits = message.as_bytes().chunks(2);
+    let bytes: Result<Vec<_>, _> =
+        digits.map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap_or_default(), 16)).collect();
+    let message = String::from_utf8_lossy(&bytes?).into_owned();
+    let error = mysql::MySqlError { state: "HY000".to_owned(), message, code: 4196 };
+    let target = mysql_follow::target_of(&error);
+    Ok(target.map_or_else(|| "none".to_owned(), |(host, port)| format!("{host} {port}")))
+}
+
+/// The words of a line: `connect`, host, port, file of the authority or `-` for no TLS, initial statement or `-` for none; or
+/// `target` and a message.
 fn with_follow() -> Result<()> {
     for line in stdin().lines() {
         let line = line?;
         let [_, host, port, authority, init] = line.split('\t').collect::<Vec<_>>()[..] else {
-            bail!("bad line {line}")
+            let (_, message) = line.split_once("target\t").with_context(|| format!("bad line {line}"))?;
+            answer(follow_target(message));
+            continue;
         };
         let mut options = mysql_options()?.ip_or_hostname(Some(host)).tcp_port(port.parse()?);
         if authority != "-" {
