@@ -31,6 +31,24 @@ fn statements_of_the_suite() -> BTreeSet<String> {
         .collect()
 }
 
+/// Each variable with the longest value it can have, and with one that is longer by one.
+fn at_the_bounds() -> Vec<String> {
+    let name = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "b".repeat(61));
+    let list = |entry: &str, times| vec![entry; times].join(",");
+    [
+        ("target", [name.clone() + ":65535", name.clone() + ":655350"]),
+        ("target", [name.clone(), name + "b"]),
+        ("message", ["x".repeat(511), "x".repeat(512)]),
+        ("message", ["\u{20ac}".repeat(170), "\u{20ac}".repeat(171)]),
+        ("exempt_users", ["\u{e9}".repeat(128), "\u{e9}".repeat(129)]),
+        ("exempt_users", [list("u", 5000), list("u", 5001)]),
+        ("exempt_hosts", [list("10.0.0.0/8", 5000), list("::1", 5001)]),
+    ]
+    .into_iter()
+    .flat_map(|(name, values)| values.map(|value| format!("SET GLOBAL instant_failover_{name} = '{value}'")))
+    .collect()
+}
+
 #[test]
 fn statements_do_the_same_on_both() {
     let (mariadb, standalone) = (MariaDb::start(&[]), Standalone::start(&[]));
@@ -53,7 +71,8 @@ fn statements_do_the_same_on_both() {
         "SHOW GLOBAL VARIABLES LIKE 'instant%'",
         "SHOW VARIABLES WHERE Variable_name = 'instant_failover_message'",
     ];
-    for sql in suite.iter().map(String::as_str).chain(more) {
+    let more = more.map(str::to_owned).into_iter().chain(at_the_bounds());
+    for sql in &suite.iter().cloned().chain(more).collect::<Vec<_>>() {
         for mode in ["OFF", "ON"] {
             let show = "SHOW GLOBAL VARIABLES LIKE 'instant_failover_%'";
             let [(first, before), (second, _)] = [&mut one, &mut other].map(|session| {

@@ -224,6 +224,96 @@ fn reloading_changes_what_the_file_changes() {
     assert_eq!(session.query("SELECT 1").unwrap(), [["1"]]);
 }
 
+/// Options with the longest values, and with those that are longer by one, each with what is said of it.
+fn bounds() -> Vec<(String, String, &'static str)> {
+    let target = format!("{0}.{0}.{0}.{1}:65535", "a".repeat(63), "b".repeat(61));
+    let list = |entry: &str, times| vec![entry; times].join(",");
+    [
+        ("target", target.clone(), target + "0", "it has 260 bytes, a target has at most 259"),
+        ("message", "x".repeat(511), "y".repeat(512), "it has 512 bytes, an error has room for 511"),
+        ("exempt_users", list("u", 5000), list("v", 5001), "the list has 5001 entries, at most 5000 are allowed"),
+        ("exempt_users", "u".repeat(128), "v".repeat(129), "has more than 128 characters"),
+        ("exempt_hosts", list("::2", 5000), list("::3", 5001), "the list has 5001 entries, at most 5000 are allowed"),
+    ]
+    .map(|(name, longest, longer, why)| {
+        let option = |value| format!("instant_failover_{name}={value}");
+        (option(longest), option(longer), why)
+    })
+    .to_vec()
+}
+
+#[test]
+fn values_longer_than_anybody_needs_are_refused_every_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("my.cnf");
+    let write = |text: &str| fs::write(&path, format!("[instant-failover-harness]\n{text}\n")).unwrap();
+    let file = format!("--defaults-file={}", path.display());
+    for (longest, longer, why) in bounds() {
+        write("");
+        assert!(run(&[&format!("--{longest}"), "--validate-config"]).status.success(), "{why}");
+        let refused = run(&[&format!("--{longer}"), "--validate-config"]);
+        assert!(String::from_utf8_lossy(&refused.stderr).contains(why), "{refused:?}");
+
+        write(&longer);
+        let refused = run(&[&file, "--validate-config"]);
+        assert!(String::from_utf8_lossy(&refused.stderr).contains(why), "{refused:?}");
+
+        write(&longest);
+        let server = start(&[&file]);
+        let mut session = server.root().unwrap();
+        let (variable, value) = longest.split_once('=').unwrap();
+        let has_the_longest = |session: &mut xtask::wire::Session| {
+            assert!(session.query(&format!("SELECT @@{variable}")).unwrap() == [[value]], "{why}");
+        };
+        has_the_longest(&mut session);
+        let set = |option: &str| option.replacen('=', " = '", 1);
+        let error = session.query(&format!("SET GLOBAL {}'", set(&longer))).unwrap_err().downcast::<Error>().unwrap();
+        assert!(error.code == 1231 && error.message.contains(why), "{error:?}");
+        has_the_longest(&mut session);
+        session.query(&format!("SET GLOBAL {}'", set(&longest))).unwrap();
+
+        write(&longer);
+        server.signal(libc::SIGHUP);
+        wait_until("the reload", || server.error_log().contains("not reloaded, everything stays as it was"));
+        assert!(server.error_log().contains(why), "{}", server.error_log());
+        has_the_longest(&mut session);
+        assert!(server.error_log().lines().all(|line| line.len() < 700), "{}", server.error_log());
+    }
+}
+
+#[test]
+fn each_caution_comes_once_at_start_and_at_a_reload() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("my.cnf");
+    let write = |text: &str| fs::write(&path, format!("[instant-failover-harness]\n{text}\n")).unwrap();
+    // Its own port is not known before it listens.
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let settings = |host| {
+        let target = format!("instant_failover_target={host}:{port}");
+        write(&format!("{target}\ninstant_failover_exempt_users=repl@10.0.0.1\ninstant_failover_mode=ON"));
+    };
+    settings("localhost");
+    let server = start(&[&format!("--defaults-file={}", path.display()), &format!("--port={port}")]);
+    let times = |what: &str| server.error_log().matches(what).count();
+    assert_eq!(times("WARN instant_failover_target 'localhost:"), 1, "{}", server.error_log());
+    assert_eq!(times("WARN instant_failover_exempt_users: 'repl@10.0.0.1'"), 1, "{}", server.error_log());
+
+    server.root().unwrap().query("SET GLOBAL instant_failover_mode = OFF").unwrap();
+    write("");
+    server.signal(libc::SIGHUP);
+    wait_until("the reload", || times("INFO reloaded") == 1);
+    // Target and mode are both reason for it.
+    settings("[::ffff:127.0.0.1]");
+    server.signal(libc::SIGHUP);
+    wait_until("the reload", || times("INFO reloaded") == 2);
+    assert_eq!(times("WARN instant_failover_target '127.0.0.1:"), 1, "{}", server.error_log());
+
+    let mut session = server.root().unwrap();
+    let sql = format!("SET GLOBAL instant_failover_target = 'localhost:{port}', instant_failover_mode = 'ON'");
+    session.query(&sql).unwrap();
+    assert_eq!(session.query("SHOW WARNINGS").unwrap().len(), 1);
+}
+
 #[test]
 fn reloading_takes_new_certificates() {
     let directory = tempfile::tempdir().unwrap();
