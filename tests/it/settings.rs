@@ -74,7 +74,14 @@ fn statements_do_the_same_on_both() {
     let more = more.map(str::to_owned).into_iter().chain(at_the_bounds());
     for sql in &suite.iter().cloned().chain(more).collect::<Vec<_>>() {
         for mode in ["OFF", "ON"] {
-            let show = "SHOW GLOBAL VARIABLES LIKE 'instant_failover_%'";
+            let show = |session: &mut Session| {
+                let mut rows = session.query("SHOW GLOBAL VARIABLES LIKE 'instant_failover_%'").unwrap();
+                // Where mariadbd ends a value here.
+                rows.iter_mut().flatten().for_each(|text| text.truncate(2048));
+                // It warns of that, until a statement with a table.
+                session.query("SHOW GLOBAL STATUS LIKE 'none'").unwrap();
+                rows
+            };
             let [(first, before), (second, _)] = [&mut one, &mut other].map(|session| {
                 // Both from the same state.
                 session.query("SET GLOBAL instant_failover_mode = OFF").unwrap();
@@ -83,10 +90,10 @@ fn statements_do_the_same_on_both() {
                     .unwrap();
                 session.query(&format!("SET GLOBAL instant_failover_mode = {mode}")).unwrap();
                 let outcome = outcome(session, sql);
-                (outcome, session.query(show).unwrap())
+                (outcome, show(session))
             });
             assert_eq!(second, first, "{mode}: {sql}");
-            assert_eq!(other.query(show).unwrap(), before, "{mode}: {sql}");
+            assert_eq!(show(&mut other), before, "{mode}: {sql}");
         }
     }
 }
