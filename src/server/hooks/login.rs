@@ -139,6 +139,7 @@ unsafe fn decide(vio: *mut MYSQL_PLUGIN_VIO, place: &'static str) -> Option<Judg
         let decision = match policy.verdict(&login.connection()) {
             Verdict::Serve => Decision::Stands,
             Verdict::Exempt(exemption) => Decision::Exempt(exemption),
+            Verdict::Redirect(_) if host::is_being_removed() => Decision::Stands,
             Verdict::Redirect(found) => {
                 redirect::send(found.message, found.way_in, &login, Reason::Mode);
                 Decision::Refused
