@@ -107,7 +107,7 @@ fn bindings(include: &Path) {
             // C owns what is in these.
             .opaque_type("st_plugin_vio|st_mysql_server_auth_info|st_mysql_auth|st_mysql_sys_var|st_mysql_show_var|THD")
             .default_macro_constant_type(bindgen::MacroTypeVariation::Signed)
-            .rustified_enum("ifo_variable|ifo_severity|ifo_client_phase")
+            .rustified_enum("ifo_variable|ifo_severity|ifo_encoding|ifo_presence|ifo_client_phase")
             .prepend_enum_name(false)
             .wrap_unsafe_ops(true)
             .generate_comments(false)

@@ -20,6 +20,21 @@ const char *thd_client_ip(MYSQL_THD thd);
 int thd_current_command(MYSQL_THD thd);
 long long thd_query_id(const MYSQL_THD thd);
 void my_message(unsigned int code, const char *text, unsigned long flags);
+/*
+  Functions of C++. The name of each says what arguments it takes, and it has
+  nothing but pointers and numbers: with other arguments it has another name,
+  and is not there.
+*/
+struct lex_string { const char *text; size_t length; };
+int plugin_status(const char *name, size_t length, int type)
+  __asm__("_Z13plugin_statusPKcmi") __attribute__((weak));
+struct item *converted_10(struct item *item, MYSQL_THD thd, const struct charset_info_st *to, _Bool lossless,
+                          const char *name)
+  __asm__("_ZN4Item23const_charset_converterEP3THDPK15charset_info_stbPKc") __attribute__((weak));
+struct item *converted_11(struct item *item, MYSQL_THD thd, const struct charset_info_st *to, _Bool lossless,
+                          const struct lex_string *name)
+  __asm__("_ZN4Item23const_charset_converterEP3THDPK15charset_info_stbRK17Lex_ident_routine") __attribute__((weak));
+extern const struct charset_info_st my_charset_utf8mb4_general_ci;
 extern unsigned int mysqld_port;
 extern unsigned int mysqld_extra_port;
 extern char glob_hostname[];
@@ -36,6 +51,7 @@ extern struct st_maria_plugin *mysql_optional_plugins[];
 #pragma weak thd_strmake
 #pragma weak my_message
 #pragma weak my_printf_error
+#pragma weak my_charset_utf8mb4_general_ci
 #pragma weak mysqld_port
 #pragma weak mysqld_extra_port
 #pragma weak glob_hostname
@@ -58,6 +74,7 @@ const char *ifo_c_missing_export(void)
   NEED(thd_strmake);
   NEED(my_message);
   NEED(my_printf_error);
+  NEED(plugin_status);
   NEED(mysqld_port);
   NEED(mysqld_extra_port);
   NEED(glob_hostname);
@@ -137,6 +154,18 @@ ifo_read_packet_fn ifo_c_swap_read_packet(MYSQL_PLUGIN_VIO *vio, ifo_read_packet
 
 /* ---- The server ---- */
 
+enum ifo_presence ifo_c_presence(const char *name)
+{
+  /* enum SHOW_COMP_OPTION in sql/handler.h. */
+  enum { SHOW_OPTION_YES, SHOW_OPTION_NO, SHOW_OPTION_DISABLED };
+
+  switch (plugin_status(name, strlen(name), MYSQL_AUTHENTICATION_PLUGIN)) {
+  case SHOW_OPTION_YES: return IFO_READY;
+  case SHOW_OPTION_NO: return IFO_ABSENT;
+  default: return IFO_BETWEEN;
+  }
+}
+
 unsigned int ifo_c_port(void)
 {
   return mysqld_port;
@@ -174,14 +203,43 @@ ifo_authenticate_fn *ifo_c_authenticate_slot(const struct st_maria_plugin *plugi
 
 char *ifo_c_value[IFO_VARIABLES];
 
+/* What stands behind a st_mysql_value: st_item_value_holder in sql/sql_plugin.cc. */
+struct value {
+  struct st_mysql_value api;
+  struct item *item;
+};
+
+/*
+  The text of a value. val_str() gives the bytes of whatever character set the
+  value has, and not which that is. So the server is first asked for the same
+  value in UTF-8, of which the API knows nothing.
+*/
+static const char *text_of(MYSQL_THD thd, struct st_mysql_value *given, char *buffer, int *length,
+                           enum ifo_encoding *encoding)
+{
+  const struct charset_info_st *utf8= &my_charset_utf8mb4_general_ci;
+  const struct lex_string no_name= {NULL, 0};
+  struct value value;
+
+  *encoding= IFO_UNKNOWN;
+  if (!utf8 || (!converted_10 && !converted_11))
+    return given->val_str(given, buffer, length);
+  value= *(struct value *) given;
+  value.item= converted_10 ? converted_10(value.item, thd, utf8, 1, NULL)
+                           : converted_11(value.item, thd, utf8, 1, &no_name);
+  *encoding= value.item ? IFO_UTF8 : IFO_NOT_UTF8;
+  return value.item ? value.api.val_str(&value.api, buffer, length) : given->val_str(given, buffer, length);
+}
+
 /* The value is copied to the session's memory, where it lives until update. */
 static int check(MYSQL_THD thd, enum ifo_variable variable, void *save, struct st_mysql_value *value)
 {
   char buffer[256];
   int length= sizeof buffer;
-  const char *text= value->val_str(value, buffer, &length);
+  enum ifo_encoding encoding;
+  const char *text= text_of(thd, value, buffer, &length, &encoding);
 
-  if (!text || ifo_rs_check(variable, text, (size_t) length))
+  if (!text || ifo_rs_check(variable, text, (size_t) length, encoding))
     return 1;
   *(const char **) save= thd_strmake(thd, text, (size_t) length);
   return *(const char **) save == NULL;

@@ -31,6 +31,20 @@ enum ifo_variable {
 
 enum ifo_severity { IFO_NOTE, IFO_WARNING, IFO_ERROR };
 
+/* What the bytes of a value are. */
+enum ifo_encoding {
+  IFO_UTF8,     /* converted, or UTF-8 before */
+  IFO_NOT_UTF8, /* they cannot be converted */
+  IFO_UNKNOWN   /* this server does not tell */
+};
+
+/* Whether a plugin is installed. */
+enum ifo_presence {
+  IFO_READY,
+  IFO_ABSENT,
+  IFO_BETWEEN  /* it is being installed or removed, or does not work */
+};
+
 /* What the server knows of a connection that is logging in. */
 struct ifo_connection {
   const char *user;  /* NULL until the client has sent it */
@@ -90,6 +104,10 @@ struct ifo_connection ifo_c_connection(MYSQL_PLUGIN_VIO *vio);
 /* Puts another read_packet into vio and returns the one it had. */
 ifo_read_packet_fn ifo_c_swap_read_packet(MYSQL_PLUGIN_VIO *vio, ifo_read_packet_fn read_packet);
 
+/* What the server knows of an authentication plugin with this name. Waits for
+   the server's list of plugins, which must not be locked by this thread. */
+enum ifo_presence ifo_c_presence(const char *name);
+
 unsigned int ifo_c_port(void);
 unsigned int ifo_c_extra_port(void);
 const char *ifo_c_hostname(void);
@@ -114,7 +132,7 @@ extern struct st_mysql_sys_var *ifo_c_system_vars[];
 /* ---- What C calls ---- */
 
 /* Checks a value for SET GLOBAL. Returns 0, or 1 with the error raised. */
-int ifo_rs_check(enum ifo_variable variable, const char *value, size_t length);
+int ifo_rs_check(enum ifo_variable variable, const char *value, size_t length, enum ifo_encoding encoding);
 /* Puts a checked value in force; raises an error where it no longer fits. */
 void ifo_rs_update(enum ifo_variable variable, const char *value);
 

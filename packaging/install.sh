@@ -114,9 +114,13 @@ if [ "$uninstall" = yes ]; then
         rmdir "$destdir$prefix/$directory" 2>/dev/null || true
     done
     cat <<'TEXT'
-Removed. A server that has loaded the plugin goes on with it until it is told otherwise:
+Removed. A server that has loaded the plugin goes on with it until it is told otherwise, in this order:
 
+    SET GLOBAL instant_failover_mode = OFF;
     UNINSTALL SONAME 'instant_failover';
+    SHOW WARNINGS;
+
+Warning 1620 there says that a session still uses the plugin; it goes when that session ends.
 TEXT
 else
     cat <<'TEXT'

@@ -42,7 +42,7 @@ pub fn client(local: bool) -> (Peer, Transport) {
         (Peer { address: None, uid: Some(0) }, Transport::Local)
     } else {
         let address = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
-        (Peer { address, uid: None }, Transport::Tcp { local_port: Some(3306) })
+        (Peer { address, uid: None }, Transport::Tcp { extra: false })
     }
 }
 

@@ -25,8 +25,8 @@ pub fn client_address(text: &str) -> Option<IpAddr> {
 pub enum Transport {
     /// Over TCP, with or without TLS.
     Tcp {
-        /// The port on the server's side, where it is known.
-        local_port: Option<u16>,
+        /// Whether it came to a port that the server keeps for emergencies.
+        extra: bool,
     },
     /// Through a Unix socket, or anything else that is not the network.
     Local,
@@ -37,10 +37,22 @@ pub enum Transport {
 pub enum WayIn {
     /// Over the network, to the standard port.
     Tcp,
-    /// Over the network, to the port of `extra_port`.
+    /// Over the network, to the extra port.
     ExtraPort,
     /// Through the Unix socket.
     Socket,
+}
+
+impl Transport {
+    /// Which of the three ways in it is.
+    #[must_use]
+    pub const fn way_in(self) -> WayIn {
+        match self {
+            Self::Local => WayIn::Socket,
+            Self::Tcp { extra: true } => WayIn::ExtraPort,
+            Self::Tcp { extra: false } => WayIn::Tcp,
+        }
+    }
 }
 
 #[cfg(test)]

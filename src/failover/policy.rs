@@ -1,6 +1,6 @@
 //! Settings made ready for use.
 
-use super::connection::{Connection, Transport, WayIn};
+use super::connection::{Connection, WayIn};
 use super::message::Message;
 use super::mode::Mode;
 use super::settings::Settings;
@@ -10,7 +10,6 @@ use super::target::Target;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     settings: Settings,
-    extra_port: Option<u16>,
     /// The message for the target; some exactly where there is a target.
     message: Option<Message>,
 }
@@ -45,11 +44,11 @@ pub struct Redirect<'a> {
 }
 
 impl Policy {
-    /// A policy of these settings, on a server whose `extra_port` is as given (none where it has no such port).
+    /// A policy of these settings.
     #[must_use]
-    pub fn new(settings: Settings, extra_port: Option<u16>) -> Self {
+    pub fn new(settings: Settings) -> Self {
         let message = settings.target.as_ref().map(|target| Message::new(&settings.text, target));
-        Self { settings, extra_port, message }
+        Self { settings, message }
     }
 
     /// The settings in force.
@@ -61,7 +60,7 @@ impl Policy {
     /// Decides about a new connection whose user is known.
     #[must_use]
     pub fn verdict(&self, connection: &Connection<'_>) -> Verdict<'_> {
-        let way_in = self.way_in(connection);
+        let way_in = connection.transport.way_in();
         let wanted = match self.settings.mode {
             Mode::Off => false,
             Mode::On => way_in == WayIn::Tcp,
@@ -73,16 +72,6 @@ impl Policy {
                 None => Verdict::Redirect(Redirect { message, way_in }),
             },
             _ => Verdict::Serve,
-        }
-    }
-
-    /// Which of the three ways in a connection took.
-    #[must_use]
-    pub fn way_in(&self, connection: &Connection<'_>) -> WayIn {
-        match connection.transport {
-            Transport::Local => WayIn::Socket,
-            Transport::Tcp { local_port: Some(port) } if Some(port) == self.extra_port => WayIn::ExtraPort,
-            Transport::Tcp { .. } => WayIn::Tcp,
         }
     }
 
@@ -106,8 +95,9 @@ impl Policy {
 
 #[cfg(test)]
 mod tests {
+    use super::super::connection::Transport;
     use super::super::settings::Variable;
-    use super::{Connection, Exemption, Policy, Settings, Transport, Verdict, WayIn};
+    use super::{Connection, Exemption, Policy, Settings, Verdict, WayIn};
 
     fn policy(mode: &str) -> Policy {
         let settings = [
@@ -118,7 +108,7 @@ mod tests {
         ]
         .iter()
         .fold(Settings::default(), |s, (variable, value)| s.set(*variable, value.as_bytes()).unwrap());
-        Policy::new(settings, Some(3308))
+        Policy::new(settings)
     }
 
     /// Every cell of mode × way in × exemption.
@@ -135,24 +125,20 @@ mod tests {
         const USER: Is = Is::Exempt(Exemption::User);
         const HOST: Is = Is::Exempt(Exemption::Host);
 
-        let standard = Transport::Tcp { local_port: Some(3306) };
-        let extra = Transport::Tcp { local_port: Some(3308) };
-        let unknown = Transport::Tcp { local_port: None };
+        let standard = Transport::Tcp { extra: false };
+        let extra = Transport::Tcp { extra: true };
         let local = Transport::Local;
 
         // Columns: nobody special, an exempt user, an exempt host, both.
         for (mode, transport, expected) in [
             ("OFF", standard, [Served, Served, Served, Served]),
             ("OFF", extra, [Served, Served, Served, Served]),
-            ("OFF", unknown, [Served, Served, Served, Served]),
             ("OFF", local, [Served, Served, Served, Served]),
             ("ON", standard, [Redirected(Tcp), USER, HOST, USER]),
             ("ON", extra, [Served, Served, Served, Served]),
-            ("ON", unknown, [Redirected(Tcp), USER, HOST, USER]),
             ("ON", local, [Served, Served, Served, Served]),
             ("ALL", standard, [Redirected(Tcp), USER, HOST, USER]),
             ("ALL", extra, [Redirected(ExtraPort), USER, HOST, USER]),
-            ("ALL", unknown, [Redirected(Tcp), USER, HOST, USER]),
             ("ALL", local, [Redirected(Socket), USER, Redirected(Socket), USER]),
         ] {
             let policy = policy(mode);
@@ -170,15 +156,6 @@ mod tests {
                 };
                 assert_eq!(verdict, expected, "{mode} {connection:?}");
             }
-        }
-    }
-
-    #[test]
-    fn without_an_extra_port_every_port_is_the_standard_one() {
-        let policy = Policy::new(policy("ON").settings, None);
-        for local_port in [None, Some(0), Some(3308)] {
-            let connection = Connection { transport: Transport::Tcp { local_port }, user: b"app", address: None };
-            assert_eq!(policy.way_in(&connection), WayIn::Tcp);
         }
     }
 

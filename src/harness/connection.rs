@@ -7,7 +7,8 @@
 //! 3. [`Phase::Switched`]: the client has been asked to start again with `mysql_native_password`;
 //! 4. [`Phase::Open`]: the client is in and sends commands, among them `COM_CHANGE_USER`, which leads to 3 and back.
 //!
-//! The verdict is taken as soon as the client has said who it is, before anything else is answered.
+//! The verdict is taken as soon as the client has said who it is, before anything else is answered, and once more when it
+//! comes back from a switch: the settings may have changed while it was waited for.
 
 use instant_failover::failover::{ER_INSTANT_FAILOVER, Exemption, Transport, Verdict};
 use mysql_common::constants::CapabilityFlags;
@@ -66,6 +67,7 @@ struct Candidate {
     user: String,
     database: Option<String>,
     capabilities: CapabilityFlags,
+    collation: u8,
     exemption: Option<Exemption>,
     /// The session that wants to change its user.
     session: Option<Box<Session>>,
@@ -195,32 +197,17 @@ impl Connection {
 
     /// Decides about a client that has said who it is; `session` is what it has if it only changes the user.
     fn login(&mut self, login: &Login<'_>, session: Option<Box<Session>>, shared: &Shared, out: &mut Vec<u8>) -> Next {
-        let connection = instant_failover::failover::Connection {
-            transport: self.transport,
-            user: login.user.as_bytes(),
-            address: self.peer.address,
-        };
-        let exemption = match shared.policy().verdict(&connection) {
-            Verdict::Redirect(redirect) => {
-                let message = character_set::encode(redirect.message.as_bytes(), login.collation);
-                Writer::new(out, self.sequence, login.capabilities).error_bytes(
-                    ER_INSTANT_FAILOVER,
-                    *b"HY000",
-                    &message,
-                );
-                shared.counters.redirect(redirect.way_in, session.is_some());
-                debug!(id = self.id, user = &*login.user, peer = ?self.peer, "redirected");
-                return self.back_to(session);
-            }
-            Verdict::Exempt(exemption) => Some(exemption),
-            Verdict::Serve => None,
-        };
         let candidate = Candidate {
             user: login.user.clone().into_owned(),
             database: login.database.as_deref().map(str::to_owned),
             capabilities: login.capabilities,
-            exemption,
+            collation: login.collation,
+            exemption: None,
             session,
+        };
+        let candidate = match self.judge(candidate, shared, out) {
+            Ok(candidate) => candidate,
+            Err(next) => return next,
         };
         if !login.native && !login.capabilities.contains(CapabilityFlags::CLIENT_PLUGIN_AUTH) {
             let message = "Client does not support authentication protocol requested by server; consider upgrading \
@@ -255,7 +242,32 @@ impl Connection {
 
     fn switched(&mut self, reply: &[u8], shared: &Shared, out: &mut Vec<u8>) -> Next {
         let Phase::Switched(candidate) = std::mem::replace(&mut self.phase, Phase::Greeted) else { return Next::Close };
-        self.check(*candidate, reply, shared, out)
+        match self.judge(*candidate, shared, out) {
+            Ok(candidate) => self.check(candidate, reply, shared, out),
+            Err(next) => next,
+        }
+    }
+
+    /// Takes the verdict by the policy in force now. A client that is redirected has been told so.
+    fn judge(&mut self, candidate: Candidate, shared: &Shared, out: &mut Vec<u8>) -> Result<Candidate, Next> {
+        let connection = instant_failover::failover::Connection {
+            transport: self.transport,
+            user: candidate.user.as_bytes(),
+            address: self.peer.address,
+        };
+        let exemption = match shared.policy().verdict(&connection) {
+            Verdict::Serve => None,
+            Verdict::Exempt(exemption) => Some(exemption),
+            Verdict::Redirect(redirect) => {
+                let message = character_set::encode(redirect.message.as_bytes(), candidate.collation);
+                let mut writer = Writer::new(out, self.sequence, candidate.capabilities);
+                writer.error_bytes(ER_INSTANT_FAILOVER, *b"HY000", &message);
+                shared.counters.redirect(redirect.way_in, candidate.session.is_some());
+                debug!(id = self.id, user = candidate.user, peer = ?self.peer, "redirected");
+                return Err(self.back_to(candidate.session));
+            }
+        };
+        Ok(Candidate { exemption, ..candidate })
     }
 
     fn check(&mut self, candidate: Candidate, reply: &[u8], shared: &Shared, out: &mut Vec<u8>) -> Next {

@@ -56,7 +56,8 @@ impl Drop for SocketFile {
 
 impl Listeners {
     /// Opens all sockets. Those that systemd has opened already are taken instead of the ports and the socket of `places`:
-    /// a TCP socket on the port of `--extra-port` is the extra port, all others are the standard one.
+    /// a TCP socket that is named `extra`, as in mariadbd, or is on the port of `--extra-port`, is an extra port; all
+    /// others are the standard one.
     ///
     /// # Errors
     /// Which socket cannot be had, and why.
@@ -80,13 +81,16 @@ impl Listeners {
 
     fn inherited(extra_port: Option<u16>) -> Result<Self, String> {
         let mut listeners = Self::default();
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let is_named_extra = |index| names.split(':').nth(index) == Some("extra");
         let mut passed = ListenFd::from_env();
         for index in 0..passed.len() {
             let wrong = |error: io::Error| format!("socket {index} of those passed by systemd: {error}");
             if let Ok(Some(listener)) = passed.take_tcp_listener(index) {
                 let port = listener.local_addr().map_err(wrong)?.port();
                 listener.set_nonblocking(true).map_err(wrong)?;
-                if Some(port) == extra_port { &mut listeners.extra } else { &mut listeners.tcp }.push(listener);
+                let is_extra = Some(port) == extra_port || is_named_extra(index);
+                if is_extra { &mut listeners.extra } else { &mut listeners.tcp }.push(listener);
             } else if let Some(listener) = passed.take_unix_listener(index).map_err(wrong)? {
                 listener.set_nonblocking(true).map_err(wrong)?;
                 listeners.unix.push(listener);

@@ -53,7 +53,7 @@ impl Shared {
     #[must_use]
     pub fn new(settings: Settings, configuration: Configuration, identity: Identity) -> Self {
         Self {
-            policy: ArcSwap::from_pointee(Policy::new(settings, identity.extra_port)),
+            policy: ArcSwap::from_pointee(Policy::new(settings)),
             configuration: ArcSwap::from_pointee(configuration),
             identity,
             counters: Counters::new(),
@@ -87,7 +87,7 @@ impl Shared {
             let after = changes
                 .iter()
                 .try_fold(before.clone(), |settings, (variable, value)| settings.set(*variable, value.as_bytes()))?;
-            self.policy.store(Arc::new(Policy::new(after.clone(), self.identity.extra_port)));
+            self.policy.store(Arc::new(Policy::new(after.clone())));
             (before, after)
         };
         log_changes(&before, &after, by);

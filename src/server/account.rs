@@ -57,7 +57,7 @@ callback! {
             && let Ok(target) = own_target(text)
             && let Some(message) = policy.account_message(target.as_ref())
         {
-            redirect::send(&message, policy.way_in(&connection), &login, Reason::Account);
+            redirect::send(&message, connection.transport.way_in(), &login, Reason::Account);
         } else if let Verdict::Redirect(found) = policy.verdict(&connection) {
             redirect::send(found.message, found.way_in, &login, Reason::Mode);
         }

@@ -3,7 +3,7 @@
 //! These are Rust statics because rustc exports no symbol that a C object defines. A test compares the list of exported
 //! symbols with what is meant to be there.
 
-use std::ffi::{c_int, c_uint, c_void};
+use std::ffi::{CStr, c_int, c_uint, c_void};
 use std::ptr;
 
 use super::lifecycle::{ifo_rs_deinit, ifo_rs_init};
@@ -11,6 +11,9 @@ use crate::sys::{
     MARIA_PLUGIN_INTERFACE_VERSION, MYSQL_AUTHENTICATION_PLUGIN, MariaDB_PLUGIN_MATURITY_GAMMA, PLUGIN_LICENSE_BSD,
     ifo_c_auth, ifo_c_status_vars, ifo_c_system_vars, st_maria_plugin,
 };
+
+/// What the plugin is called in SQL.
+pub(super) const NAME: &CStr = c"instant_failover";
 
 /// The plugins in this library, and the one without info that ends the list.
 #[repr(transparent)]
@@ -31,7 +34,7 @@ pub(super) static _maria_plugin_declarations_: Declarations = Declarations([
     st_maria_plugin {
         type_: MYSQL_AUTHENTICATION_PLUGIN,
         info: (&raw const ifo_c_auth).cast_mut().cast::<c_void>(),
-        name: c"instant_failover".as_ptr(),
+        name: NAME.as_ptr(),
         author: c"The Instant Failover authors".as_ptr(),
         descr: c"Tells new clients to go to another server".as_ptr(),
         license: PLUGIN_LICENSE_BSD,

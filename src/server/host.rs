@@ -3,10 +3,8 @@
 //! `lifecycle` refuses to start on a server that lacks one of the functions below, so from then on each may be called.
 
 use std::ffi::{CStr, CString, c_char};
-use std::mem::ManuallyDrop;
-use std::net::TcpStream;
-use std::os::fd::FromRawFd;
 
+use super::extra_ports;
 use crate::failover::{Connection, ThisServer, Transport, client_address};
 use crate::sys;
 
@@ -123,7 +121,7 @@ impl Login {
             transport: if self.raw.is_tcp == 0 {
                 Transport::Local
             } else {
-                Transport::Tcp { local_port: local_port(self.raw.socket) }
+                Transport::Tcp { extra: extra_ports::is_extra(self.raw.socket) }
             },
             user: bytes(self.raw.user).unwrap_or_default(),
             address: bytes(self.raw.ip).and_then(|ip| str::from_utf8(ip).ok()).and_then(client_address),
@@ -131,19 +129,27 @@ impl Login {
     }
 }
 
-fn local_port(socket: i32) -> Option<u16> {
-    if socket < 0 {
-        return None;
-    }
-    // SAFETY: the descriptor belongs to the login, which lasts longer than this function; ManuallyDrop leaves it open.
-    let socket = ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(socket) });
-    socket.local_addr().ok().map(|address| address.port())
-}
-
-/// The port for emergencies, if the server has one.
+/// The port of the option `extra_port`, if it is set.
 pub(super) fn extra_port() -> Option<u16> {
     // SAFETY: a variable of the server that is set before plugins are loaded and never again.
     u16::try_from(unsafe { sys::ifo_c_extra_port() }).ok().filter(|&port| port != 0)
+}
+
+fn presence(plugin: &CStr) -> sys::ifo_presence {
+    // SAFETY: it ends with NUL. The server locks its list of plugins neither while it calls one, nor while a variable is
+    // set; it takes the lock of the variables first, as we do.
+    unsafe { sys::ifo_c_presence(plugin.as_ptr()) }
+}
+
+/// Whether the server has an authentication plugin of this name, working or not.
+pub(super) fn is_installed(name: &CStr) -> bool {
+    presence(name) != sys::ifo_presence::IFO_ABSENT
+}
+
+/// Whether the server is removing this plugin: it has put that off until the last session that uses the plugin ends, and
+/// there is no variable left that would turn the redirect off.
+pub(super) fn is_being_removed() -> bool {
+    presence(super::declaration::NAME) != sys::ifo_presence::IFO_READY
 }
 
 /// What tells this server from others.

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_int, c_void};
 
 use super::host::{self, Severity};
-use super::{hooks, state, status, variables};
+use super::{extra_ports, hooks, state, status, variables};
 use crate::boundary::{self, callback};
 use crate::failover::{Settings, Variable};
 use crate::sys;
@@ -36,6 +36,7 @@ callback! {
 /// They have not been checked: the server does that for SET GLOBAL alone. A bad one keeps no server down and redirects
 /// nobody: it is reported, its default holds, and the mode is OFF.
 fn start() {
+    extra_ports::find();
     let mut settings = Settings::default();
     let mut good = true;
     for variable in Variable::ALL {

@@ -7,6 +7,7 @@
 //! - [`host`]: safe functions over what the server offers us;
 //! - [`declaration`]: what the server looks up in the library;
 //! - [`lifecycle`]: INSTALL, start-up and UNINSTALL;
+//! - [`extra_ports`]: whether a connection came to a port for emergencies;
 //! - [`redirect`]: the error that sends a client elsewhere;
 //! - [`account`]: accounts `IDENTIFIED VIA instant_failover`.
 //!
@@ -17,6 +18,7 @@
 
 mod account;
 mod declaration;
+mod extra_ports;
 mod hooks;
 pub(crate) mod host;
 mod lifecycle;

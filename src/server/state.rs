@@ -1,13 +1,29 @@
 //! The policy in force.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use arc_swap::{ArcSwap, Guard};
 
 use crate::failover::Policy;
 
-static POLICY: LazyLock<ArcSwap<Policy>> = LazyLock::new(ArcSwap::default);
+static POLICY: LazyLock<ArcSwap<InForce>> = LazyLock::new(ArcSwap::default);
+
+/// A policy that is or was in force. Its number tells it from all others, also from later ones with the same settings.
+#[derive(Debug, Default)]
+pub(super) struct InForce {
+    policy: Policy,
+    pub(super) number: u64,
+}
+
+impl Deref for InForce {
+    type Target = Policy;
+
+    fn deref(&self) -> &Policy {
+        &self.policy
+    }
+}
 
 /// Whether the policy in force redirects anybody: the one thing a login reads while the mode is OFF. It is a hint, and
 /// needs no order with anything: the policy says what holds.
@@ -20,7 +36,7 @@ pub(super) fn redirecting() -> bool {
 }
 
 /// The policy in force: one whole value, however the settings change meanwhile. Never waits.
-pub(super) fn policy() -> Guard<Arc<Policy>> {
+pub(super) fn policy() -> Guard<Arc<InForce>> {
     POLICY.load()
 }
 
@@ -31,7 +47,9 @@ pub(super) fn disarm() {
 
 /// Puts a policy in force. Callers take turns: see `variables` and `lifecycle`.
 pub(super) fn put_in_force(policy: Policy) {
+    static PUT: AtomicU64 = AtomicU64::new(0);
     let redirects = policy.settings().mode().redirects();
-    POLICY.store(Arc::new(policy));
+    let number = PUT.fetch_add(1, Ordering::Relaxed) + 1;
+    POLICY.store(Arc::new(InForce { policy, number }));
     REDIRECTING.store(redirects, Ordering::SeqCst);
 }

@@ -56,11 +56,24 @@ const fn index(variable: Variable) -> usize {
 }
 
 callback! {
-    export fn ifo_rs_check(which: sys::ifo_variable, value: *const c_char, length: usize) -> c_int {
+    export fn ifo_rs_check(
+        which: sys::ifo_variable,
+        value: *const c_char,
+        length: usize,
+        encoding: sys::ifo_encoding
+    ) -> c_int {
         let Some(variable) = variable(which) else { return 1 };
         // SAFETY: the shim gives a value that is not NULL and has that many bytes.
-        let value = unsafe { slice::from_raw_parts(value.cast(), length) };
-        c_int::from(!check(variable, value))
+        let value: &[u8] = unsafe { slice::from_raw_parts(value.cast(), length) };
+        let is_utf8 = match encoding {
+            sys::ifo_encoding::IFO_UTF8 => true,
+            sys::ifo_encoding::IFO_NOT_UTF8 => false,
+            sys::ifo_encoding::IFO_UNKNOWN => value.is_ascii(),
+        };
+        if !is_utf8 {
+            refuse(&SettingError::NotUtf8(variable, String::from_utf8_lossy(value).into_owned()));
+        }
+        c_int::from(!is_utf8 || !check(variable, value))
     } on_panic {
         // Nothing is changed by a plugin that cannot even check; the server reports a wrong value.
         1
@@ -152,7 +165,7 @@ pub(super) fn put_in_force(settings: Settings) {
         unsafe { sys::ifo_c_value[index(variable)] = new.cast_mut() };
         drop(old);
     }
-    state::put_in_force(Policy::new(settings, host::extra_port()));
+    state::put_in_force(Policy::new(settings));
 }
 
 /// Settings as before, but with nobody redirected. What SHOW VARIABLES shows stays, until the server forgets it.

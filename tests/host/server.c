@@ -152,6 +152,29 @@ void load_library(int number)
 }
 
 /* As in the server, it is unmapped when the last login has left it. */
+static struct library *find_library(const char *name)
+{
+  for (int n= 0; n < LIBRARIES; n++)
+    if (!strcmp(libraries[n].name, name))
+      return &libraries[n];
+  return NULL;
+}
+
+/* As the server's plugin_status(const char *, size_t, int): 0 for yes, 1 for no. */
+int plugin_status(const char *name, size_t length, int type) __asm__("_Z13plugin_statusPKcmi");
+int plugin_status(const char *name, size_t length, int type)
+{
+  const struct library *library= find_library(name);
+  int is_there;
+
+  if (type != MYSQL_AUTHENTICATION_PLUGIN || length != strlen(name))
+    failed("plugin_status", name);
+  pthread_mutex_lock(&LOCK_plugin);
+  is_there= !library || library->descriptor;
+  pthread_mutex_unlock(&LOCK_plugin);
+  return !is_there;
+}
+
 void unload_library(int number)
 {
   struct library *library= &libraries[number];
@@ -166,14 +189,6 @@ void unload_library(int number)
   }
   pthread_mutex_unlock(&LOCK_plugin);
   dlclose(library->handle);
-}
-
-static struct library *find_library(const char *name)
-{
-  for (int n= 0; n < LIBRARIES; n++)
-    if (!strcmp(libraries[n].name, name))
-      return &libraries[n];
-  return NULL;
 }
 
 /* The server reads the pointer anew for every login, whole. It orders nothing by that, so neither do we. */

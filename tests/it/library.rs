@@ -26,8 +26,13 @@ const EXPORTS: &[&str] = &[
 
 /// What we use of the server. Each was found exported by MariaDB 10.5.23, 10.11.19 and 11.8.6.
 const SERVER: &[&str] = &[
+    "_Z13plugin_statusPKcmi",
+    // One of the two; without them values must be ASCII.
+    "_ZN4Item23const_charset_converterEP3THDPK15charset_info_stbPKc",
+    "_ZN4Item23const_charset_converterEP3THDPK15charset_info_stbRK17Lex_ident_routine",
     "_current_thd",
     "glob_hostname",
+    "my_charset_utf8mb4_general_ci",
     "my_message",
     "my_printf_error",
     "mysql_mandatory_plugins",

@@ -1,14 +1,17 @@
 //! Coming and going under load, and servers that are not what we expect.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs, thread};
 
 use xtask::server::Server;
-use xtask::wire::Reply;
+use xtask::wire::{Client, Reply};
 
+use crate::switch::StopOnDrop;
 use crate::{answer, greeted, is_access_denied, library, log_in, redirect_to, server_with_plugin};
 
 #[test]
@@ -88,7 +91,7 @@ fn more_plugins_than_slots() {
     const SLOTS: usize = 256;
     const PLUGINS: usize = SLOTS + 6;
     let mut server = server_with_plugin();
-    compile_many_plugins(PLUGINS, &server.plugin_dir().join("many.so"));
+    compile_many_plugins(PLUGINS, &server.plugin_dir().join("many.so"), &[]);
     let mut root = server.root().unwrap();
     root.query("SET GLOBAL instant_failover_target = 'db2', instant_failover_mode = ON").unwrap();
     root.query("INSTALL SONAME 'many'").unwrap();
@@ -111,7 +114,7 @@ fn more_plugins_than_slots() {
     server.stop().unwrap();
 }
 
-fn compile_many_plugins(number: usize, library: &Path) {
+fn compile_many_plugins(number: usize, library: &Path, flags: &[&str]) {
     let include = Command::new("mariadb_config").arg("--variable=pkgincludedir").output().unwrap();
     let include = Path::new(String::from_utf8_lossy(&include.stdout).trim()).join("server");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/many_plugins.c");
@@ -120,6 +123,7 @@ fn compile_many_plugins(number: usize, library: &Path) {
     fs::write(&generated, list.concat()).unwrap();
     let mut cc = Command::new("cc");
     cc.args(["-shared", "-fPIC", "-Wall", "-DMYSQL_DYNAMIC_PLUGIN", "-Wl,-z,relro,-z,now"])
+        .args(flags)
         .arg("-isystem")
         .arg(include);
     cc.arg(format!("-DPLUGINS=\"{}\"", generated.display())).arg(source).arg("-o").arg(library);
@@ -149,5 +153,146 @@ fn refused_where_the_server_lacks_a_function() {
     let log = server.error_log();
     assert!(log.contains("instant_failover: this server does not export thd_query_id;"), "{log}");
     assert_eq!(log_in(&server, "app"), Reply::Ok);
+    server.stop().unwrap();
+}
+
+/// A program that opens sockets and passes them on to mariadbd as systemd does: the standard port of `127.0.0.1` and `::1`, the
+/// extra port of both, which on `127.0.0.2` is a standard port too, and the Unix socket.
+const LIKE_SYSTEMD: &str = r"#!/usr/bin/perl
+use strict;
+use warnings;
+use IO::Socket::IP;
+use IO::Socket::UNIX;
+use POSIX ();
+
+my %option = map { /^--(socket|port|extra-port)=(.*)/ ? ($1 => $2) : () } @ARGV;
+my @program = grep { !/^--(extra-port|bind-address)=/ } @ARGV;
+my @sockets = ([mariadb => IO::Socket::UNIX->new(Local => $option{socket}, Listen => 9)]);
+for (['mariadb', '127.0.0.1', 'port'], ['extra', '127.0.0.1', 'extra-port'], ['mariadb', '127.0.0.2', 'extra-port'],
+     ['mariadb', '::1', 'port'], ['extra', '::1', 'extra-port']) {
+    my ($name, $host, $port) = @$_;
+    push @sockets, [$name => IO::Socket::IP->new(LocalHost => $host, LocalPort => $option{$port}, Listen => 9, V6Only => 1)];
+}
+# Away from where they belong, then there.
+my @moved = map { POSIX::dup2(fileno $_->[1], 50 + fileno $_->[1]) } @sockets;
+POSIX::dup2($moved[$_], 3 + $_) for 0 .. $#moved;
+$ENV{LISTEN_FDS} = @moved;
+$ENV{LISTEN_FDNAMES} = join ':', map { $_->[0] } @sockets;
+$ENV{LISTEN_PID} = $$;
+exec $ENV{PROGRAM}, @program;
+";
+
+/// A program that starts this one so; gone with the directory.
+pub(crate) fn like_systemd(program: &Path) -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let script = directory.path().join("like-systemd");
+    fs::write(&script, LIKE_SYSTEMD.replace("$ENV{PROGRAM}", &format!("'{}'", program.display()))).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    (directory, script)
+}
+
+/// `extra_port` is 0 then, and the port is known by the name that systemd has given its socket.
+#[test]
+fn the_extra_port_that_systemd_opened() {
+    let (_directory, program) = like_systemd(&xtask::server::mariadbd());
+    let options = [
+        "--plugin-load-add=instant_failover",
+        "--instant-failover-target=db2",
+        "--instant-failover-mode=ON",
+        "--extra-max-connections=10",
+    ];
+    let mut server = Server::start_program(&program, &library(), &options).unwrap();
+    let mut root = server.root().unwrap();
+    root.query("CREATE USER app").unwrap();
+    assert_eq!(root.query("SELECT @@extra_port").unwrap(), [["0"]], "{}", server.error_log());
+    let (standard, extra) = (server.address().port(), server.extra_address().port());
+    let log_in = |host: &str, port| {
+        Client::connect((host.parse::<IpAddr>().unwrap(), port).into()).unwrap().log_in("app", b"").unwrap().reply
+    };
+    for _ in 0..2 {
+        for (host, port, served) in [
+            ("127.0.0.1", standard, false),
+            ("127.0.0.1", extra, true),
+            ("127.0.0.2", extra, false),
+            ("::1", standard, false),
+            ("::1", extra, true),
+        ] {
+            let expected = if served { Reply::Ok } else { redirect_to("db2") };
+            assert_eq!(log_in(host, port), expected, "{host} {port}");
+        }
+        // The same for a plugin that is installed later.
+        root.query("UNINSTALL SONAME 'instant_failover'").unwrap();
+        root.query("INSTALL SONAME 'instant_failover'").unwrap();
+        root.query("SET GLOBAL instant_failover_target = 'db2', instant_failover_mode = ON").unwrap();
+    }
+    // In ALL it is the extra port that is redirected.
+    root.query("SET GLOBAL instant_failover_mode = ALL").unwrap();
+    assert_eq!(log_in("::1", extra), redirect_to("db2"));
+    assert_eq!(root.status("Instant_failover_redirects_extra_port").unwrap(), "1");
+    server.stop().unwrap();
+}
+
+/// `information_schema.ALL_PLUGINS` has the server load every library of its plugin directory for a moment. None of those
+/// that are not installed is hooked, or kept.
+#[test]
+fn libraries_that_are_listed_and_not_installed() {
+    let mut server = Server::start(&library(), &["--plugin-maturity=unknown"]).unwrap();
+    let mut root = server.root().unwrap();
+    root.query("CREATE USER app").unwrap();
+    root.query("INSTALL SONAME 'instant_failover'").unwrap();
+    root.query("INSTALL SONAME 'auth_ed25519'").unwrap();
+    root.query("CREATE USER ed IDENTIFIED VIA ed25519 USING PASSWORD('secret')").unwrap();
+    root.query("SET GLOBAL instant_failover_target = 'db2', instant_failover_mode = ON").unwrap();
+    let hooked = root.status("Instant_failover_hooked_plugins").unwrap();
+    let loaded = || {
+        let maps = fs::read_to_string(format!("/proc/{}/maps", server.pid())).unwrap();
+        let libraries = maps.lines().filter_map(|line| line.rsplit('/').next().filter(|_| line.contains("/plugin/")));
+        // Libraries in C++ may stay loaded by themselves.
+        let plugins = libraries.filter(|name| name.contains("auth") || name.contains("dialog"));
+        plugins.map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    let before = loaded();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for user in ["app", "ed"] {
+            let (server, stop) = (&server, &stop);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    assert_eq!(log_in(server, user), redirect_to("db2"));
+                }
+            });
+        }
+        // Also if something here fails: the clients must not go on for ever.
+        let _stop = StopOnDrop(&stop);
+        for _ in 0..200 {
+            // Another server that starts here may remove this one's temporary tables.
+            let _ = root.query("SELECT COUNT(*) FROM information_schema.ALL_PLUGINS");
+        }
+    });
+    // The last search may have come while one of them was loaded.
+    assert_eq!(log_in(&server, "app"), redirect_to("db2"));
+    assert_eq!(root.status("Instant_failover_hooked_plugins").unwrap(), hooked);
+    assert_eq!(loaded(), before);
+    // One that is installed afterwards is found.
+    root.query("INSTALL SONAME 'dialog_examples'").unwrap();
+    root.query("CREATE USER dialog IDENTIFIED VIA three_attempts USING 'secret'").unwrap();
+    assert_eq!(log_in(&server, "dialog"), redirect_to("db2"));
+    server.stop().unwrap();
+}
+
+/// A library that stays loaded when it is listed is hooked when it is installed, though none is loaded then.
+#[test]
+fn a_library_that_was_loaded_before_it_is_installed() {
+    let mut server = server_with_plugin();
+    compile_many_plugins(2, &server.plugin_dir().join("many.so"), &["-Wl,-z,nodelete"]);
+    let mut root = server.root().unwrap();
+    root.query("SET GLOBAL instant_failover_target = 'db2', instant_failover_mode = ON").unwrap();
+    root.query("SELECT COUNT(*) FROM information_schema.ALL_PLUGINS").unwrap();
+    let hooked = root.status("Instant_failover_hooked_plugins").unwrap();
+    assert_eq!(log_in(&server, "app"), redirect_to("db2"));
+    assert_eq!(root.status("Instant_failover_hooked_plugins").unwrap(), hooked);
+    root.query("INSTALL SONAME 'many'").unwrap();
+    root.query("CREATE USER many IDENTIFIED VIA many1").unwrap();
+    assert_eq!(log_in(&server, "many"), redirect_to("db2"));
     server.stop().unwrap();
 }

@@ -13,6 +13,7 @@ mod panics;
 mod settings;
 mod standalone;
 mod switch;
+mod verdict;
 mod wire_format;
 
 use std::path::PathBuf;

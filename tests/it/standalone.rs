@@ -15,6 +15,7 @@ use xtask::harness::Harness;
 use xtask::packages::is_root;
 use xtask::wire::{CLIENT_SSL, Client, Error, Reply, handshake_response, packet};
 
+use crate::lifecycle::like_systemd;
 use crate::{harness, redirect_to};
 
 const REDIRECT: [&str; 2] = ["--instant-failover-target=db2", "--instant-failover-mode=ON"];
@@ -412,6 +413,16 @@ impl Authority {
         let parameters = rcgen::CertificateParams::new(["client".to_owned()]).unwrap();
         (parameters.signed_by(&key, &self.issuer).unwrap().der().to_vec(), key.serialize_der())
     }
+}
+
+/// As in mariadbd, a socket that systemd has named `extra` is an extra port.
+#[test]
+fn the_extra_port_that_systemd_opened() {
+    let (_directory, program) = like_systemd(&harness());
+    let mut server = Harness::start(&program, &[&REDIRECT[..], &["--accept-any-login"]].concat()).unwrap();
+    assert_eq!(reply(server.address(), "app"), redirect_to("db2"));
+    assert_eq!(reply(server.extra_address(), "app"), Reply::Ok);
+    server.stop().unwrap();
 }
 
 /// Takes over a port that somebody else has opened, and tells them how it goes.

@@ -82,7 +82,8 @@ fn no_client_sees_half_a_change<S: UnderTest>() {
     assert_eq!(counted, attempts.iter().map(|seen| seen[0] + seen[1]).sum::<usize>());
 }
 
-struct StopOnDrop<'a>(&'a AtomicBool);
+/// Ends the threads that go on until this is true.
+pub(crate) struct StopOnDrop<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {

@@ -88,14 +88,20 @@ fn a_session_that_may_change_user_does<S: UnderTest>() {
     assert_eq!(code(session.change_user("app", |scramble| native_reply(PASSWORD, scramble)).unwrap()), 1047);
 }
 
-/// With TLS, all that the server says before the handshake is its greeting, and the redirect comes inside.
-fn nothing_before_tls<S: UnderTest>() {
+/// A certificate for a server, as the options that both take; gone with the directory.
+pub(crate) fn certificate() -> (tempfile::TempDir, [String; 2]) {
     let directory = tempfile::tempdir().unwrap();
     let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let (cert, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
     std::fs::write(&cert, certificate.cert.pem()).unwrap();
     std::fs::write(&key, certificate.signing_key.serialize_pem()).unwrap();
     let options = [format!("--ssl-cert={}", cert.display()), format!("--ssl-key={}", key.display())];
+    (directory, options)
+}
+
+/// With TLS, all that the server says before the handshake is its greeting, and the redirect comes inside.
+fn nothing_before_tls<S: UnderTest>() {
+    let (_directory, options) = certificate();
     let server = S::start(&options.each_ref().map(String::as_str));
     redirect_all(&server);
 
@@ -149,10 +155,10 @@ impl Write for Tap {
     }
 }
 
-type TlsStream = StreamOwned<ClientConnection, Box<dyn Stream>>;
+pub(crate) type TlsStream = StreamOwned<ClientConnection, Box<dyn Stream>>;
 
 /// TLS over a stream, whoever is at its other end.
-fn tls(stream: Box<dyn Stream>) -> TlsStream {
+pub(crate) fn tls(stream: Box<dyn Stream>) -> TlsStream {
     tls_noting(stream, &Arc::default())
 }
 

@@ -212,6 +212,40 @@ impl Client {
     }
 }
 
+/// The client plugin of ed25519. A client that offers it to an account of another kind is asked to switch.
+pub const ED25519: &str = "client_ed25519";
+
+impl Client {
+    /// Answers the greeting by offering the client plugin of [`ED25519`], and what the server says then by what `answer`
+    /// makes of it, which may take its time: `answer` gets the number of the round, from 0, and what the server sent.
+    ///
+    /// # Errors
+    /// Those of the network; a packet that is no reply.
+    pub fn converse(
+        mut self,
+        user: &str,
+        more_capabilities: u32,
+        mut answer: impl FnMut(usize, &[u8]) -> Vec<u8>,
+    ) -> Result<LoggedIn> {
+        self.write(&handshake_response_by(ED25519, user, b"", more_capabilities))?;
+        for round in 0.. {
+            let packet = self.read()?;
+            if matches!(packet.first(), Some(0 | 0xff)) {
+                return Ok(LoggedIn { reply: parse_reply(&packet)?, client: self });
+            }
+            self.write(&answer(round, &packet))?;
+        }
+        bail!("a server that asks for ever")
+    }
+}
+
+/// The scramble in a packet that asks for a switch to native passwords.
+#[must_use]
+pub fn switch_scramble(packet: &[u8]) -> Option<&[u8]> {
+    let scramble = packet.strip_prefix(b"\xfemysql_native_password\0")?;
+    Some(scramble.strip_suffix(b"\0").unwrap_or(scramble))
+}
+
 /// Long enough for a machine under load; a test that hangs should end.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -262,6 +296,9 @@ impl Session {
             if is_eof(&row) {
                 return Ok(rows);
             }
+            if row.first() == Some(&0xff) {
+                bail!(parse_error(&row));
+            }
             let mut rest = row.as_slice();
             let mut columns = Vec::new();
             while !rest.is_empty() {
@@ -284,11 +321,11 @@ impl Session {
     ///
     /// # Errors
     /// Those of the network.
-    pub fn change_user(&mut self, user: &str, reply: impl Fn(&[u8]) -> Vec<u8>) -> Result<Reply> {
+    pub fn change_user(&mut self, user: &str, mut reply: impl FnMut(&[u8]) -> Vec<u8>) -> Result<Reply> {
         let payload = [user.as_bytes(), b"\0\0\0", &[UTF8MB4_GENERAL_CI, 0], b"mysql_native_password\0"].concat();
         let answer = self.command(17, &payload)?;
-        let Some(scramble) = answer.strip_prefix(b"\xfemysql_native_password\0") else { return parse_reply(&answer) };
-        self.client.write(&reply(scramble.strip_suffix(b"\0").unwrap_or(scramble)))?;
+        let Some(scramble) = switch_scramble(&answer) else { return parse_reply(&answer) };
+        self.client.write(&reply(scramble))?;
         parse_reply(&self.client.read()?)
     }
 
@@ -332,6 +369,10 @@ pub fn packet(sequence: u8, payload: &[u8]) -> Vec<u8> {
 /// after 32 bytes, to ask for TLS.
 #[must_use]
 pub fn handshake_response(user: &str, scramble: &[u8], more_capabilities: u32) -> Vec<u8> {
+    handshake_response_by("mysql_native_password", user, scramble, more_capabilities)
+}
+
+fn handshake_response_by(plugin: &str, user: &str, scramble: &[u8], more_capabilities: u32) -> Vec<u8> {
     let capabilities =
         CLIENT_LONG_PASSWORD | CLIENT_PROTOCOL_41 | CLIENT_SECURE_CONNECTION | CLIENT_PLUGIN_AUTH | more_capabilities;
     let length = u8::try_from(scramble.len()).unwrap_or(u8::MAX);
@@ -343,7 +384,8 @@ pub fn handshake_response(user: &str, scramble: &[u8], more_capabilities: u32) -
         user.as_bytes(),
         &[0, length],
         scramble,
-        b"mysql_native_password\0",
+        plugin.as_bytes(),
+        b"\0",
     ]
     .concat()
 }

@@ -93,9 +93,11 @@ impl EventLoop {
     pub(super) fn new(listeners: &Listeners, shared: Arc<Shared>) -> io::Result<(Self, Stopper)> {
         let poll = Poll::new()?;
         let mut doors = Vec::new();
-        for listener in listeners.tcp.iter().chain(&listeners.extra) {
-            let transport = Transport::Tcp { local_port: Some(listener.local_addr()?.port()) };
-            doors.push((Listener::Tcp(TcpListener::from_std(listener.try_clone()?)), Kind::Database(transport)));
+        for (listeners, extra) in [(&listeners.tcp, false), (&listeners.extra, true)] {
+            for listener in listeners {
+                let listener = TcpListener::from_std(listener.try_clone()?);
+                doors.push((Listener::Tcp(listener), Kind::Database(Transport::Tcp { extra })));
+            }
         }
         for listener in &listeners.unix {
             let listener = UnixListener::from_std(listener.try_clone()?);

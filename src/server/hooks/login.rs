@@ -8,6 +8,9 @@
 //! So there is one rule. Once the account is known, the verdict is taken at once, without I/O. Before, the original runs
 //! with our [gate](Gate) in the way of what it reads, and the verdict is taken there.
 //!
+//! A client may let the original wait as long as it likes. So a login that the original accepts is judged again if the
+//! policy has changed since its verdict ([`conclude`]): it gets in only if the policy in force at that moment lets it in.
+//!
 //! An outcome is only ever turned into a refusal: this module returns success where the original returned it, and
 //! nowhere else. (Success is `CR_OK`, or `CR_OK_HANDSHAKE_COMPLETE`, which is less.) A redirect is always `CR_ERROR`; the
 //! other refusals count against the client's host or account until the server blocks it.
@@ -46,33 +49,26 @@ unsafe fn authenticate(original: Authenticate, vio: *mut MYSQL_PLUGIN_VIO, info:
         if !state::redirecting() {
             return outcome;
         }
-        // The mode has been set while we waited for the client: whoever is not in yet, does not get in.
+        // The mode has been set while we waited for the client.
         search();
-        return if outcome <= CR_OK || outcome == CR_AUTH_USER_CREDENTIALS {
-            // SAFETY: the caller's promise.
-            unsafe { decide(vio, "login") }.conclude(outcome)
-        } else {
-            // The client is gone, or the account needs another plugin: that one is hooked too, and comes next.
-            outcome
-        };
+        // SAFETY: the caller's promise.
+        return unsafe { conclude(vio, outcome, None) };
     }
     if host::account_is_known() {
         search();
         // SAFETY: the caller's promise.
         match unsafe { decide(vio, "login") } {
-            Decision::Refused => CR_ERROR,
-            decision => decision.conclude(original()),
+            Some(Judged { decision: Decision::Refused, .. }) => CR_ERROR,
+            // SAFETY: the caller's promise.
+            judged => unsafe { conclude(vio, original(), judged) },
         }
     } else {
         // SAFETY: the caller's promise.
         let gate = unsafe { Gate::close(vio) };
         let outcome = original();
-        match gate.open() {
-            // SAFETY: the caller's promise.
-            None if outcome <= CR_OK => unsafe { decide(vio, "login") }.conclude(outcome),
-            None => outcome,
-            Some(decision) => decision.conclude(outcome),
-        }
+        let judged = gate.open();
+        // SAFETY: the caller's promise.
+        unsafe { conclude(vio, outcome, judged) }
     }
 }
 
@@ -94,45 +90,68 @@ enum Decision {
     Refused,
 }
 
-impl Decision {
-    /// What to return for an outcome of the original.
-    fn conclude(self, outcome: i32) -> i32 {
-        match self {
-            Self::Stands => outcome,
-            Self::Exempt(exemption) => {
-                if outcome <= CR_OK {
-                    status::count_exemption(exemption);
-                }
-                outcome
-            }
-            Self::Refused => CR_ERROR,
-        }
-    }
+/// A decision, and the number of the policy that it was made by.
+#[derive(Clone, Copy)]
+struct Judged {
+    decision: Decision,
+    policy: u64,
 }
 
-/// Takes the verdict on a login whose account is known, and sends the redirect if that is what it is.
+/// What to return for an outcome of the original: the one place where a login gets in.
+///
+/// The client may have kept the original waiting since the login was judged, if it was judged at all. It is judged by the
+/// policy in force now, and counted once.
 ///
 /// # Safety
 /// `vio` is the channel of the login that the current session is making.
-unsafe fn decide(vio: *mut MYSQL_PLUGIN_VIO, place: &'static str) -> Decision {
+unsafe fn conclude(vio: *mut MYSQL_PLUGIN_VIO, outcome: i32, judged: Option<Judged>) -> i32 {
+    let judged = match judged {
+        // The client has been told.
+        Some(Judged { decision: Decision::Refused, .. }) => return CR_ERROR,
+        // The client is gone, or the account needs another plugin: that one is hooked too, and comes next.
+        _ if outcome > CR_OK && outcome != CR_AUTH_USER_CREDENTIALS => return outcome,
+        Some(judged) if judged.policy == state::policy().number => Some(judged),
+        // SAFETY: the caller's promise.
+        _ => unsafe { decide(vio, "login") },
+    };
+    match judged.map(|judged| judged.decision) {
+        None | Some(Decision::Stands) => outcome,
+        Some(Decision::Exempt(exemption)) => {
+            if outcome <= CR_OK {
+                status::count_exemption(exemption);
+            }
+            outcome
+        }
+        Some(Decision::Refused) => CR_ERROR,
+    }
+}
+
+/// Takes the verdict on a login whose account is known, and sends the redirect if that is what it is. Nothing if there was
+/// a panic: then the outcome of the original stands.
+///
+/// # Safety
+/// `vio` is the channel of the login that the current session is making.
+unsafe fn decide(vio: *mut MYSQL_PLUGIN_VIO, place: &'static str) -> Option<Judged> {
     catch(place, || {
         // SAFETY: the caller's promise; `login` ends here.
         let login = unsafe { Login::of(vio) };
-        match state::policy().verdict(&login.connection()) {
+        let policy = state::policy();
+        let decision = match policy.verdict(&login.connection()) {
             Verdict::Serve => Decision::Stands,
             Verdict::Exempt(exemption) => Decision::Exempt(exemption),
+            Verdict::Redirect(_) if host::is_being_removed() => Decision::Stands,
             Verdict::Redirect(found) => {
                 redirect::send(found.message, found.way_in, &login, Reason::Mode);
                 Decision::Refused
             }
-        }
+        };
+        Judged { decision, policy: policy.number }
     })
-    .unwrap_or(Decision::Stands)
 }
 
 thread_local! {
     /// The gate of the login that this thread is making: the server's own read_packet, and what was decided.
-    static GATE: Cell<(ifo_read_packet_fn, Option<Decision>)> = const { Cell::new((None, None)) };
+    static GATE: Cell<(ifo_read_packet_fn, Option<Judged>)> = const { Cell::new((None, None)) };
 }
 
 /// Our `read_packet` in the place of the server's, for as long as this value lives.
@@ -151,7 +170,7 @@ impl Gate {
     }
 
     /// Puts the server's function back, and tells what was decided meanwhile.
-    fn open(self) -> Option<Decision> {
+    fn open(self) -> Option<Judged> {
         drop(self);
         GATE.get().1
     }
@@ -170,21 +189,21 @@ callback! {
     /// A read that fails is passed on as it is. Either it went wrong, or the account needs another plugin: that one is
     /// hooked too, and comes next.
     pointer fn read_packet(vio: *mut MYSQL_PLUGIN_VIO, packet: *mut *mut u8) -> i32 {
-        let (server, decided) = GATE.get();
-        if matches!(decided, Some(Decision::Refused)) {
+        let (server, judged) = GATE.get();
+        if matches!(judged, Some(Judged { decision: Decision::Refused, .. })) {
             // The client has been told: there is nothing to wait for.
             return -1;
         }
         // SAFETY: what the plugin would have called, called as the plugin calls us.
         let length = server.map_or(-1, |read_packet| unsafe { read_packet(vio, packet) });
         search();
-        if length < 0 || decided.is_some() {
+        if length < 0 || judged.is_some() {
             return length;
         }
         // SAFETY: the plugin passes on the vio that the server gave it; a packet was read, so the account is known.
-        let decision = unsafe { decide(vio, "gate") };
-        GATE.set((server, Some(decision)));
-        if matches!(decision, Decision::Refused) { -1 } else { length }
+        let judged = unsafe { decide(vio, "gate") };
+        GATE.set((server, judged));
+        if matches!(judged, Some(Judged { decision: Decision::Refused, .. })) { -1 } else { length }
     } on_panic {
         // As in hook(): a failed read refuses the login.
         -1

@@ -16,8 +16,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::host::{self, Severity};
 use super::{state, status};
 
-/// How many libraries the process had loaded when it was searched last.
-static SEARCHED_AT: AtomicU64 = AtomicU64::new(0);
+/// How many libraries the process had loaded when it was searched last, if that need not be done again.
+static SEARCHED_AT: AtomicU64 = AtomicU64::new(NEVER);
+const NEVER: u64 = 0;
 
 /// Held while pointers are replaced, by one thread at a time.
 static TABLE: Mutex<slots::Table> = Mutex::new(slots::Table::new());
@@ -47,8 +48,17 @@ fn refresh_if_libraries_came() {
 fn search(mut table: MutexGuard<'static, slots::Table>) {
     // Counted before: what is loaded during the search is found by the next. Said after: until then others wait.
     let loaded = scan::libraries_loaded();
-    scan::for_each_plugin(|plugin, library| table.hook(plugin, library));
-    SEARCHED_AT.store(loaded, Ordering::Release);
+    let mut skipped = false;
+    scan::for_each_plugin(|plugin, library| {
+        // The server loads each library of its directory for a moment to list what is in it.
+        if library.is_none() || host::is_installed(plugin.name()) {
+            table.hook(plugin, library);
+        } else {
+            skipped = true;
+        }
+    });
+    // What was skipped may be installed while its library is still loaded: the next login searches again.
+    SEARCHED_AT.store(if skipped { NEVER } else { loaded }, Ordering::Release);
     status::set_hooked_plugins(table.hooked());
     let complaints = table.take_complaints();
     drop(table);

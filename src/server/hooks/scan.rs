@@ -17,7 +17,7 @@ use crate::sys::{self, ifo_authenticate_fn, st_maria_plugin};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Plugin {
     slot: NonNull<ifo_authenticate_fn>,
-    name: String,
+    name: CString,
 }
 
 // SAFETY: the pointer is used under the table's lock only, and stays valid while the table holds the plugin's library.
@@ -32,10 +32,10 @@ impl Plugin {
         let slot = NonNull::new(slot)?;
         // SAFETY: a plugin's name is a constant that ends with NUL.
         let name = if name.is_null() { c"" } else { unsafe { CStr::from_ptr(name) } };
-        Some(Self { slot, name: name.to_string_lossy().into_owned() })
+        Some(Self { slot, name: name.to_owned() })
     }
 
-    pub(super) fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &CStr {
         &self.name
     }
 

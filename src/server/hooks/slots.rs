@@ -88,7 +88,7 @@ impl Table {
         } else {
             self.complaints.push(format!(
                 "plugin '{}' cannot be hooked, its memory cannot be written; logins through it are not redirected",
-                place.name()
+                place.name().to_string_lossy()
             ));
         }
     }
@@ -99,7 +99,7 @@ impl Table {
             self.complaints.push(format!(
                 "plugin '{}' is one more than the {SLOTS} authentication plugins that can be hooked until the server \
                  restarts; logins through it are not redirected",
-                place.name()
+                place.name().to_string_lossy()
             ));
         }
     }

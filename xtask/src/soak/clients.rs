@@ -28,7 +28,7 @@ pub(super) const DOMAIN: &str = "example.com";
 pub(super) enum Role {
     /// Speaks the protocol itself.
     Wire,
-    /// The same, after saying nothing for a while.
+    /// The same, after saying nothing for a while, before each thing that it says.
     Slow,
     /// The program `mariadb`.
     Program,
@@ -90,8 +90,10 @@ struct Attempt {
     outcome: Outcome,
     /// When it had not yet been greeted.
     greeted: Instant,
-    /// When it had not yet said who it is: what holds from then on decides.
+    /// When it had not yet said who it is: what holds from then on may decide.
     from: Instant,
+    /// When it had not yet said the last of what it was asked: only what holds from then on may let it in.
+    last: Instant,
     session: Option<Session>,
 }
 
@@ -112,7 +114,7 @@ impl Worker {
         match self.role {
             Role::Wire => self.log_in(leg, Duration::ZERO),
             Role::Slow => {
-                let silence = Duration::from_millis(self.random.u64(..1000));
+                let silence = Duration::from_millis(self.random.u64(..500));
                 self.log_in(leg, silence);
             }
             Role::Program => {
@@ -160,7 +162,7 @@ impl Worker {
 
     fn run_program(&mut self, leg: &Leg, login: &Login) {
         let from = Instant::now();
-        let attempt = Attempt { outcome: program(leg, login), greeted: from, from, session: None };
+        let attempt = Attempt { outcome: program(leg, login), greeted: from, from, last: from, session: None };
         self.settle(leg, login, &attempt, "mariadb (program)");
     }
 
@@ -176,18 +178,24 @@ impl Worker {
         let next = self.pick(leg, &[Account::Native, Account::Moved, Account::MovedAlong]);
         let next = Login { way: login.way, from: login.from, tls: login.tls, ..next };
         let from = Instant::now();
-        let reply = session.change_user(&next.user, |scramble| native_reply(password(&next), scramble));
+        let silence = Duration::from_millis(if self.random.bool() { self.random.u64(..100) } else { 0 });
+        let mut last = from;
+        let reply = session.change_user(&next.user, |scramble| {
+            sleep(silence);
+            last = Instant::now();
+            native_reply(password(&next), scramble)
+        });
         let outcome = match reply {
             Ok(reply) => match outcome_of(reply) {
                 Outcome::LetIn => arrived(&mut session, &next.user),
                 other => match arrived(&mut session, &login.user) {
                     Outcome::LetIn => other,
-                    lost => Outcome::Strange(format!("{other}, and then {lost}")),
+                    gone => Outcome::Strange(format!("{other}, and then {gone}")),
                 },
             },
             Err(error) => broken(&error),
         };
-        self.settle(leg, &next, &Attempt { outcome, greeted: from, from, session: None }, CHANGE_USER);
+        self.settle(leg, &next, &Attempt { outcome, greeted: from, from, last, session: None }, CHANGE_USER);
     }
 
     /// Judges and counts what became of a login.
@@ -198,9 +206,11 @@ impl Worker {
             Outcome::LetIn => drop(self.owing.remove(&login.user)),
             _ => {}
         }
-        let mut states = leg.states(attempt.from, until);
+        // A verdict that the client has outlived lets nobody in.
+        let from = if attempt.outcome == Outcome::LetIn { attempt.last } else { attempt.from };
+        let mut states = leg.states(from, until);
         // Whoever the server has greeted while our plugin was not there may finish without it.
-        states.extend(leg.states(attempt.greeted, attempt.from).into_iter().filter(|state| state.settings.is_none()));
+        states.extend(leg.states(attempt.greeted, from).into_iter().filter(|state| state.settings.is_none()));
         let unsure = judge(&states, login, &attempt.outcome).unwrap_or_else(|why| {
             leg.complain(format!("{kind}: {why}"));
             false
@@ -292,8 +302,8 @@ fn password(login: &Login) -> &'static str {
 
 fn attempt(leg: &Leg, login: &Login, silence: Duration) -> Attempt {
     let now = Instant::now();
-    let mut attempt = Attempt { outcome: Outcome::HungUp, greeted: now, from: now, session: None };
-    match say_who(leg, login, silence, &mut attempt.from) {
+    let mut attempt = Attempt { outcome: Outcome::HungUp, greeted: now, from: now, last: now, session: None };
+    match say_who(leg, login, silence, &mut attempt.from, &mut attempt.last) {
         Ok((outcome, session)) => {
             attempt.outcome = outcome;
             attempt.session = session;
@@ -303,8 +313,15 @@ fn attempt(leg: &Leg, login: &Login, silence: Duration) -> Attempt {
     attempt
 }
 
-/// A login as `login`; the time before the client says who it is is put in `from`.
-fn say_who(leg: &Leg, login: &Login, silence: Duration, from: &mut Instant) -> Result<(Outcome, Option<Session>)> {
+/// A login as `login`; the time before the client says who it is is put in `from`, that before the last thing it says in
+/// `last`.
+fn say_who(
+    leg: &Leg,
+    login: &Login,
+    silence: Duration,
+    from: &mut Instant,
+    last: &mut Instant,
+) -> Result<(Outcome, Option<Session>)> {
     let mut client = match login.way {
         Way::Tcp => Client::connect_from(login.from, leg.server.address()),
         Way::ExtraPort => Client::connect_from(login.from, leg.server.extra_address()),
@@ -324,6 +341,7 @@ fn say_who(leg: &Leg, login: &Login, silence: Duration, from: &mut Instant) -> R
         client = client.upgrade(|stream| Box::new(StreamOwned::new(connection, stream)));
     }
     *from = Instant::now();
+    *last = *from;
     client.write(&handshake_response(&login.user, &native_reply(password(login), &scramble), more_capabilities))?;
     loop {
         let packet = client.read()?;
@@ -331,6 +349,8 @@ fn say_who(leg: &Leg, login: &Login, silence: Duration, from: &mut Instant) -> R
             Reply::Switch(plugin) => {
                 let scramble = packet.get(plugin.len() + 2..).unwrap_or_default();
                 let scramble = scramble.strip_suffix(b"\0").unwrap_or(scramble);
+                sleep(silence);
+                *last = Instant::now();
                 match plugin.as_str() {
                     "mysql_native_password" => client.write(&native_reply(password(login), scramble))?,
                     // As long as a signature, which it is not.
