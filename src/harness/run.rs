@@ -154,7 +154,7 @@ fn send_state(socket: &OsStr, state: &[NotifyState<'_>]) -> io::Result<()> {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         _ => SocketAddr::from_pathname(socket)?,
     };
-    let message: String = state.iter().map(|state| format!("{state}\n")).collect();
+    let message = state.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     let datagram = UnixDatagram::unbound()?;
     datagram.set_write_timeout(Some(Duration::from_secs(1)))?;
     datagram.send_to_addr(message.as_bytes(), &address).map(drop)

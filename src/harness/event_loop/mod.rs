@@ -304,12 +304,13 @@ impl EventLoop {
     /// Accepts those who have been waiting, listens no more, and ends the sessions of those who are in.
     fn stop_listening(&mut self) {
         self.accept();
-        self.doors.clear();
         let open: Vec<usize> =
             self.clients.iter().filter(|(_, client)| !client.is_logging_in()).map(|(key, _)| key).collect();
         for key in open {
             self.close(key);
         }
+        // Last: once nobody can connect any more, the sessions have ended, too.
+        self.doors.clear();
     }
 }
 
