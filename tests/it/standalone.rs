@@ -180,7 +180,8 @@ fn a_stop_lets_logins_in_flight_finish() {
     assert!(session.query("SELECT 1").is_err(), "the session went on");
     greeted.write(&handshake_response("app", b"", 0)).unwrap();
     assert_eq!(greeted.reply().unwrap().reply, redirect_to("db2"));
-    server.stop().unwrap();
+    // Without a second signal, which would end it at once.
+    wait_until("it has ended", || !server.is_running());
     assert!(!server.socket().exists());
     assert!(server.error_log().contains("stopped after 1 redirects"), "{}", server.error_log());
 }
