@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use instant_failover::failover::{ER_INSTANT_FAILOVER, Mode, message};
 use instant_failover_fuzz::{TARGET, client, cut, error, is_switch, packet, packets, pieces, server};
-use instant_failover_harness::{Accounts, Connection, LONGEST_PACKET, Next, Scramble, Shared};
+use instant_failover_harness::{Accounts, Connection, LONGEST_LOGIN, Next, ProxyNetworks, Scramble, Shared};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 
 const HEAD: usize = 5;
@@ -14,6 +14,8 @@ const HEAD: usize = 5;
 const LOCAL: u8 = 1 << 2;
 const TLS: u8 = 1 << 3;
 const WELL_FORMED: u8 = 1 << 4;
+/// A proxy may say who the client is.
+const PROXIED: u8 = 1 << 5;
 
 /// The most bytes of all answers together.
 const LONGEST_ANSWER: usize = 4096;
@@ -21,17 +23,29 @@ const LONGEST_ANSWER: usize = 4096;
 const OUT_OF_ORDER: u16 = 1156;
 const TOO_LONG: u16 = 1153;
 const BAD_HANDSHAKE: u16 = 1043;
+const NO_PROXY: u16 = 1130;
+const BAD_PROXY_HEADER: u16 = 1105;
 
-/// For each mode one that offers no TLS and one that does. Nobody gets in, so they stay as they are.
-static SERVERS: LazyLock<[[Shared; 2]; 3]> =
-    LazyLock::new(|| MODES.map(|mode| [false, true].map(|tls| server(mode, Accounts::default(), tls))));
+/// For each mode without TLS and with it, without proxies and with them. Nobody gets in, so they stay as they are.
+static SERVERS: LazyLock<[[[Shared; 2]; 2]; 3]> = LazyLock::new(|| {
+    MODES.map(|mode| {
+        [false, true].map(|tls| {
+            ["", "*"].map(|networks| {
+                let server = server(mode, Accounts::default(), tls);
+                server.set_proxy_networks(networks.parse::<ProxyNetworks>().expect("it is valid"), "the fuzzer");
+                server
+            })
+        })
+    })
+});
 static SCRAMBLE: LazyLock<Scramble> = LazyLock::new(|| Scramble::random().expect("there are random bytes"));
 const MODES: [Mode; 3] = [Mode::Off, Mode::On, Mode::All];
 
 fuzz_target!(|input: &[u8]| {
     let Some((&[flags, ref lengths @ ..], said)) = input.split_first_chunk::<HEAD>() else { return };
     let mode = usize::from(flags & 3).min(2);
-    let talk = Talk { shared: &SERVERS[mode][usize::from(flags & TLS != 0)], local: flags & LOCAL != 0 };
+    let [tls, proxied] = [TLS, PROXIED].map(|bit| usize::from(flags & bit != 0));
+    let talk = Talk { shared: &SERVERS[mode][tls][proxied], local: flags & LOCAL != 0 };
     let redirects = mode == 2 || mode == 1 && !talk.local;
 
     if flags & WELL_FORMED != 0 {
@@ -46,7 +60,8 @@ fuzz_target!(|input: &[u8]| {
     for (_, payload) in packets(&answers) {
         check(payload, redirects);
     }
-    assert_eq!(answers, talk.hold_by_packets(said), "it depends on the pieces");
+    let again = if proxied == 0 { talk.hold_by_packets(said) } else { talk.hold([said]) };
+    assert_eq!(answers, again, "it depends on the pieces");
 });
 
 /// Checks one answer, and returns the code of its error.
@@ -62,7 +77,7 @@ fn check(payload: &[u8], redirects: bool) -> Option<u16> {
             let parsed = message::parse(message).expect("a redirect");
             assert_eq!(parsed.target.to_string(), TARGET);
         }
-        OUT_OF_ORDER | TOO_LONG | BAD_HANDSHAKE => {}
+        OUT_OF_ORDER | TOO_LONG | BAD_HANDSHAKE | NO_PROXY | BAD_PROXY_HEADER => {}
         _ => assert!(!redirects, "error {code} instead of a redirect"),
     }
     Some(code)
@@ -74,7 +89,7 @@ fn login(said: &[u8]) -> Vec<u8> {
     let mut part = || parts.next().unwrap_or_default();
     let (user, reply, database, plugin) = (part(), part(), part(), part());
     let reply = &reply[..reply.len().min(250)];
-    let most = LONGEST_PACKET - 32 - reply.len() - 4;
+    let most = LONGEST_LOGIN - 32 - reply.len() - 4;
     let [user, database, plugin] = [user, database, plugin].map(|text| &text[..text.len().min(most / 3)]);
     let length = u8::try_from(reply.len()).unwrap_or(u8::MAX);
     // FOUND_ROWS, CONNECT_WITH_DB, PROTOCOL_41, SECURE_CONNECTION, PLUGIN_AUTH.
@@ -115,7 +130,7 @@ impl Talk<'_> {
             // If it is not whole, the header counts.
             if let Some(&[low, middle, high, sent]) = said.first_chunk()
                 && sent == number
-                && (cut(&mut &*said).is_some() || u32::from_le_bytes([low, middle, high, 0]) as usize > LONGEST_PACKET)
+                && (cut(&mut &*said).is_some() || u32::from_le_bytes([low, middle, high, 0]) as usize > LONGEST_LOGIN)
             {
                 number += 1;
             }

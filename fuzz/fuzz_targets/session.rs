@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use instant_failover::failover::Mode;
 use instant_failover_fuzz::{client, error, is_switch, packet, packets, server};
-use instant_failover_harness::{Accounts, Connection, LONGEST_PACKET, Next, Scramble, Shared};
+use instant_failover_harness::{Accounts, Connection, LONGEST_PACKET, Next, Scramble, Shared, When};
 use libfuzzer_sys::fuzz_target;
 use mysql_common::auth::plugins::mysql_native_password::scramble_native;
 use mysql_common::io::ParseBuf;
@@ -32,7 +32,7 @@ const LONGEST_ANSWER: usize = 1024 * 1024;
 /// Its only account, which changes nothing that others see.
 static SERVER: LazyLock<Shared> = LazyLock::new(|| {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/accounts");
-    server(Mode::Off, Accounts::default().read(file.as_ref()).expect("it is valid"), false)
+    server(Mode::Off, Accounts::default().read(file.as_ref(), When::Starting).expect("it is valid"), false)
 });
 static SCRAMBLE: LazyLock<Scramble> = LazyLock::new(|| Scramble::random().expect("there are random bytes"));
 

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use instant_failover::failover::{Mode, Settings, Transport, Variable};
 use instant_failover_harness::{Accounts, Configuration, Identity, Peer, Shared};
@@ -25,12 +24,8 @@ pub fn server(mode: Mode, accounts: Accounts, offers_tls: bool) -> Shared {
         let builder = rustls::ServerConfig::builder().with_no_client_auth();
         Arc::new(builder.with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new())))
     };
-    let configuration = Configuration {
-        accounts,
-        tls: offers_tls.then(tls),
-        connect_timeout: Duration::from_secs(10),
-        max_connections: 1,
-    };
+    let configuration =
+        Configuration { accounts: accounts.into(), tls: offers_tls.then(tls), ..Configuration::default() };
     let identity = Identity { hostname: "db1.example.com".to_owned(), port: 3306, ..Identity::default() };
     Shared::new(settings, configuration, identity)
 }

@@ -9,6 +9,8 @@ use sha1::{Digest, Sha1};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use super::files::{self, When};
+
 /// The bytes of a scramble, and of a password's hash.
 pub(super) const SCRAMBLE_LENGTH: usize = 20;
 
@@ -93,6 +95,26 @@ impl PasswordHash {
     }
 }
 
+/// In the accounts file, in the place of a password's hash: anybody who gives the user's name, and no password, is let in.
+const NO_PASSWORD: &str = "no-password";
+
+/// What a line of the accounts file looks like.
+const EXAMPLE: &str = "app *2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19";
+
+/// What an account asks for.
+enum Password {
+    Hash(PasswordHash),
+    /// [`NO_PASSWORD`].
+    None,
+}
+
+impl Password {
+    /// Reads it as the accounts file has it.
+    fn parse(text: &str) -> Option<Self> {
+        if text == NO_PASSWORD { Some(Self::None) } else { PasswordHash::parse(text).map(Self::Hash) }
+    }
+}
+
 /// A user of the machine who administers this server over the Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Administrator {
@@ -103,7 +125,8 @@ pub(super) struct Administrator {
 /// Everybody who gets in. An account is its user name: it may come from anywhere.
 #[derive(Default)]
 pub struct Accounts {
-    passwords: HashMap<String, PasswordHash>,
+    /// By user name.
+    passwords: HashMap<String, Password>,
     administrators: Vec<Administrator>,
     any_login: bool,
 }
@@ -121,12 +144,12 @@ impl Accounts {
     }
 
     /// Adds the accounts of a file: a line for each, with the user name, blanks, and the password's hash as MariaDB prints
-    /// it (`*` and 40 hexadecimal digits). Empty lines and those that begin with `#` mean nothing.
+    /// it (`*` and 40 hexadecimal digits), or [`NO_PASSWORD`]. Empty lines and those that begin with `#` mean nothing.
     ///
     /// # Errors
     /// If the file cannot be read or a line is wrong: what is wrong, and where. Hashes are not repeated in it.
-    pub fn read(mut self, file: &Path) -> Result<Self, String> {
-        let text = std::fs::read_to_string(file).map(Zeroizing::new);
+    pub fn read(mut self, file: &Path, when: When) -> Result<Self, String> {
+        let text = files::read_text(file, when);
         let text = text.map_err(|error| format!("the accounts file {}: {error}", file.display()))?;
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -134,22 +157,17 @@ impl Accounts {
                 continue;
             }
             let account = line.rsplit_once(char::is_whitespace);
-            let account = account.and_then(|(user, hash)| Some((user.trim_end(), PasswordHash::parse(hash)?)));
-            let Some((user, hash)) = account else {
+            let account = account.and_then(|(user, password)| Some((user.trim_end(), Password::parse(password)?)));
+            let place = || format!("the accounts file {}, line {}", file.display(), number + 1);
+            let Some((user, password)) = account else {
                 return Err(format!(
-                    "the accounts file {}, line {}: this is not a user name and a password hash; write for example\n\
-                     app *2470C0C06DEE42FD1618BBB99005ADCA2EC9D1E19\n\
-                     with what SELECT PASSWORD('...') prints",
-                    file.display(),
-                    number + 1
+                    "{}: this is not a user name and a password hash; write for example '{EXAMPLE}', with what SELECT \
+                     PASSWORD('...') prints, or 'app {NO_PASSWORD}'",
+                    place()
                 ));
             };
-            if self.passwords.insert(user.to_owned(), hash).is_some() {
-                return Err(format!(
-                    "the accounts file {}, line {}: user '{user}' stands there twice; keep one",
-                    file.display(),
-                    number + 1
-                ));
+            if self.passwords.insert(user.to_owned(), password).is_some() {
+                return Err(format!("{}: user '{}' is listed twice; keep one entry", place(), user.escape_debug()));
             }
         }
         Ok(self)
@@ -171,9 +189,16 @@ impl Accounts {
     pub(super) fn by_password(&self, user: &str, scramble: &Scramble, reply: &[u8]) -> Option<Authenticated> {
         // An unknown user costs the same.
         let nobody = PasswordHash(Zeroizing::new([0; SCRAMBLE_LENGTH]));
-        let hash = self.passwords.get(user);
-        let right = hash.unwrap_or(&nobody).verify(scramble, reply);
-        (right && hash.is_some()).then_some(Authenticated { administrator: false })
+        let account = self.passwords.get(user);
+        let right = match account {
+            Some(Password::None) => reply.is_empty(),
+            Some(Password::Hash(hash)) => hash.verify(scramble, reply),
+            None => {
+                std::hint::black_box(nobody.verify(scramble, reply));
+                false
+            }
+        };
+        right.then_some(Authenticated { administrator: false })
     }
 }
 
@@ -183,7 +208,7 @@ mod tests {
 
     use sha1::{Digest, Sha1};
 
-    use super::{Accounts, Administrator, PasswordHash, Peer, Scramble};
+    use super::{Accounts, Administrator, PasswordHash, Peer, Scramble, When};
 
     /// What `SELECT PASSWORD('secret')` prints.
     const SECRET: &str = "*14E65567ABDB5135D0CFD9A70B3032C179A49EE7";
@@ -197,7 +222,7 @@ mod tests {
     fn read(text: &str) -> Result<Accounts, String> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
-        Accounts::default().read(file.path())
+        Accounts::default().read(file.path(), When::Starting)
     }
 
     #[test]
@@ -222,6 +247,33 @@ mod tests {
             assert!(accounts.by_password(user, &scramble, &reply).is_none(), "{user} {reply:?}");
         }
         assert!(accounts.by_peer("app", &Peer::default()).is_none());
+    }
+
+    /// `SELECT PASSWORD('')` prints nothing: a hash that was left out must not let anybody in.
+    #[test]
+    fn no_password_is_said_in_a_word() {
+        let accounts = read(&format!("haproxy no-password\napp {SECRET}\n")).unwrap();
+        let scramble = Scramble::random().unwrap();
+        assert!(accounts.by_password("haproxy", &scramble, b"").is_some_and(|proof| !proof.administrator()));
+        for (user, reply) in [
+            ("haproxy", reply("", &scramble)),
+            ("haproxy", reply("secret", &scramble)),
+            ("haproxy", vec![0; 20]),
+            ("app", Vec::new()),
+            ("nobody", Vec::new()),
+        ] {
+            assert!(accounts.by_password(user, &scramble, &reply).is_none(), "{user} {reply:?}");
+        }
+    }
+
+    #[test]
+    fn what_an_error_suggests_is_accepted() {
+        let error = read("app").unwrap_err();
+        let suggested: Vec<_> = error.split('\'').filter(|quoted| quoted.starts_with("app ")).collect();
+        assert_eq!(suggested.len(), 2, "{error}");
+        for line in suggested {
+            assert_eq!(read(line).unwrap().passwords.len(), 1, "{error}");
+        }
     }
 
     #[test]
@@ -258,13 +310,23 @@ mod tests {
             (format!("app {}", SECRET.replace('*', "+")), "line 2: this is not"),
             (format!("app {}", SECRET.replace('E', "G")), "line 2: this is not"),
             (SECRET.to_owned(), "line 2: this is not"),
-            (format!("first {SECRET}"), "line 2: user 'first' stands there twice"),
+            ("app".to_owned(), "line 2: this is not"),
+            ("app ''".to_owned(), "line 2: this is not"),
+            ("app *".to_owned(), "line 2: this is not"),
+            ("app NO-PASSWORD".to_owned(), "line 2: this is not"),
+            ("no-password".to_owned(), "line 2: this is not"),
+            (format!("first {SECRET}"), "line 2: user 'first' is listed twice"),
         ] {
             let error = read(&format!("first {SECRET}\n{line}\n")).unwrap_err();
             assert!(error.contains(expected), "{error}");
             assert!(!error.contains(&SECRET[1..30]), "{error}");
         }
-        assert!(Accounts::default().read("/nonexistent".as_ref()).unwrap_err().contains("/nonexistent: No such file"));
+        assert!(
+            Accounts::default()
+                .read("/nonexistent".as_ref(), When::Starting)
+                .unwrap_err()
+                .contains("/nonexistent: No such file")
+        );
     }
 
     #[test]

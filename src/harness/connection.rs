@@ -2,7 +2,7 @@
 //!
 //! The states follow each other in this order, and any of them may be the last:
 //!
-//! 1. [`Phase::Greeted`]: the greeting is sent, the client's first packet awaited;
+//! 1. [`Phase::Greeted`]: the greeting is sent, the client's first packet awaited, or the header of a proxy before it;
 //! 2. [`Phase::Tls`]: the same over TLS, which the client has asked for with its first packet;
 //! 3. [`Phase::Switched`]: the client has been asked to start again with `mysql_native_password`;
 //! 4. [`Phase::Open`]: the client is in and sends commands, among them `COM_CHANGE_USER`, which leads to 3 and back.
@@ -17,12 +17,16 @@ use tracing::debug;
 use super::accounts::{Authenticated, Peer, Scramble};
 use super::character_set;
 use super::login::{self, First, Login};
-use super::packet::{self, Frame, LONGEST_PACKET, SqlError, Writer};
+use super::packet::{self, Frame, LONGEST_LOGIN, LONGEST_PACKET, SqlError, Writer};
+use super::proxy::{self, Header, Source};
 use super::session::{self, Session};
 use super::shared::Shared;
 
 /// Unsent bytes beyond which no more commands are carried out: a client must read its answers.
 const MOST_UNSENT: usize = 64 * 1024;
+
+/// More characters than a database's name may have, so that one that is too long is refused.
+const LONGEST_SHOWN: usize = 101;
 
 /// What the I/O of a connection has to do after the bytes for the client are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +53,8 @@ pub struct Connection {
     /// The number of the next packet, of either side.
     sequence: u8,
     phase: Phase,
+    /// Whether a proxy has said who the client is.
+    proxied: bool,
     /// The cipher suite of TLS.
     cipher: Option<&'static str>,
 }
@@ -78,8 +84,18 @@ impl Connection {
     pub fn greet(shared: &Shared, peer: Peer, transport: Transport, scramble: Scramble, out: &mut Vec<u8>) -> Self {
         // The protocol has 32 bits for the number.
         let id = u32::try_from(shared.counters.connections.add() & u64::from(u32::MAX)).unwrap_or_default();
-        packet::greeting(out, id, &scramble, GREETING_VERSION, shared.capabilities());
-        Self { id, peer, transport, scramble, input: Vec::new(), sequence: 1, phase: Phase::Greeted, cipher: None }
+        packet::greeting(out, id, &scramble, shared.configuration().version.greeting(), shared.capabilities());
+        Self {
+            id,
+            peer,
+            transport,
+            scramble,
+            input: Vec::new(),
+            sequence: 1,
+            phase: Phase::Greeted,
+            proxied: false,
+            cipher: None,
+        }
     }
 
     /// Whether the client has not been let in yet. Such a connection has a deadline.
@@ -97,10 +113,11 @@ impl Connection {
         if self.input.is_empty() {
             // As nearly always: whole packets, and nothing is copied.
             let (next, rest) = self.packets(bytes, shared, out);
-            self.input.extend_from_slice(rest);
+            self.keep(rest);
             return next;
         }
         let mut input = std::mem::take(&mut self.input);
+        make_room(&mut input, bytes.len());
         input.extend_from_slice(bytes);
         let (next, rest) = self.packets(&input, shared, out);
         let answered = input.len() - rest.len();
@@ -110,6 +127,11 @@ impl Connection {
             self.input = input;
         }
         next
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        make_room(&mut self.input, bytes.len());
+        self.input.extend_from_slice(bytes);
     }
 
     /// Says which cipher suite TLS has, once it is there.
@@ -123,13 +145,44 @@ impl Connection {
     }
 
     fn packets<'b>(&mut self, mut bytes: &'b [u8], shared: &Shared, out: &mut Vec<u8>) -> (Next, &'b [u8]) {
+        if matches!(self.phase, Phase::Greeted) && !self.proxied {
+            match proxy::read(bytes) {
+                Header::None => {}
+                Header::Part if self.may_be_proxied(shared) => return (Next::Read, bytes),
+                // mariadbd looks no further than its first bytes.
+                Header::Part if bytes.len() < 4 => return (Next::Read, bytes),
+                _ if !self.may_be_proxied(shared) => {
+                    let message = format!("Proxy header is not accepted from {}", self.host());
+                    return (self.refuse(&SqlError::new(1130, *b"HY000", message), shared, out), &[]);
+                }
+                Header::Whole { length, source } => {
+                    self.proxied = true;
+                    // From here on, it is not the proxy that counts, nor the user that it runs as.
+                    match source {
+                        Source::Proxy => {}
+                        Source::Address(address) => self.peer = Peer { address: Some(address), uid: None },
+                        Source::Socket => self.peer = Peer { address: None, uid: None },
+                    }
+                    bytes = &bytes[length..];
+                }
+                _ => {
+                    let error = SqlError::new(1105, *b"HY000", "Failed to parse proxy header");
+                    return (self.refuse(&error, shared, out), &[]);
+                }
+            }
+        }
         loop {
-            match packet::cut(bytes) {
+            match packet::cut(bytes, self.longest_packet()) {
+                // mariadbd does not wait for a packet that is out of order.
+                Frame::Part if bytes.get(3).is_some_and(|&sequence| sequence != self.expected()) => {
+                    self.sequence = self.expected();
+                    return (self.refuse(&out_of_order(), shared, out), &[]);
+                }
                 Frame::Part => return (Next::Read, bytes),
                 Frame::Packet { .. } if out.len() >= MOST_UNSENT => return (Next::SendFirst, bytes),
                 Frame::TooLong { sequence } => {
                     let error = self.count(sequence).err().unwrap_or_else(|| {
-                        let most = LONGEST_PACKET;
+                        let most = self.longest_packet();
                         let message = format!("Got a packet bigger than 'max_allowed_packet' bytes ({most})");
                         SqlError::new(1153, *b"08S01", message)
                     });
@@ -146,13 +199,31 @@ impl Connection {
         }
     }
 
+    /// Whether the other end is a proxy that may say who the client is.
+    fn may_be_proxied(&self, shared: &Shared) -> bool {
+        shared.proxy_networks().contain(self.peer.address)
+    }
+
+    /// Whether a login may come this way under `require_secure_transport`; to mariadbd, any other is one without a right.
+    fn is_secure_enough(&self, shared: &Shared) -> bool {
+        let secure = self.cipher.is_some() || self.transport == Transport::Local;
+        secure || !shared.configuration().require_secure_transport
+    }
+
+    const fn longest_packet(&self) -> usize {
+        if self.is_logging_in() { LONGEST_LOGIN } else { LONGEST_PACKET }
+    }
+
+    /// The number of the client's next packet.
+    const fn expected(&self) -> u8 {
+        if matches!(self.phase, Phase::Open(_)) { 0 } else { self.sequence }
+    }
+
     /// Takes the number of a packet, which must be the next one.
     fn count(&mut self, sequence: u8) -> Result<(), SqlError> {
-        if matches!(self.phase, Phase::Open(_)) {
-            self.sequence = 0;
-        }
+        self.sequence = self.expected();
         if sequence != self.sequence {
-            return Err(SqlError::new(1156, *b"08S01", "Got packets out of order"));
+            return Err(out_of_order());
         }
         self.sequence = self.sequence.wrapping_add(1);
         Ok(())
@@ -199,7 +270,8 @@ impl Connection {
     fn login(&mut self, login: &Login<'_>, session: Option<Box<Session>>, shared: &Shared, out: &mut Vec<u8>) -> Next {
         let candidate = Candidate {
             user: login.user.clone().into_owned(),
-            database: login.database.as_deref().map(str::to_owned),
+            // No more than an error about it shows.
+            database: login.database.as_deref().map(|name| name.chars().take(LONGEST_SHOWN).collect()),
             capabilities: login.capabilities,
             collation: login.collation,
             exemption: None,
@@ -217,7 +289,7 @@ impl Connection {
         // Those of before 4.1 could not read the answers.
         let modern = login.capabilities.contains(CapabilityFlags::CLIENT_PROTOCOL_41);
         let by_peer = shared.configuration().accounts.by_peer(&candidate.user, &self.peer);
-        if let Some(proof) = by_peer.filter(|_| modern) {
+        if let Some(proof) = by_peer.filter(|_| modern && self.is_secure_enough(shared)) {
             return self.open(candidate, &proof, shared, out);
         }
         // As mariadbd, every change of the user with a scramble of its own.
@@ -275,7 +347,7 @@ impl Connection {
             return self.deny(candidate, &bad_handshake(), shared, out);
         }
         let proof = shared.configuration().accounts.by_password(&candidate.user, &self.scramble, reply);
-        if let Some(proof) = proof {
+        if let Some(proof) = proof.filter(|_| self.is_secure_enough(shared)) {
             return self.open(candidate, &proof, shared, out);
         }
         shared.counters.access_denied.add();
@@ -364,11 +436,17 @@ impl Connection {
     }
 }
 
-/// What this server calls itself in the greeting, where MariaDB 10 puts 5.5.5 first; connectors take that off.
-const GREETING_VERSION: &str = concat!("5.5.5-10.11.0-MariaDB-instant-failover-harness-", env!("CARGO_PKG_VERSION"));
+/// Lets a buffer grow by what comes, not by as much again as it has.
+fn make_room(input: &mut Vec<u8>, length: usize) {
+    const STEP: usize = 512;
+    if input.capacity() - input.len() < length {
+        input.reserve_exact(length.next_multiple_of(STEP));
+    }
+}
 
-/// What this server calls itself everywhere else: enough for connectors to treat it as a MariaDB.
-pub(super) const VERSION: &str = GREETING_VERSION.split_at("5.5.5-".len()).1;
+fn out_of_order() -> SqlError {
+    SqlError::new(1156, *b"08S01", "Got packets out of order")
+}
 
 fn bad_handshake() -> SqlError {
     SqlError::new(1043, *b"08S01", "Bad handshake")
@@ -385,8 +463,6 @@ fn client_flags(packet: &[u8]) -> CapabilityFlags {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::{Connection, Next, Peer, Shared, Transport};
     use crate::accounts::{Accounts, Scramble};
     use crate::shared::{Configuration, Identity};
@@ -394,12 +470,8 @@ mod tests {
 
     /// A server that lets everybody in.
     fn server() -> Shared {
-        let configuration = Configuration {
-            accounts: Accounts::default().and_anybody(),
-            tls: None,
-            connect_timeout: Duration::from_secs(1),
-            max_connections: 1,
-        };
+        let configuration =
+            Configuration { accounts: Accounts::default().and_anybody().into(), ..Configuration::default() };
         Shared::new(Settings::default(), configuration, Identity::default())
     }
 

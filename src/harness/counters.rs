@@ -52,7 +52,9 @@ pub(super) struct Counters {
     pub(super) too_many_connections: Counter,
     pub(super) tls_handshakes: Counter,
     pub(super) questions: Counter,
+    /// Besides those to the extra port.
     open: AtomicU64,
+    open_extra: AtomicU64,
     most_open: AtomicU64,
 }
 
@@ -76,6 +78,7 @@ impl Counters {
             tls_handshakes: Counter::default(),
             questions: Counter::default(),
             open: AtomicU64::new(0),
+            open_extra: AtomicU64::new(0),
             most_open: AtomicU64::new(0),
         }
     }
@@ -103,23 +106,27 @@ impl Counters {
         .add();
     }
 
-    /// Takes a place among `most` connections, if one is left. Give it back with [`closed`](Self::closed).
-    pub(super) fn opened(&self, most: u64) -> bool {
-        let place = self.open.fetch_add(1, Ordering::Relaxed) + 1;
-        if place > most {
-            self.closed();
+    const fn places(&self, extra: bool) -> &AtomicU64 {
+        if extra { &self.open_extra } else { &self.open }
+    }
+
+    /// Takes a place among `most` connections, to the extra port or to all else, if one is left. Give it back with
+    /// [`closed`](Self::closed).
+    pub(super) fn opened(&self, extra: bool, most: u64) -> bool {
+        if self.places(extra).fetch_add(1, Ordering::Relaxed) >= most {
+            self.closed(extra);
             return false;
         }
-        self.most_open.fetch_max(place, Ordering::Relaxed);
+        self.most_open.fetch_max(self.open(), Ordering::Relaxed);
         true
     }
 
-    pub(super) fn closed(&self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
+    pub(super) fn closed(&self, extra: bool) {
+        self.places(extra).fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(super) fn open(&self) -> u64 {
-        self.open.load(Ordering::Relaxed)
+        self.open.load(Ordering::Relaxed) + self.open_extra.load(Ordering::Relaxed)
     }
 
     pub(super) fn uptime(&self) -> Duration {
@@ -194,9 +201,11 @@ mod tests {
     #[test]
     fn places_are_given_back() {
         let counters = Counters::new();
-        assert!(counters.opened(2) && counters.opened(2) && !counters.opened(2));
-        counters.closed();
-        assert_eq!(counters.open(), 1);
-        assert!(counters.opened(2));
+        for extra in [false, true] {
+            assert!(counters.opened(extra, 2) && counters.opened(extra, 2) && !counters.opened(extra, 2));
+            counters.closed(extra);
+            assert!(counters.opened(extra, 2));
+        }
+        assert_eq!(counters.open(), 4);
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! - [`main`]: from the command line to the end of the process;
 //! - `options`: command line, options file;
-//! - `listeners`, `event_loop`: sockets and their bytes; `tls`: certificates; `metrics`: for Prometheus;
-//! - [`Connection`]: one connection without its I/O, made of `packet` (what is sent, in which `character_set`), `login`
-//!   (what clients say about themselves), `accounts` (who gets in) and `session` (commands of those who are in);
+//! - `listeners`, `event_loop`: sockets and their bytes; `tls`: certificates; `metrics`: for Prometheus; `log`, `files`;
+//! - [`Connection`]: one connection without its I/O, made of `proxy` (what a proxy says about the client), `packet` (what is
+//!   sent, in which `character_set`), `login` (what clients say about themselves), `accounts` (who gets in) and `session` (commands of those who are in);
 //! - [`Shared`]: what all connections share, with its `counters`.
 //!
 //! The verdict and its words come from [`instant_failover::failover`].
@@ -15,11 +15,14 @@ mod character_set;
 mod connection;
 mod counters;
 mod event_loop;
+mod files;
 mod listeners;
+mod log;
 mod login;
 mod metrics;
 mod options;
 mod packet;
+mod proxy;
 mod run;
 mod session;
 mod shared;
@@ -27,7 +30,9 @@ mod tls;
 
 pub use accounts::{Accounts, Authenticated, Peer, Scramble};
 pub use connection::{Connection, Next};
+pub use files::When;
 pub use metrics::Exchange;
-pub use packet::LONGEST_PACKET;
+pub use packet::{LONGEST_LOGIN, LONGEST_PACKET};
+pub use proxy::{Header, LONGEST_HEADER, ProxyNetworks, Source, read as read_proxy_header};
 pub use run::main;
-pub use shared::{Configuration, Identity, Shared};
+pub use shared::{Configuration, Identity, Shared, Version};

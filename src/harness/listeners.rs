@@ -4,17 +4,14 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use listenfd::ListenFd;
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use tracing::info;
-
-/// How many clients may wait to be accepted; the system may allow less.
-const BACKLOG: i32 = 4096;
 
 /// Between two attempts to listen where another server is about to stop.
 const RETRY: Duration = Duration::from_millis(10);
@@ -29,8 +26,16 @@ pub(super) struct Places {
     pub(super) extra_port: Option<u16>,
     pub(super) socket: Option<PathBuf>,
     pub(super) metrics_port: Option<u16>,
+    /// How many clients may wait to be accepted; the system may allow less.
+    pub(super) back_log: u32,
     /// How long to wait for what another server still has.
     pub(super) patience: Duration,
+}
+
+impl Places {
+    fn back_log(&self) -> i32 {
+        self.back_log.try_into().unwrap_or(i32::MAX)
+    }
 }
 
 /// All sockets.
@@ -64,6 +69,9 @@ impl Listeners {
     pub(super) fn open(places: &Places) -> Result<Self, String> {
         let deadline = Instant::now() + places.patience;
         let mut listeners = Self::inherited(places.extra_port)?;
+        if let Some(port) = places.metrics_port {
+            listeners.metrics = Some(bind_tcp((Ipv4Addr::LOCALHOST, port).into(), places, deadline)?);
+        }
         if listeners.tcp.is_empty() && listeners.extra.is_empty() && listeners.unix.is_empty() {
             listeners.bind(places, deadline)?;
         }
@@ -72,9 +80,6 @@ impl Listeners {
             // acknowledged what was sent before.
             let set = SockRef::from(listener).set_tcp_nodelay(true);
             set.map_err(|error| format!("TCP_NODELAY: {error}"))?;
-        }
-        if let Some(port) = places.metrics_port {
-            listeners.metrics = Some(bind_tcp((Ipv4Addr::LOCALHOST, port).into(), deadline)?);
         }
         Ok(listeners)
     }
@@ -101,13 +106,14 @@ impl Listeners {
 
     fn bind(&mut self, places: &Places, deadline: Instant) -> Result<(), String> {
         if let Some(port) = places.port {
-            self.tcp = bind_all(&places.bind_addresses, port, deadline)?;
+            self.tcp = bind_all(places, port, deadline)?;
         }
         if let Some(port) = places.extra_port {
-            self.extra = bind_all(&places.bind_addresses, port, deadline)?;
+            self.extra = bind_all(places, port, deadline)?;
         }
+        // Last: nothing is waited for any more once there is a file that must be removed at the end.
         if let Some(path) = &places.socket {
-            self.unix.push(bind_unix(path, deadline)?);
+            self.unix.push(bind_unix(path, places, deadline)?);
             self.made.push(SocketFile(path.clone()));
         }
         if self.tcp.is_empty() && self.unix.is_empty() {
@@ -155,14 +161,14 @@ impl fmt::Display for Listeners {
 }
 
 /// Binds one port on all addresses. A free port that the first address takes is taken on the others too.
-fn bind_all(names: &[String], port: u16, deadline: Instant) -> Result<Vec<TcpListener>, String> {
+fn bind_all(places: &Places, port: u16, deadline: Instant) -> Result<Vec<TcpListener>, String> {
     let mut listeners: Vec<TcpListener> = Vec::new();
-    for name in names {
+    for name in &places.bind_addresses {
         for mut address in addresses(name, port)? {
             if let Some(Ok(first)) = listeners.first().map(TcpListener::local_addr) {
                 address.set_port(first.port());
             }
-            listeners.push(bind_tcp(address, deadline)?);
+            listeners.push(bind_tcp(address, places, deadline)?);
         }
     }
     Ok(listeners)
@@ -196,7 +202,7 @@ fn once_free<T>(what: &str, deadline: Instant, bind: impl Fn() -> io::Result<T>)
     }
 }
 
-fn bind_tcp(address: SocketAddr, deadline: Instant) -> Result<TcpListener, String> {
+fn bind_tcp(address: SocketAddr, places: &Places, deadline: Instant) -> Result<TcpListener, String> {
     once_free(&address.to_string(), deadline, || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         if address.is_ipv6() {
@@ -205,16 +211,22 @@ fn bind_tcp(address: SocketAddr, deadline: Instant) -> Result<TcpListener, Strin
         // A server that was here a moment ago leaves connections behind that do not matter.
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
+        socket.listen(places.back_log())?;
         socket.set_nonblocking(true)?;
         Ok(socket.into())
     })
 }
 
-fn bind_unix(path: &Path, deadline: Instant) -> Result<UnixListener, String> {
+fn bind_unix(path: &Path, places: &Places, deadline: Instant) -> Result<UnixListener, String> {
     once_free(&format!("--socket {}", path.display()), deadline, || {
-        match UnixStream::connect(path) {
-            Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another server is listening there")),
+        let address = SockAddr::unix(path)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        // A server that accepts nobody, and has as many waiting as it can, must not keep us waiting, too.
+        socket.set_nonblocking(true)?;
+        let connected = socket.connect(&address);
+        match connected {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(taken()),
+            Ok(()) => return Err(taken()),
             // What a server has left behind that did not end well. Another file is not ours to remove.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && is_socket(path) => {
                 // Or it is just about to remove it, which must not be ours by then.
@@ -226,12 +238,18 @@ fn bind_unix(path: &Path, deadline: Instant) -> Result<UnixListener, String> {
             }
             Err(_) => {}
         }
-        let listener = UnixListener::bind(path)?;
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        listener.bind(&address)?;
         // Anybody may knock, as with mariadbd; who gets in is another matter.
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))?;
         listener.set_nonblocking(true)?;
-        Ok(listener)
+        listener.listen(places.back_log())?;
+        Ok(listener.into())
     })
+}
+
+fn taken() -> io::Error {
+    io::Error::new(io::ErrorKind::AddrInUse, "another server is listening there")
 }
 
 fn is_socket(path: &Path) -> bool {
@@ -255,6 +273,7 @@ mod tests {
             extra_port: Some(0),
             socket: None,
             metrics_port: None,
+            back_log: 128,
             patience: Duration::ZERO,
         };
         let listeners = Listeners::open(&places).unwrap();

@@ -13,6 +13,10 @@ use super::accounts::{Authenticated, SCRAMBLE_LENGTH, Scramble};
 /// The most bytes that a packet of a client may have. Nothing that a client has to say to this server needs more.
 pub const LONGEST_PACKET: usize = 64 * 1024;
 
+/// The same before the client is let in: the most that one keeps this server from forgetting. Real logins have some hundred
+/// bytes, and a few thousand with a token in the place of a password.
+pub const LONGEST_LOGIN: usize = 8 * 1024;
+
 const HEADER_LENGTH: usize = 4;
 
 /// `utf8mb4_general_ci`: the character set of everything this server sends.
@@ -30,17 +34,18 @@ pub(super) enum Frame<'a> {
     Packet { sequence: u8, payload: &'a [u8], rest: &'a [u8] },
     /// Less than a packet: more has to come.
     Part,
-    /// A packet that says it is longer than [`LONGEST_PACKET`].
+    /// A packet that says it is longer than it may be.
     TooLong { sequence: u8 },
 }
 
-/// Cuts the first packet off `bytes`. The length that the peer names is believed as far as bytes have come.
-pub(super) fn cut(bytes: &[u8]) -> Frame<'_> {
+/// Cuts the first packet off `bytes`. The length that the peer names is believed as far as bytes have come, and refused
+/// beyond `longest`.
+pub(super) fn cut(bytes: &[u8], longest: usize) -> Frame<'_> {
     let Some((&[low, middle, high, sequence], rest)) = bytes.split_first_chunk::<HEADER_LENGTH>() else {
         return Frame::Part;
     };
     let length = usize::from(low) | usize::from(middle) << 8 | usize::from(high) << 16;
-    if length > LONGEST_PACKET {
+    if length > longest {
         return Frame::TooLong { sequence };
     }
     match rest.split_at_checked(length) {
@@ -251,8 +256,8 @@ mod tests {
         ] {
             let mut out = Vec::new();
             Writer::new(&mut out, 1, CapabilityFlags::empty()).result(&[Cell { name: "a".to_owned(), value }], &[], 0);
-            let Frame::Packet { payload: [1], rest, .. } = cut(&out) else { panic!("{out:?}") };
-            let Frame::Packet { payload, .. } = cut(rest) else { panic!("{rest:?}") };
+            let Frame::Packet { payload: [1], rest, .. } = cut(&out, LONGEST_PACKET) else { panic!("{out:?}") };
+            let Frame::Packet { payload, .. } = cut(rest, LONGEST_PACKET) else { panic!("{rest:?}") };
             let column = Column::deserialize((), &mut ParseBuf(payload)).unwrap();
             assert_eq!(column.name_str(), "a");
             assert_eq!((column.column_type(), column.character_set()), (column_type, character_set));
@@ -262,10 +267,12 @@ mod tests {
     #[test]
     fn packets_are_cut_off_one_by_one() {
         let bytes = [2, 0, 0, 7, b'a', b'b', 0, 0, 0, 8];
-        let Frame::Packet { sequence: 7, payload: b"ab", rest } = cut(&bytes) else { panic!("{:?}", cut(&bytes)) };
-        assert_eq!(cut(rest), Frame::Packet { sequence: 8, payload: b"", rest: b"" });
+        let Frame::Packet { sequence: 7, payload: b"ab", rest } = cut(&bytes, LONGEST_PACKET) else {
+            panic!("{:?}", cut(&bytes, LONGEST_PACKET))
+        };
+        assert_eq!(cut(rest, LONGEST_PACKET), Frame::Packet { sequence: 8, payload: b"", rest: b"" });
         for length in 0..6 {
-            assert_eq!(cut(&bytes[..length]), Frame::Part);
+            assert_eq!(cut(&bytes[..length], LONGEST_PACKET), Frame::Part);
         }
     }
 
@@ -273,8 +280,10 @@ mod tests {
     fn the_length_has_a_limit() {
         let mut bytes = vec![0, 0, 1, 0];
         bytes.resize(4 + LONGEST_PACKET, b'x');
-        assert!(matches!(cut(&bytes), Frame::Packet { payload, .. } if payload.len() == LONGEST_PACKET));
-        assert_eq!(cut(&[1, 0, 1, 7]), Frame::TooLong { sequence: 7 });
-        assert_eq!(cut(&[0xff, 0xff, 0xff, 0]), Frame::TooLong { sequence: 0 });
+        assert!(
+            matches!(cut(&bytes, LONGEST_PACKET), Frame::Packet { payload, .. } if payload.len() == LONGEST_PACKET)
+        );
+        assert_eq!(cut(&[1, 0, 1, 7], LONGEST_PACKET), Frame::TooLong { sequence: 7 });
+        assert_eq!(cut(&[0xff, 0xff, 0xff, 0], LONGEST_PACKET), Frame::TooLong { sequence: 0 });
     }
 }

@@ -1,9 +1,13 @@
 //! From the command line to the end of the process.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write as _};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -12,16 +16,16 @@ use mio::{Events, Interest, Poll, Token};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag::register_conditional_shutdown;
 use signal_hook_mio::v1_0::Signals;
 use tracing::{error, info, warn};
 
 use super::event_loop::{EventLoop, Stopper};
-use super::listeners::Listeners;
-use super::options::{self, Options};
-use super::shared::{Identity, Shared};
-
-/// What the program calls itself.
-const NAME: &str = "instant-failover-harness";
+use super::files::{self, When};
+use super::listeners::{Listeners, Places};
+use super::log;
+use super::options::{self, Files, NAME, Options};
+use super::shared::{Configuration, Identity, Shared};
 
 /// Descriptors besides those of clients: listeners, polls, logs.
 const OTHER_DESCRIPTORS: u64 = 64;
@@ -33,19 +37,18 @@ const STACK: usize = 16 * 1024 * 1024;
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let options = match Options::read(&arguments) {
+    let options = match Options::read(&arguments, When::Starting) {
         Ok(options) => options,
         Err(error) => {
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(false)
-        .with_target(false)
-        .with_max_level(options.log_level())
-        .init();
+    if options.prints_version() {
+        let _ = writeln!(io::stdout(), "{NAME} {}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
+    log::start(options.log_level());
     match serve(&arguments, options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
@@ -56,55 +59,70 @@ pub fn main() -> ExitCode {
 }
 
 fn serve(arguments: &[OsString], options: Options) -> Result<(), String> {
-    // Before anything else: a signal that comes while starting must not kill.
-    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| format!("signals: {error}"))?;
+    // Before anything else. While it starts, whatever it waits for then, a signal to stop ends the program at once; so does a
+    // second one while it stops.
+    let failed = |error: io::Error| format!("signals: {error}");
+    let at_once = Arc::new(AtomicBool::new(true));
+    for signal in [SIGTERM, SIGINT] {
+        register_conditional_shutdown(signal, 0, Arc::clone(&at_once)).map_err(failed)?;
+    }
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(failed)?;
     let hostname = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
     let settings = options.settings()?;
-    let mut configuration = options.configuration(&hostname)?;
+    let networks = options.proxy_networks()?;
+    let mut configuration = options.configuration()?;
+    let files = Files::read(&options, &hostname)?;
     if options.validates_config() {
         let _ = writeln!(io::stdout(), "{NAME}: the options are right: {}", summary(&settings));
         return Ok(());
     }
-    configuration.max_connections = allow_descriptors(configuration.max_connections)?;
+    allow_descriptors(&mut configuration)?;
     let listeners = Listeners::open(&options.places())?;
     refuse_strangers(&options, &listeners)?;
     let (port, extra_port) = listeners.ports();
-    let identity = Identity { hostname, port, extra_port, socket: listeners.socket_path() };
-    let shared = Arc::new(Shared::new(settings, configuration, identity));
+    let Places { back_log, bind_addresses, .. } = options.places();
+    let bind_address = bind_addresses.join(",");
+    let identity = Identity { hostname, port, extra_port, socket: listeners.socket_path(), bind_address, back_log };
+    let shared = Arc::new(Shared::new(settings, files.complete(configuration), identity));
+    shared.set_proxy_networks(networks, "the options");
 
     let mut loops = Loops::start(&listeners, &shared)?;
+    at_once.store(false, Ordering::SeqCst);
     shared.log_cautions();
     // Where a person or a script that has started this looks; everything else is in the log.
     let _ = writeln!(io::stdout(), "{NAME}: ready, listening on {listeners}");
     info!("listening on {listeners}; {}", summary(shared.policy().settings()));
     notify(&[NotifyState::Ready, NotifyState::Status(&summary(shared.policy().settings()))]);
 
-    let watch = Watch { arguments, options, shared: Arc::clone(&shared) };
+    let watch = Watch { arguments, options, files, shared: Arc::clone(&shared) };
     watch.until_stopped(signals, &loops)?;
+    at_once.store(true, Ordering::SeqCst);
     notify(&[NotifyState::Stopping]);
-    info!("stopping; {} connections are open", shared.counters.open());
     // Nobody is accepted any more once this is gone everywhere.
     drop(listeners);
+    info!("stopping; {} connections are open", shared.counters.open());
     loops.stop()?;
     info!("stopped after {} redirects", shared.counters.redirects());
     Ok(())
 }
 
-/// Lets the process have a descriptor for each of `connections`, or says how many it can have.
-fn allow_descriptors(connections: u32) -> Result<u32, String> {
+/// Lets the process have a descriptor for each connection, or as many connections as it can have descriptors.
+fn allow_descriptors(configuration: &mut Configuration) -> Result<(), String> {
+    let connections = configuration.max_connections;
+    let others = OTHER_DESCRIPTORS + u64::from(configuration.extra_max_connections);
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|error| format!("RLIMIT_NOFILE: {error}"))?;
-    let wanted = u64::from(connections) + OTHER_DESCRIPTORS;
+    let wanted = u64::from(connections) + others;
     if soft >= wanted {
-        return Ok(connections);
+        return Ok(());
     }
     let limit = wanted.min(hard);
     setrlimit(Resource::RLIMIT_NOFILE, limit, hard).map_err(|error| format!("RLIMIT_NOFILE: {error}"))?;
     if limit < wanted {
-        let possible = u32::try_from(limit.saturating_sub(OTHER_DESCRIPTORS)).unwrap_or(connections).max(1);
+        let possible = u32::try_from(limit.saturating_sub(others)).unwrap_or(connections).max(1);
         warn!("--max-connections is {possible}, not {connections}: the system allows no more than {hard} open files");
-        return Ok(possible);
+        configuration.max_connections = possible;
     }
-    Ok(connections)
+    Ok(())
 }
 
 /// Nobody but programs of this machine may come where everybody is let in.
@@ -123,9 +141,23 @@ fn summary(settings: &Settings) -> String {
 
 /// Tells systemd, if it has started us.
 fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
+    if let Some(socket) = std::env::var_os("NOTIFY_SOCKET")
+        && let Err(error) = send_state(&socket, state)
+    {
         warn!("systemd cannot be told: {error}");
     }
+}
+
+/// What `sd_notify` does, but it waits no longer than a second for somebody who does not listen, and knows abstract sockets.
+fn send_state(socket: &OsStr, state: &[NotifyState<'_>]) -> io::Result<()> {
+    let address = match socket.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(socket)?,
+    };
+    let message = state.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    let datagram = UnixDatagram::unbound()?;
+    datagram.set_write_timeout(Some(Duration::from_secs(1)))?;
+    datagram.send_to_addr(message.as_bytes(), &address).map(drop)
 }
 
 /// The threads that serve.
@@ -171,6 +203,7 @@ impl Loops {
 struct Watch<'a> {
     arguments: &'a [OsString],
     options: Options,
+    files: Files,
     shared: Arc<Shared>,
 }
 
@@ -211,16 +244,24 @@ impl Watch<'_> {
 
     /// Reads everything first, and only then changes something.
     fn try_reload(&mut self) -> Result<(), String> {
-        let options = Options::read(self.arguments).map_err(|error| options::first_line(&error))?;
+        let options = match self.options.defaults_file().filter(|file| files::is_read_once(file)) {
+            None => Options::read(self.arguments, When::Reloading).map_err(|error| options::first_line(&error))?,
+            Some(file) => {
+                info!("{} is not a regular file: what was read from it at start is kept", file.display());
+                self.options.clone()
+            }
+        };
         let settings = options.settings()?;
-        let mut configuration = options.configuration(&self.shared.identity.hostname)?;
+        let networks = options.proxy_networks()?;
+        let mut configuration = options.configuration()?;
+        let files = self.files.read_again(&self.options, &options, &self.shared.identity.hostname)?;
         if options.places() != self.options.places() {
             warn!("addresses, ports and the socket stay as they are until the next start");
         }
         if options.accepts_any_login() != self.options.accepts_any_login() {
             return Err("--accept-any-login cannot be changed without a new start".to_owned());
         }
-        configuration.max_connections = allow_descriptors(configuration.max_connections)?;
+        allow_descriptors(&mut configuration)?;
         // What has been SET since stays, unless the file says something new about it.
         let before = self.options.settings()?;
         let changes: Vec<_> = Variable::ALL
@@ -232,20 +273,25 @@ impl Watch<'_> {
         for caution in cautions {
             warn!("{caution}");
         }
-        self.shared.configure(configuration);
-        self.options = options;
+        if networks != self.options.proxy_networks()? {
+            self.shared.set_proxy_networks(networks, "the options file");
+        }
+        self.shared.configure(files.complete(configuration));
+        (self.options, self.files) = (options, files);
         Ok(())
     }
 }
 
-/// One line with what has happened, under load every second, else every minute in which something has.
+/// One line with what has happened: each second under load, else each minute in which something has.
 struct Summary {
     last: [u64; 4],
     since: Instant,
 }
 
 impl Summary {
-    const UNDER_LOAD: u64 = 10;
+    /// In a second: what a server has to do any day is no load.
+    const UNDER_LOAD: u64 = 100;
+    const LOADED: Duration = Duration::from_secs(1);
     const CALM: Duration = Duration::from_mins(1);
 
     fn new() -> Self {
@@ -253,6 +299,10 @@ impl Summary {
     }
 
     fn log(&mut self, shared: &Shared) {
+        let since = self.since.elapsed();
+        if since < Self::LOADED {
+            return;
+        }
         let counters = &shared.counters;
         let now = [
             counters.redirects(),
@@ -265,11 +315,12 @@ impl Summary {
             *new = now - last;
         }
         let events: u64 = new.iter().sum();
-        if events == 0 || (events < Self::UNDER_LOAD && self.since.elapsed() < Self::CALM) {
+        let under_load = events / since.as_secs().max(1) >= Self::UNDER_LOAD;
+        if events == 0 || (!under_load && since < Self::CALM) {
             return;
         }
         let [redirected, let_in, refused, broken] = new;
-        let seconds = self.since.elapsed().as_secs().max(1);
+        let seconds = since.as_secs();
         info!(redirected, let_in, refused, broken, open = counters.open(), seconds, "summary");
         (self.last, self.since) = (now, Instant::now());
     }

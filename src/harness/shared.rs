@@ -10,18 +10,100 @@ use tracing::{info, warn};
 
 use super::accounts::Accounts;
 use super::counters::Counters;
+use super::proxy::ProxyNetworks;
 
 /// What a reload may change, besides the settings. Swapped whole.
 #[derive(Debug)]
 pub struct Configuration {
     /// Who gets in.
-    pub accounts: Accounts,
+    pub accounts: Arc<Accounts>,
     /// How TLS is spoken; none where it is not.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// `tls_version`, as it is shown.
+    pub tls_version: String,
+    /// `ssl_cipher`, as it was given.
+    pub ssl_cipher: String,
+    /// Whether only TLS and Unix sockets lead to a session.
+    pub require_secure_transport: bool,
+    /// What this server says it is.
+    pub version: Version,
     /// How long a client may take to log in.
     pub connect_timeout: Duration,
-    /// How many connections there may be at a time.
+    /// How long a session may be silent.
+    pub wait_timeout: Duration,
+    /// How many connections there may be at a time, besides those to the extra port.
     pub max_connections: u32,
+    /// How many there may be to the extra port.
+    pub extra_max_connections: u32,
+}
+
+/// A server that lets nobody in, and has no TLS.
+impl Default for Configuration {
+    fn default() -> Self {
+        Self {
+            accounts: Arc::default(),
+            tls: None,
+            tls_version: String::new(),
+            ssl_cipher: String::new(),
+            require_secure_transport: false,
+            version: Version::default(),
+            connect_timeout: Duration::from_secs(10),
+            wait_timeout: Duration::from_hours(8),
+            max_connections: 10_000,
+            extra_max_connections: 10,
+        }
+    }
+}
+
+/// What a server says it is: enough for connectors to treat it as a MariaDB.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    greeting: String,
+}
+
+impl Version {
+    /// In the greeting of MariaDB 10, and gone with 11.0; connectors take it off.
+    const PREFIX: &str = "5.5.5-";
+
+    /// The most characters that MariaDB has.
+    const LONGEST: usize = 59;
+
+    /// The version of a server that this one stands in for, as `SELECT VERSION()` shows it there.
+    ///
+    /// # Errors
+    /// If it is no version.
+    pub fn new(version: &str) -> Result<Self, String> {
+        let numbers = version.split('-').next().unwrap_or_default().split('.');
+        let numbered = numbers.clone().count() == 3 && numbers.clone().all(|number| number.parse::<u16>().is_ok());
+        if !numbered || !version.bytes().all(|byte| byte.is_ascii_graphic()) || version.len() > Self::LONGEST {
+            let (longest, shown) = (Self::LONGEST, version.escape_debug());
+            return Err(format!(
+                "'{shown:.100}' is not a version; give what SELECT VERSION() prints on the server that this one stands in \
+                 for, 11.8.3-MariaDB for example, with at most {longest} characters"
+            ));
+        }
+        let prefix = if version.starts_with("10.") { Self::PREFIX } else { "" };
+        Ok(Self { greeting: format!("{prefix}{version}") })
+    }
+
+    /// As it is sent to every client first.
+    #[must_use]
+    pub fn greeting(&self) -> &str {
+        &self.greeting
+    }
+
+    /// As it is shown everywhere else.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        self.greeting.strip_prefix(Self::PREFIX).unwrap_or(&self.greeting)
+    }
+}
+
+impl Default for Version {
+    fn default() -> Self {
+        let version = concat!("5.5.5-10.11.0-MariaDB-instant-failover-harness-", env!("CARGO_PKG_VERSION"));
+        Self { greeting: version.to_owned() }
+    }
 }
 
 /// What stays as it is from start to end.
@@ -35,6 +117,10 @@ pub struct Identity {
     pub extra_port: Option<u16>,
     /// The path of the Unix socket, or nothing.
     pub socket: String,
+    /// `bind_address`, as it was given.
+    pub bind_address: String,
+    /// How many clients may wait to be accepted.
+    pub back_log: u32,
 }
 
 /// What all connections share. Readers never wait.
@@ -42,6 +128,7 @@ pub struct Identity {
 pub struct Shared {
     policy: ArcSwap<Policy>,
     configuration: ArcSwap<Configuration>,
+    proxy_networks: ArcSwap<ProxyNetworks>,
     pub(super) identity: Identity,
     pub(super) counters: Counters,
     /// Held by whoever changes the policy, so that no change is lost. Not held across I/O.
@@ -55,6 +142,7 @@ impl Shared {
         Self {
             policy: ArcSwap::from_pointee(Policy::new(settings)),
             configuration: ArcSwap::from_pointee(configuration),
+            proxy_networks: ArcSwap::default(),
             identity,
             counters: Counters::new(),
             changes: Mutex::new(()),
@@ -63,6 +151,19 @@ impl Shared {
 
     pub(super) fn policy(&self) -> Guard<Arc<Policy>> {
         self.policy.load()
+    }
+
+    pub(super) fn proxy_networks(&self) -> Guard<Arc<ProxyNetworks>> {
+        self.proxy_networks.load()
+    }
+
+    /// Sets where headers of the PROXY protocol are accepted from.
+    pub fn set_proxy_networks(&self, networks: ProxyNetworks, by: &str) {
+        let old = self.proxy_networks.swap(Arc::new(networks));
+        let new = self.proxy_networks();
+        if old != *new {
+            info!("proxy_protocol_networks changed from '{old}' to '{new}' by {by}");
+        }
     }
 
     pub(super) fn configuration(&self) -> Guard<Arc<Configuration>> {

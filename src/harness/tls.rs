@@ -1,40 +1,131 @@
 //! Certificates, and what TLS is spoken with.
 
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{CipherSuite, RootCertStore, ServerConfig};
+use rustls::{CipherSuite, RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 
-/// Where certificate and key come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Identity {
-    /// From PEM files.
-    Files { certificate: PathBuf, key: PathBuf },
-    /// Made now, signed by nobody else, for this name: what MariaDB 11.4 does without files.
-    SelfSigned(String),
+use super::files::{self, When};
+
+/// A certificate, with the chain to who has signed it, and its key.
+#[derive(Debug)]
+pub(super) struct Certified {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    /// Where it comes from, for messages.
+    origin: String,
 }
 
-/// TLS 1.2 and 1.3 with this certificate. With `authorities`, a client that has a certificate must have it from one of
-/// those; a client without one is fine, as with mariadbd.
+impl Certified {
+    /// From PEM files.
+    ///
+    /// # Errors
+    /// What is wrong with which file.
+    pub(super) fn read(certificate: &Path, key: &Path, when: When) -> Result<Self, String> {
+        let origin = format!("--ssl-cert {} and --ssl-key {}", certificate.display(), key.display());
+        Ok(Self { chain: certificates("--ssl-cert", certificate, when)?, key: private_key(key, when)?, origin })
+    }
+
+    /// Made now, signed by nobody else, for this name: what MariaDB 11.4 does without files.
+    ///
+    /// # Errors
+    /// If the name cannot be in a certificate.
+    pub(super) fn self_signed(name: &str) -> Result<Self, String> {
+        let names = vec![name.to_owned(), "localhost".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).map_err(|error| {
+            format!("no certificate can be made for '{name}': {error}; give --ssl-cert and --ssl-key, or --skip-ssl")
+        })?;
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(str::to_owned)?;
+        Ok(Self { chain: vec![made.cert.der().clone()], key, origin: "the certificate made at start".to_owned() })
+    }
+}
+
+impl Clone for Certified {
+    fn clone(&self) -> Self {
+        Self { chain: self.chain.clone(), key: self.key.clone_key(), origin: self.origin.clone() }
+    }
+}
+
+/// The versions of TLS that are spoken, and the cipher suites.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Protocol {
+    versions: Vec<&'static SupportedProtocolVersion>,
+    suites: Vec<SupportedCipherSuite>,
+}
+
+impl Protocol {
+    /// By mariadbd's `tls_version` and `ssl_cipher`.
+    ///
+    /// # Errors
+    /// What in which of them this program cannot do.
+    pub(super) fn new(tls_version: &str, ssl_cipher: Option<&str>) -> Result<Self, String> {
+        let mut versions: Vec<&'static SupportedProtocolVersion> = Vec::new();
+        for name in tls_version.split(',').map(str::trim) {
+            let known = VERSIONS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+            let (_, version) = known.ok_or_else(|| {
+                format!("--tls-version: '{}' is not supported; give TLSv1.2, TLSv1.3, or both", name.escape_debug())
+            })?;
+            if !versions.contains(version) {
+                versions.push(version);
+            }
+        }
+        let mut suites = all_suites();
+        if let Some(list) = ssl_cipher {
+            let mut named = Vec::new();
+            for name in list.split([':', ',', ' ']).filter(|name| !name.is_empty()) {
+                let suite = suites.iter().find(|suite| cipher_name(suite.suite()) == name);
+                named.push(*suite.ok_or_else(|| {
+                    let known: Vec<_> = suites.iter().map(|suite| cipher_name(suite.suite())).collect();
+                    let (name, known) = (name.escape_debug(), known.join(":"));
+                    format!("--ssl-cipher: '{name}' is not supported; give names from {known}")
+                })?);
+            }
+            // As with OpenSSL, a list without a name for one of the versions leaves that as it is.
+            let restricted = |version| named.iter().any(|suite| suite.version() == version);
+            suites.retain(|suite| !restricted(suite.version()) || named.contains(suite));
+        }
+        Ok(Self { versions, suites })
+    }
+
+    /// `tls_version` as it is shown.
+    pub(super) fn shown_versions(&self) -> String {
+        let names = VERSIONS.iter().filter(|(_, version)| self.versions.contains(version)).map(|(name, _)| *name);
+        names.collect::<Vec<_>>().join(",")
+    }
+}
+
+const VERSIONS: [(&str, &SupportedProtocolVersion); 2] =
+    [("TLSv1.2", &rustls::version::TLS12), ("TLSv1.3", &rustls::version::TLS13)];
+
+fn all_suites() -> Vec<SupportedCipherSuite> {
+    rustls::crypto::ring::default_provider().cipher_suites
+}
+
+/// TLS with this certificate. With `authorities`, a client that has a certificate must have it from one of those; a client
+/// without one is fine, as with mariadbd.
 ///
 /// # Errors
 /// What is wrong with which file.
-pub(super) fn configure(identity: &Identity, authorities: Option<&Path>) -> Result<Arc<ServerConfig>, String> {
-    let (chain, key) = match identity {
-        Identity::Files { certificate, key } => (certificates("--ssl-cert", certificate)?, private_key(key)?),
-        Identity::SelfSigned(name) => self_signed(name)?,
-    };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+pub(super) fn configure(
+    Certified { chain, key, origin }: Certified,
+    protocol: &Protocol,
+    authorities: Option<&Path>,
+    when: When,
+) -> Result<Arc<ServerConfig>, String> {
+    let suites = protocol.suites.clone();
+    let provider = Arc::new(CryptoProvider { cipher_suites: suites, ..rustls::crypto::ring::default_provider() });
     let builder = ServerConfig::builder_with_provider(provider.clone());
-    let builder = builder.with_safe_default_protocol_versions().map_err(|error| format!("TLS: {error}"))?;
+    let builder = builder.with_protocol_versions(&protocol.versions).map_err(|error| format!("TLS: {error}"))?;
     let builder = match authorities {
         None => builder.with_no_client_auth(),
         Some(file) => {
             let mut roots = RootCertStore::empty();
-            for certificate in certificates("--ssl-ca", file)? {
+            for certificate in certificates("--ssl-ca", file, when)? {
                 roots.add(certificate).map_err(|error| format!("--ssl-ca {}: {error}", file.display()))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
@@ -43,12 +134,7 @@ pub(super) fn configure(identity: &Identity, authorities: Option<&Path>) -> Resu
                 .with_client_cert_verifier(verifier.map_err(|error| format!("--ssl-ca {}: {error}", file.display()))?)
         }
     };
-    let mut config = builder.with_single_cert(chain, key).map_err(|error| match identity {
-        Identity::Files { certificate, key } => {
-            format!("--ssl-cert {} and --ssl-key {}: {error}", certificate.display(), key.display())
-        }
-        Identity::SelfSigned(_) => format!("the certificate made at start: {error}"),
-    })?;
+    let mut config = builder.with_single_cert(chain, key).map_err(|error| format!("{origin}: {error}"))?;
     // Nobody stays long enough to come back to the same session.
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -71,33 +157,26 @@ pub(super) const fn cipher_name(suite: CipherSuite) -> &'static str {
     }
 }
 
-fn certificates(option: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match read {
-        Ok(certificates) if certificates.is_empty() => {
-            Err(format!("{option} {}: there is no certificate in it; it should be PEM", file.display()))
-        }
+fn certificates(option: &str, file: &Path, when: When) -> Result<Vec<CertificateDer<'static>>, String> {
+    let wrong = |why: &dyn fmt::Display| format!("{option} {}: {why}", file.display());
+    let pem = files::read(file, when).map_err(|error| wrong(&error))?;
+    let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+    match certificates {
+        Ok(certificates) if certificates.is_empty() => Err(wrong(&"there is no certificate in it; it should be PEM")),
         Ok(certificates) => Ok(certificates),
-        Err(error) => Err(format!("{option} {}: {error}", file.display())),
+        Err(error) => Err(wrong(&error)),
     }
 }
 
-fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_file(file).map_err(|error| format!("--ssl-key {}: {error}", file.display()))
-}
-
-fn self_signed(name: &str) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
-    let names = vec![name.to_owned(), "localhost".to_owned()];
-    let made = rcgen::generate_simple_self_signed(names).map_err(|error| {
-        format!("no certificate can be made for '{name}': {error}; give --ssl-cert and --ssl-key, or --skip-ssl")
-    })?;
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(str::to_owned)?;
-    Ok((vec![made.cert.der().clone()], key))
+fn private_key(file: &Path, when: When) -> Result<PrivateKeyDer<'static>, String> {
+    let wrong = |why: &dyn fmt::Display| format!("--ssl-key {}: {why}", file.display());
+    let pem = files::read(file, when).map_err(|error| wrong(&error))?;
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|error| wrong(&error))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::cipher_name;
+    use super::{Protocol, cipher_name};
 
     #[test]
     fn every_cipher_suite_has_a_name() {
@@ -111,5 +190,29 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), suites.len());
         assert!(!names.contains(&"unknown"));
+    }
+
+    #[test]
+    fn versions_and_suites_are_named_as_mariadb_names_them() {
+        let suites = |list: &str| {
+            let protocol = Protocol::new("TLSv1.2,TLSv1.3", Some(list)).unwrap();
+            protocol.suites.iter().map(|suite| cipher_name(suite.suite())).collect::<Vec<_>>().join(":")
+        };
+        let (tls12, tls13) = ("ECDHE-RSA-AES256-GCM-SHA384", "TLS_AES_256_GCM_SHA384");
+        assert_eq!(suites(&format!("{tls12}:{tls13}")), format!("{tls13}:{tls12}"));
+        let one = suites(tls13);
+        assert!(one.starts_with(&format!("{tls13}:ECDHE-")) && one.matches("TLS_").count() == 1, "{one}");
+        assert_eq!(suites(""), Protocol::new("tlsv1.3", None).map(|_| suites(":")).unwrap());
+        for (versions, shown) in
+            [("TLSv1.3", "TLSv1.3"), ("tlsv1.3, TLSv1.2", "TLSv1.2,TLSv1.3"), ("TLSv1.2,TLSv1.2", "TLSv1.2")]
+        {
+            assert_eq!(Protocol::new(versions, None).unwrap().shown_versions(), shown);
+        }
+        for versions in ["TLSv1.1,TLSv1.2", "ALL", "", "TLSv1.2,"] {
+            let error = Protocol::new(versions, None).unwrap_err();
+            assert!(error.contains("give TLSv1.2, TLSv1.3, or both"), "{error}");
+        }
+        let error = Protocol::new("TLSv1.2", Some("HIGH:!aNULL")).unwrap_err();
+        assert!(error.contains("'HIGH' is not supported; give names from TLS_AES_"), "{error}");
     }
 }

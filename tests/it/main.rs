@@ -10,6 +10,7 @@ mod library;
 mod lifecycle;
 mod misbehaviour;
 mod panics;
+mod proxy_protocol;
 mod settings;
 mod standalone;
 mod switch;

@@ -81,6 +81,17 @@ fn wrong_options_are_refused_with_what_would_be_right() {
         (vec!["--bind-address=127.0.0.1", "--socket", &precious], "precious cannot be listened on"),
         (vec!["--accept-any-login"], "--accept-any-login lets everybody in"),
         (vec!["--skip-networking"], "there is nothing to listen on"),
+        (
+            vec!["--proxy-protocol-networks=10.0.0.0/33"],
+            "--proxy-protocol-networks: '10.0.0.0/33' is not an IP address",
+        ),
+        (vec!["--tls-version=TLSv1.1"], "--tls-version: 'TLSv1.1' is not supported; give TLSv1.2, TLSv1.3, or both"),
+        (vec!["--ssl-cipher=HIGH"], "--ssl-cipher: 'HIGH' is not supported; give names from TLS_"),
+        (vec!["--version=eleven"], "--version: 'eleven' is not a version; give what SELECT VERSION() prints"),
+        (vec!["--back-log=0"], "invalid value '0' for '--back-log <NUMBER>'"),
+        (vec!["--require-secure-transport=MAYBE"], "give ON or OFF"),
+        (vec!["--accounts-file=/dev/zero"], "the accounts file /dev/zero: it has more than 16777216 bytes"),
+        (vec!["--defaults-file=/"], "--defaults-file /: Is a directory"),
     ] {
         let options =
             [if options.iter().any(|option| option.contains("port=")) { vec![] } else { vec!["--port=0"] }, options];
@@ -170,7 +181,8 @@ fn a_stop_lets_logins_in_flight_finish() {
     assert!(session.query("SELECT 1").is_err(), "the session went on");
     greeted.write(&handshake_response("app", b"", 0)).unwrap();
     assert_eq!(greeted.reply().unwrap().reply, redirect_to("db2"));
-    server.stop().unwrap();
+    // Without a second signal, which would end it at once.
+    wait_until("it has ended", || !server.is_running());
     assert!(!server.socket().exists());
     assert!(server.error_log().contains("stopped after 1 redirects"), "{}", server.error_log());
 }
@@ -526,8 +538,8 @@ fn long_packets_are_refused_before_they_come() {
     let server = start(&REDIRECT);
     let mut client = Client::connect(server.address()).unwrap();
     client.greeting().unwrap();
-    // Its header alone.
-    client.write_raw(&[1, 0, 1, 1]).unwrap();
+    // Its header alone: one byte more than 8 KiB.
+    client.write_raw(&[1, 0x20, 0, 1]).unwrap();
     let answer = client.read_any().unwrap();
     assert!(answer.starts_with(b"\xff\x81\x04#08S01Got a packet bigger than"), "{}", answer.escape_ascii());
     assert_eq!(client.read_to_end().unwrap(), b"");
@@ -561,7 +573,7 @@ fn ten_thousand_idle_connections_in_little_memory() {
     const CLIENTS: usize = 10_000;
     /// In kB.
     const MOST_MEMORY: u64 = 200 * 1024;
-    allow_descriptors(CLIENTS as u64 + 200);
+    let _alone = many_descriptors(CLIENTS as u64);
     let server = start(&["--max-connections=20000", "--connect-timeout=600"]);
     let memory = || -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
@@ -590,7 +602,11 @@ fn ten_thousand_idle_connections_in_little_memory() {
     wait_until("all are gone", || root.status("Threads_connected").unwrap() == "1");
 }
 
-fn allow_descriptors(number: u64) {
+/// Lets this process have `number` descriptors more than the other tests need, as long as the value lives.
+fn many_descriptors(number: u64) -> std::sync::MutexGuard<'static, ()> {
+    static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let number = number + 2000;
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: a pointer to a limit of our own, for the time of the call.
     assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) }, 0);
@@ -599,6 +615,7 @@ fn allow_descriptors(number: u64) {
         // SAFETY: as above.
         assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
     }
+    alone
 }
 
 /// A plain redirect costs no heap, and nothing is lost on the way: counted by valgrind, with the program as it is shipped.
@@ -657,9 +674,334 @@ fn prometheus() {
 #[test]
 fn the_log_sums_up() {
     let server = start(&REDIRECT);
-    for _ in 0..100 {
+    for _ in 0..1000 {
         reply(server.address(), "app");
     }
     wait_until("a summary", || server.error_log().contains("summary redirected="));
     assert!(server.error_log().lines().count() < 10, "{}", server.error_log());
+}
+
+/// Starts it as it is, and waits until it has said something.
+fn spawn_and_hear(options: &[&str], what: &str) -> std::process::Child {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    let mut command = Command::new(harness());
+    command.arg("--bind-address=127.0.0.1").args(options).stdin(Stdio::null()).stdout(Stdio::null());
+    let child = child::spawn(command.stderr(File::create(&log).unwrap())).unwrap();
+    wait_until(what, || fs::read_to_string(&log).unwrap().contains(what));
+    child
+}
+
+/// It ends at once, and well.
+fn ends_on(signal: libc::c_int, mut child: std::process::Child, what: &str) {
+    let since = Instant::now();
+    child::signal(&child, signal);
+    wait_until(what, || child.try_wait().unwrap().is_some());
+    assert!(since.elapsed() < Duration::from_secs(3), "{what}: {:?}", since.elapsed());
+    assert!(child.wait().unwrap().success(), "{what}");
+}
+
+/// A socket whose server accepts nobody, and has as many waiting as it can.
+fn wedged(path: &std::path::Path) -> (socket2::Socket, Vec<socket2::Socket>) {
+    let socket = || socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+    let address = socket2::SockAddr::unix(path).unwrap();
+    let server = socket();
+    server.bind(&address).unwrap();
+    server.listen(0).unwrap();
+    let mut clients = Vec::new();
+    loop {
+        let client = socket();
+        client.set_nonblocking(true).unwrap();
+        match client.connect(&address) {
+            Ok(()) => clients.push(client),
+            Err(_) => return (server, clients),
+        }
+    }
+}
+
+#[test]
+fn a_signal_ends_every_wait_while_starting() {
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = format!("--port={}", taken.local_addr().unwrap().port());
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("socket");
+    let _wedged = wedged(&socket);
+    let socket_option = format!("--socket={}", socket.display());
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        let child = spawn_and_hear(&[&port, "--port-open-timeout=60"], "waiting for 127.0.0.1");
+        ends_on(signal, child, "a port that is taken");
+        let child = spawn_and_hear(&["--port=0", &socket_option, "--port-open-timeout=60"], "waiting for --socket");
+        ends_on(signal, child, "a socket whose server is wedged");
+    }
+    assert!(socket.exists(), "the socket of another server is gone");
+    // Nothing ever writes to it.
+    let pipe = make_pipe(directory.path());
+    for option in ["--accounts-file", "--ssl-ca", "--defaults-file"] {
+        let child = child::spawn(
+            Command::new(harness()).args(["--bind-address=127.0.0.1", "--port=0"]).arg(format!("{option}={pipe}")),
+        );
+        thread::sleep(Duration::from_millis(500));
+        let mut child = child.unwrap();
+        assert!(child.try_wait().unwrap().is_none(), "{option}");
+        child::signal(&child, libc::SIGTERM);
+        wait_until(option, || child.try_wait().unwrap().is_some());
+    }
+}
+
+fn make_pipe(directory: &std::path::Path) -> String {
+    let pipe = directory.join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    pipe.display().to_string()
+}
+
+#[test]
+fn a_wedged_server_on_the_socket_is_not_waited_for_beyond_the_limit() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("socket");
+    let _wedged = wedged(&socket);
+    let since = Instant::now();
+    let output = run(&["--port=0", &format!("--socket={}", socket.display()), "--port-open-timeout=1"]);
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("cannot be listened on: another server is listening there"), "{said}");
+}
+
+#[test]
+fn a_second_signal_ends_a_stop_that_waits_for_logins() {
+    let server = start(&["--connect-timeout=600"]);
+    let mut silent = Client::connect(server.address()).unwrap();
+    silent.greeting().unwrap();
+    server.signal(libc::SIGTERM);
+    wait_until("stopping", || server.error_log().contains("INFO stopping"));
+    let mut server = server;
+    thread::sleep(Duration::from_millis(300));
+    assert!(server.is_running());
+    server.signal(libc::SIGTERM);
+    wait_until("stopped", || !server.is_running());
+}
+
+/// A pipe has been read to its end by then, and would be waited for.
+#[test]
+fn a_reload_keeps_what_cannot_be_read_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = make_pipe(directory.path());
+    let text = format!("{pipe}.text");
+    fs::write(&text, "app no-password\n").unwrap();
+    let writer = Command::new("sh").args(["-c", "cat \"$0.text\" > \"$0\"", &pipe]).spawn();
+    let server = start(&[&format!("--accounts-file={pipe}")]);
+    assert!(writer.unwrap().wait().unwrap().success());
+    assert_eq!(reply(server.address(), "app"), Reply::Ok);
+    for times in 1..=2 {
+        server.signal(libc::SIGHUP);
+        wait_until("reloaded", || server.error_log().matches("INFO reloaded").count() == times);
+        assert_eq!(reply(server.address(), "app"), Reply::Ok);
+    }
+    assert!(server.error_log().contains("is not a regular file: what was read from it at start is kept"));
+    let mut server = server;
+    server.stop().unwrap();
+}
+
+#[test]
+fn a_reload_refuses_a_pipe_that_a_new_option_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = make_pipe(directory.path());
+    let path = directory.path().join("my.cnf");
+    fs::write(&path, "[instant-failover-harness]\n").unwrap();
+    let mut server = start(&[&format!("--defaults-file={}", path.display())]);
+    fs::write(&path, format!("[instant-failover-harness]\naccounts-file={pipe}\n")).unwrap();
+    server.signal(libc::SIGHUP);
+    wait_until("not reloaded", || server.error_log().contains("pipe: it is not a regular file"));
+    server.stop().unwrap();
+}
+
+/// `systemd` may be too busy to listen.
+#[test]
+fn a_full_notify_socket_is_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let notify = directory.path().join("notify");
+    let _full = UnixDatagram::bind(&notify).unwrap();
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.set_nonblocking(true).unwrap();
+    while sender.send_to(&[0; 100], &notify).is_ok() {}
+    let log = directory.path().join("log");
+    let mut command = Command::new(harness());
+    command.args(["--bind-address=127.0.0.1", "--port=0"]).env("NOTIFY_SOCKET", &notify).stdout(Stdio::null());
+    let mut child = child::spawn(command.stderr(File::create(&log).unwrap())).unwrap();
+    wait_until("a warning", || fs::read_to_string(&log).unwrap().contains("systemd cannot be told"));
+    child::stop(&mut child).unwrap();
+}
+
+#[test]
+fn a_self_signed_certificate_stays_across_reloads() {
+    let server = start(&[]);
+    let certificate = || {
+        let mut client = Client::connect(server.address()).unwrap();
+        client.greeting().unwrap();
+        let response = handshake_response("app", b"", CLIENT_SSL);
+        client.write(&response[..32]).unwrap();
+        let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let mut client = client.upgrade(|stream| Box::new(crate::wire_format::tls_noting(stream, &seen)));
+        client.write(&response).unwrap();
+        client.read().unwrap();
+        seen.lock().unwrap().clone()
+    };
+    let before = certificate();
+    server.signal(libc::SIGHUP);
+    wait_until("reloaded", || server.error_log().contains("INFO reloaded"));
+    assert_eq!(certificate(), before);
+}
+
+/// Whoever may say anything to this server cannot put a line into its log, move its cursor or turn its text around.
+#[test]
+fn no_client_forges_a_line_of_the_log() {
+    let server = start(&["--accept-any-login", "--log-level=debug"]);
+    let user = "x\n2026-01-01T00:00:00Z  INFO forged\r\x1b[2Jby \u{202e}root\u{2028}\u{9b}y";
+    let mut session = Client::connect(server.address()).unwrap().log_in(user, b"").unwrap().session().unwrap();
+    session.query("SET GLOBAL instant_failover_target = 'db2'").unwrap();
+    let _ = session.query("SET GLOBAL instant_failover_target = 'a\nINFO forged'");
+    let _ = session.query("FORGED\n2026-01-01T00:00:00Z  INFO forged");
+    wait_until("a change", || server.error_log().contains("instant_failover_target changed"));
+    let log = server.error_log();
+    for line in log.lines() {
+        assert!(line.starts_with("20") && !line.starts_with("2026-01-01"), "{line}");
+    }
+    assert!(log.contains("by x\\n2026-01-01"), "{log}");
+    assert!(!log.contains(['\r', '\x1b', '\u{202e}', '\u{2028}', '\u{9b}']), "{log}");
+}
+
+/// With no descriptor left, accepting fails ten times a second in each thread.
+#[test]
+fn the_log_does_not_grow_faster_under_load() {
+    let server = start(&[]);
+    let few = libc::rlimit { rlim_cur: 60, rlim_max: 60 };
+    let pid = libc::pid_t::try_from(server.pid()).unwrap();
+    // SAFETY: a limit of our own, for the time of the call; the process is our child, which has not been waited for.
+    assert_eq!(unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const few, std::ptr::null_mut()) }, 0);
+    let clients: Vec<_> = (0..150).map(|_| TcpStream::connect(server.address()).unwrap()).collect();
+    wait_until("it fails", || server.error_log().contains("accept failed; retrying in 100ms"));
+    let since = Instant::now();
+    thread::sleep(Duration::from_secs(4));
+    let lines = server.error_log().matches("accept failed").count() as u64;
+    assert!(lines <= since.elapsed().as_secs() + 2, "{}", server.error_log());
+    assert!(server.error_log().contains("more of this kind since the last such line)"), "{}", server.error_log());
+    drop(clients);
+}
+
+/// 10,000 clients that have not logged in, each with as much as it can make the server keep.
+#[test]
+fn memory_before_a_login_is_bounded() {
+    const CLIENTS: usize = 10_000;
+    let _alone = many_descriptors(CLIENTS as u64);
+    for (what, begin, most) in [
+        // In kB. One byte less than the packet has.
+        ("plain", packet(1, &[b'x'; 8192])[..8195].to_vec(), 110 * 1024),
+        // A handshake message of 60,000 bytes, in a record and a part of another: nearly all that TLS may take.
+        (
+            "TLS",
+            [
+                packet(1, &handshake_response("app", b"", CLIENT_SSL)[..32]),
+                [b"\x16\x03\x01\x3e\x80\x01\0\xea\x5c".as_slice(), &[0; 15_996]].concat(),
+                [b"\x16\x03\x01\x3e\x80".as_slice(), &[0; 8_500]].concat(),
+            ]
+            .concat(),
+            320 * 1024,
+        ),
+    ] {
+        let server = start(&["--max-connections=20000", "--connect-timeout=600"]);
+        let memory = || -> u64 {
+            let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+            let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        let before = memory();
+        let mut clients: Vec<TcpStream> = Vec::new();
+        for _ in 0..CLIENTS {
+            let mut client = TcpStream::connect(server.address()).unwrap();
+            client.write_all(&begin).unwrap();
+            clients.push(client);
+        }
+        let mut root = server.root().unwrap();
+        wait_until("all are there", || root.status("Threads_connected").unwrap() == (CLIENTS + 1).to_string());
+        // Until all that was sent has been read.
+        let mut last = 0;
+        wait_until("it grows no more", || {
+            thread::sleep(Duration::from_millis(300));
+            std::mem::replace(&mut last, memory()) == last
+        });
+        let (after, each) = (memory(), (memory() - before) * 1024 / CLIENTS as u64);
+        println!("10,000 logins that are not whole, {what}: {before} kB before, {after} kB after, {each} bytes each");
+        assert!(after < most, "{what}: {after} kB");
+    }
+}
+
+#[test]
+fn more_tls_than_a_login_needs_is_refused() {
+    let server = start(&REDIRECT);
+    let mut client = TcpStream::connect(server.address()).unwrap();
+    client.write_all(&packet(1, &handshake_response("app", b"", CLIENT_SSL)[..32])).unwrap();
+    // A handshake message of 60,000 bytes in records of 16,000.
+    let record = |bytes: &[u8]| [&[0x16, 3, 1][..], &u16::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat();
+    let mut message = vec![0; 16_000];
+    message[..4].copy_from_slice(&[1, 0, 0xea, 0x5c]);
+    let sent = [record(&message), record(&[0; 16_000])].concat();
+    let _ = client.write_all(&sent);
+    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut rest = Vec::new();
+    // Reset or closed, but not left waiting for the rest.
+    if let Err(error) = client.read_to_end(&mut rest) {
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+}
+
+#[test]
+fn the_extra_port_has_places_of_its_own() {
+    let server = start(&["--max-connections=2", "--extra-max-connections=1"]);
+    let greeted = |address| {
+        let mut client = Client::connect(address).unwrap();
+        client.greeting().map(|_| client)
+    };
+    let _two = [greeted(server.address()).unwrap(), greeted(server.address()).unwrap()];
+    assert!(greeted(server.address()).is_err());
+    let extra = greeted(server.extra_address()).unwrap();
+    assert!(greeted(server.extra_address()).is_err());
+    drop(extra);
+    wait_until("there is room again", || greeted(server.extra_address()).is_ok());
+}
+
+#[test]
+fn clients_are_told_the_version_that_is_asked_for() {
+    for (option, greeting, shown) in [
+        ("--version=11.8.3-MariaDB-deb13", "11.8.3-MariaDB-deb13", "11.8.3-MariaDB-deb13"),
+        ("--version=10.5.23-MariaDB", "5.5.5-10.5.23-MariaDB", "10.5.23-MariaDB"),
+    ] {
+        let server = start(&[option]);
+        let packet = Client::connect(server.address()).unwrap().greeting().unwrap();
+        assert!(packet[1..].starts_with(&[greeting.as_bytes(), b"\0"].concat()), "{}", packet.escape_ascii());
+        assert_eq!(server.root().unwrap().query("SELECT @@version, VERSION()").unwrap(), [[shown, shown]]);
+    }
+}
+
+#[test]
+fn nobody_is_let_in_in_clear_if_tls_is_required() {
+    let directory = tempfile::tempdir().unwrap();
+    let accounts = directory.path().join("accounts");
+    fs::write(&accounts, "app no-password\n").unwrap();
+    let accounts = format!("--accounts-file={}", accounts.display());
+    let server = start(&[&accounts, "--require-secure-transport", "--tls-version=TLSv1.3"]);
+    assert_eq!(error_of(reply(server.address(), "app")).code, 1045);
+    assert_eq!(Client::connect_socket(&server.socket()).unwrap().log_in("app", b"").unwrap().reply, Reply::Ok);
+    let answer = |versions: &[&'static rustls::SupportedProtocolVersion]| {
+        let mut client = Client::connect(server.address()).unwrap();
+        client.greeting().unwrap();
+        let response = handshake_response("app", b"", CLIENT_SSL);
+        client.write(&response[..32]).unwrap();
+        let mut client = client.upgrade(|stream| Box::new(crate::wire_format::tls_with(stream, versions, None)));
+        client.write(&response)?;
+        client.read()
+    };
+    assert_eq!(answer(&[&rustls::version::TLS13]).unwrap()[0], 0);
+    assert!(answer(&[&rustls::version::TLS12]).is_err());
+    let mut root = server.root().unwrap();
+    root.query("SET GLOBAL instant_failover_target = 'db2', instant_failover_mode = 'ON'").unwrap();
+    assert_eq!(reply(server.address(), "app"), redirect_to("db2"));
 }

@@ -23,7 +23,7 @@ pub fn spawn(command: &mut Command) -> Result<Child> {
 }
 
 /// Sends a signal to a child that has not been waited for.
-pub(crate) fn signal(child: &Child, signal: libc::c_int) {
+pub fn signal(child: &Child, signal: libc::c_int) {
     if let Ok(pid) = libc::pid_t::try_from(child.id()) {
         // SAFETY: our own child, which has not been waited for, so the number is still its.
         unsafe { libc::kill(pid, signal) };

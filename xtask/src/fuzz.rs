@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
     targets: Vec<String>,
 }
 
-const TARGETS: [&str; 4] = ["connection", "session", "metrics", "redirect_message"];
+const TARGETS: [&str; 5] = ["connection", "proxy_header", "session", "metrics", "redirect_message"];
 
 /// What builds the targets.
 const CARGO_FUZZ: &str = "0.13.2";

@@ -1,7 +1,7 @@
 //! One client: its socket, its TLS, and what has not been sent to it yet.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use instant_failover::failover::Transport;
 use mio::net::{TcpStream, UnixStream};
@@ -12,14 +12,15 @@ use socket2::SockRef;
 use crate::accounts::{Peer, Scramble};
 use crate::connection::{Connection, Next};
 use crate::metrics::Exchange;
+use crate::packet::LONGEST_LOGIN;
 use crate::shared::Shared;
 use crate::tls::cipher_name;
 
 /// How many times one client is read before the others get their turn.
 const MOST_READS: usize = 16;
 
-/// How long a session may be silent, as `wait_timeout` says.
-const WAIT_TIMEOUT: Duration = Duration::from_hours(8);
+/// The most bytes of TLS before the client is let in: its certificates, and the longest login.
+const MOST_TLS: usize = 16 * 1024 + LONGEST_LOGIN;
 
 /// What all clients of a loop use in turn.
 pub(super) struct Buffers {
@@ -115,7 +116,11 @@ impl State {
 pub(super) struct Client {
     link: Link,
     tls: Option<Box<ServerConnection>>,
+    /// Bytes of TLS that have come before the client was let in.
+    tls_received: usize,
     state: State,
+    /// Whether it has come to the extra port.
+    extra: bool,
     /// Answers that did not fit into the socket; before TLS.
     unsent: Vec<u8>,
     phase: Phase,
@@ -135,9 +140,9 @@ enum Phase {
 }
 
 impl Client {
-    pub(super) fn new(link: Link, state: State, shared: &Shared) -> Self {
+    pub(super) fn new(link: Link, state: State, extra: bool, shared: &Shared) -> Self {
         let deadline = Instant::now() + shared.configuration().connect_timeout;
-        Self { link, tls: None, state, unsent: Vec::new(), phase: Phase::Read, deadline }
+        Self { link, tls: None, tls_received: 0, state, extra, unsent: Vec::new(), phase: Phase::Read, deadline }
     }
 
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
@@ -157,6 +162,10 @@ impl Client {
 
     pub(super) const fn is_database(&self) -> bool {
         matches!(&self.state, State::Database(_))
+    }
+
+    pub(super) const fn is_extra(&self) -> bool {
+        self.extra
     }
 
     pub(super) const fn is_logging_in(&self) -> bool {
@@ -227,6 +236,12 @@ impl Client {
         if self.tls.is_none() {
             return self.answer(bytes, shared, plain, out);
         }
+        if self.is_logging_in() {
+            self.tls_received += bytes.len();
+            if self.tls_received > MOST_TLS {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+        }
         while !bytes.is_empty() && self.phase != Phase::Close {
             let Some(tls) = &mut self.tls else { return Ok(()) };
             let handshaking = tls.is_handshaking();
@@ -290,7 +305,7 @@ impl Client {
     }
 
     fn go_on(&mut self, next: Next, shared: &Shared) {
-        let wait = if self.is_logging_in() { None } else { Some(WAIT_TIMEOUT) };
+        let wait = if self.is_logging_in() { None } else { Some(shared.configuration().wait_timeout) };
         let (phase, wait) = match next {
             // TLS in TLS: nobody asks for that.
             Next::Close | Next::StartTls => (Phase::Close, Some(shared.configuration().connect_timeout)),

@@ -23,6 +23,7 @@ use tracing::error;
 use self::client::{Buffers, Client, Link, State};
 use super::accounts::{Peer, Scramble};
 use super::listeners::Listeners;
+use super::log::CLIENTS;
 use super::packet::{SqlError, Writer};
 use super::shared::Shared;
 
@@ -84,7 +85,11 @@ enum Listener {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    Database(Transport),
+    /// The places are those of `extra_max_connections`, or of `max_connections`.
+    Database {
+        transport: Transport,
+        extra: bool,
+    },
     Metrics,
 }
 
@@ -95,13 +100,14 @@ impl EventLoop {
         let mut doors = Vec::new();
         for (listeners, extra) in [(&listeners.tcp, false), (&listeners.extra, true)] {
             for listener in listeners {
-                let listener = TcpListener::from_std(listener.try_clone()?);
-                doors.push((Listener::Tcp(listener), Kind::Database(Transport::Tcp { extra })));
+                let listener = Listener::Tcp(TcpListener::from_std(listener.try_clone()?));
+                doors.push((listener, Kind::Database { transport: Transport::Tcp { extra }, extra }));
             }
         }
         for listener in &listeners.unix {
             let listener = UnixListener::from_std(listener.try_clone()?);
-            doors.push((Listener::Unix(listener), Kind::Database(Transport::Local)));
+            let kind = Kind::Database { transport: Transport::Local, extra: false };
+            doors.push((Listener::Unix(listener), kind));
         }
         if let Some(listener) = &listeners.metrics {
             doors.push((Listener::Tcp(TcpListener::from_std(listener.try_clone()?)), Kind::Metrics));
@@ -204,7 +210,7 @@ impl EventLoop {
                 // Somebody who has hung up already.
                 io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => true,
                 _ => {
-                    error!(%error, "clients cannot be accepted; trying again in {PAUSE:?}");
+                    error!(target: CLIENTS, %error, "accept failed; retrying in {PAUSE:?}");
                     door.not_before = Some(Instant::now() + PAUSE);
                     false
                 }
@@ -219,23 +225,26 @@ impl EventLoop {
                 self.metrics_clients += 1;
                 State::metrics()
             }
-            Kind::Database(transport) => {
-                let most = self.shared.configuration().max_connections;
-                if !self.shared.counters.opened(most.into()) {
+            Kind::Database { transport, extra } => {
+                let configuration = self.shared.configuration();
+                let most = if extra { configuration.extra_max_connections } else { configuration.max_connections };
+                drop(configuration);
+                if !self.shared.counters.opened(extra, most.into()) {
                     return self.turn_away(&mut link);
                 }
                 match Scramble::random() {
                     Ok(scramble) => State::greet(&self.shared, peer, transport, scramble, &mut self.buffers),
                     Err(error) => {
-                        error!(%error, "no random bytes: a client was turned away");
-                        return self.shared.counters.closed();
+                        error!(target: CLIENTS, %error, "no random bytes: a client was turned away");
+                        return self.shared.counters.closed(extra);
                     }
                 }
             }
         };
         let entry = self.clients.vacant_entry();
         let key = entry.key();
-        let mut client = Client::new(link, state, &self.shared);
+        let extra = matches!(kind, Kind::Database { extra: true, .. });
+        let mut client = Client::new(link, state, extra, &self.shared);
         let (registry, token) = (self.poll.registry(), Token(FIRST_CLIENT + key));
         // First the greeting: it is what the client waits for.
         let welcomed = client.greet(&mut self.buffers).and_then(|()| client.register(registry, token));
@@ -261,7 +270,7 @@ impl EventLoop {
         // A mistake of ours must not cost the other clients their connections. What this one has left behind goes with it.
         let drive = || client.drive(&self.shared, self.poll.registry(), token, &mut self.buffers);
         let stays = catch_unwind(AssertUnwindSafe(drive)).unwrap_or_else(|_| {
-            error!("a connection was closed because of a mistake in this program; please report what is above");
+            error!(target: CLIENTS, "a connection was closed because of a mistake in this program; please report what is above");
             self.buffers.clear();
             false
         });
@@ -273,7 +282,7 @@ impl EventLoop {
     fn close(&mut self, key: usize) {
         let Some(client) = self.clients.try_remove(key) else { return };
         if client.is_database() {
-            self.shared.counters.closed();
+            self.shared.counters.closed(client.is_extra());
         } else {
             self.metrics_clients -= 1;
         }
@@ -294,12 +303,13 @@ impl EventLoop {
     /// Accepts those who have been waiting, listens no more, and ends the sessions of those who are in.
     fn stop_listening(&mut self) {
         self.accept();
-        self.doors.clear();
         let open: Vec<usize> =
             self.clients.iter().filter(|(_, client)| !client.is_logging_in()).map(|(key, _)| key).collect();
         for key in open {
             self.close(key);
         }
+        // Last: once nobody can connect any more, the sessions have ended, too.
+        self.doors.clear();
     }
 }
 

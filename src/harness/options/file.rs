@@ -4,6 +4,8 @@
 
 use std::path::Path;
 
+use crate::files::{self, When};
+
 /// Where this program's options stand.
 const GROUP: &str = "instant-failover-harness";
 
@@ -20,8 +22,8 @@ pub(super) struct Line {
 ///
 /// # Errors
 /// If the file cannot be read, or has something in it that this program does not do.
-pub(super) fn read(file: &Path) -> Result<Vec<Line>, String> {
-    let text = std::fs::read_to_string(file).map_err(|error| format!("--defaults-file {}: {error}", file.display()))?;
+pub(super) fn read(file: &Path, when: When) -> Result<Vec<Line>, String> {
+    let text = files::read_text(file, when).map_err(|error| format!("--defaults-file {}: {error}", file.display()))?;
     let mut lines = Vec::new();
     let mut ours = false;
     for (index, line) in text.lines().enumerate() {
@@ -91,12 +93,12 @@ fn unescaped(value: &str) -> String {
 mod tests {
     use std::io::Write;
 
-    use super::read;
+    use super::{When, read};
 
     fn arguments(text: &str) -> Result<Vec<String>, String> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
-        Ok(read(file.path())?.into_iter().map(|line| line.argument).collect())
+        Ok(read(file.path(), When::Starting)?.into_iter().map(|line| line.argument).collect())
     }
 
     #[test]
@@ -138,6 +140,10 @@ port=2
             let error = arguments(text).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
-        assert!(read("/nonexistent".as_ref()).unwrap_err().contains("--defaults-file /nonexistent: No such file"));
+        assert!(
+            read("/nonexistent".as_ref(), When::Starting)
+                .unwrap_err()
+                .contains("--defaults-file /nonexistent: No such file")
+        );
     }
 }

@@ -3,17 +3,24 @@
 mod file;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 use instant_failover::failover::{Settings, Variable};
 use nix::unistd::{Uid, User};
+use tracing::info;
 
 use super::accounts::{Accounts, Administrator};
+use super::files::{self, When};
 use super::listeners::Places;
-use super::shared::Configuration;
-use super::tls;
+use super::proxy::ProxyNetworks;
+use super::shared::{Configuration, Version};
+use super::tls::{self, Certified, Protocol};
+
+/// What the program calls itself.
+pub(super) const NAME: &str = "instant-failover-harness";
 
 /// Answers every new database connection with where to go instead, as a MariaDB server with the instant failover plugin
 /// would, while that server is down.
@@ -21,7 +28,7 @@ use super::tls;
 /// Options are named as mariadbd's, and may be written with - or _. Where one is given twice, the last one counts; the
 /// command line comes after the options file.
 #[derive(Clone, Debug, Parser, PartialEq, Eq)]
-#[command(name = "instant-failover-harness", version, args_override_self = true, max_term_width = 100)]
+#[command(name = "instant-failover-harness", args_override_self = true, max_term_width = 100)]
 #[command(after_help = AFTER_HELP)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option")]
 pub(super) struct Options {
@@ -47,6 +54,12 @@ pub(super) struct Options {
     /// A Unix socket, through which root and the user who runs this administer it
     #[arg(long, value_name = "FILE", help_heading = "Ways in")]
     socket: Option<PathBuf>,
+    /// Addresses and CIDR blocks of proxies that send PROXY headers, separated by commas; localhost is the socket, * all
+    #[arg(long, value_name = "NETWORKS", default_value = "", hide_default_value = true, help_heading = "Ways in")]
+    proxy_protocol_networks: String,
+    /// Clients that may wait to be accepted; the system may allow less
+    #[arg(long, value_name = "NUMBER", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=65_535), help_heading = "Ways in")]
+    back_log: u32,
     /// Seconds to wait for a port, or the socket, that another server is about to give up
     #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=3600), help_heading = "Ways in")]
     port_open_timeout: u32,
@@ -76,11 +89,20 @@ pub(super) struct Options {
     /// Who signs the certificates that clients may have, in PEM
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     ssl_ca: Option<PathBuf>,
+    /// Versions of TLS to offer, separated by commas
+    #[arg(long, value_name = "VERSIONS", default_value = "TLSv1.2,TLSv1.3", help_heading = "TLS")]
+    tls_version: String,
+    /// Cipher suites to offer, by their names in OpenSSL, separated by colons; without it, all that are secure
+    #[arg(long, value_name = "SUITES", help_heading = "TLS")]
+    ssl_cipher: Option<String>,
+    /// Let nobody in over TCP without TLS; redirects need none
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "ON", default_value = "OFF", value_name = "ON|OFF", value_parser = switch, action = clap::ArgAction::Set, help_heading = "TLS")]
+    require_secure_transport: bool,
     /// Offer no TLS
     #[arg(long, help_heading = "TLS")]
     skip_ssl: bool,
 
-    /// Who is let in when not redirected: a line for each, user name and password hash (*HEX)
+    /// Who is let in when not redirected: a line for each, user name and password hash (*HEX), or no-password
     #[arg(long, value_name = "FILE", help_heading = "Who gets in")]
     accounts_file: Option<PathBuf>,
     /// For tests: let everybody in; only while nobody but this machine can come
@@ -90,9 +112,19 @@ pub(super) struct Options {
     /// Seconds that a client may take to log in
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=31_536_000), help_heading = "Limits")]
     connect_timeout: u32,
-    /// Connections at a time
+    /// Seconds that a session may be silent
+    #[arg(long, value_name = "SECONDS", default_value_t = 28_800, value_parser = clap::value_parser!(u32).range(1..=31_536_000), help_heading = "Limits")]
+    wait_timeout: u32,
+    /// Connections at a time, besides those to the extra port
     #[arg(long, value_name = "NUMBER", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Limits")]
     max_connections: u32,
+    /// Connections to the extra port at a time
+    #[arg(long, value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Limits")]
+    extra_max_connections: u32,
+
+    /// With a value: the version that clients are told, that of the server this stands in for. Without: print the version
+    #[arg(short = 'V', long, num_args = 0..=1, require_equals = true, value_name = "VERSION", default_missing_value = "", help_heading = "Watching")]
+    version: Option<String>,
 
     /// Serve the counters to Prometheus on this port of 127.0.0.1
     #[arg(long, value_name = "PORT", help_heading = "Watching")]
@@ -100,6 +132,15 @@ pub(super) struct Options {
     /// error, warn, info (changes, and a summary under load) or debug (every connection)
     #[arg(long, value_name = "LEVEL", default_value = "info", help_heading = "Watching")]
     log_level: tracing::level_filters::LevelFilter,
+}
+
+/// ON and OFF as mariadbd takes them.
+fn switch(text: &str) -> Result<bool, &'static str> {
+    match text.to_ascii_uppercase().as_str() {
+        "ON" | "1" | "TRUE" => Ok(true),
+        "OFF" | "0" | "FALSE" => Ok(false),
+        _ => Err("give ON or OFF"),
+    }
 }
 
 const AFTER_HELP: &str = "\
@@ -118,17 +159,20 @@ impl Options {
     /// Reads the command line, and the options file that it names.
     ///
     /// # Errors
-    /// What is wrong, for a person to read; `--help` and `--version` are errors of this kind too.
-    pub(super) fn read(arguments: &[OsString]) -> Result<Self, clap::Error> {
+    /// What is wrong, for a person to read; `--help` is an error of this kind too.
+    pub(super) fn read(arguments: &[OsString], when: When) -> Result<Self, clap::Error> {
         let command_line: Vec<OsString> = arguments.iter().map(with_dashes).collect();
         let options = Self::try_parse_from(&command_line)?;
         let Some(file) = &options.defaults_file else { return Ok(options) };
         let wrong = |why: String| Self::command().error(clap::error::ErrorKind::ValueValidation, why);
         let mut all: Vec<OsString> = command_line.first().cloned().into_iter().collect();
-        for line in file::read(file).map_err(wrong)? {
+        for line in file::read(file, when).map_err(wrong)? {
             // By itself, to be able to say where what is wrong stands.
             Self::try_parse_from([OsString::new(), line.argument.clone().into()])
                 .map_err(|error| wrong(format!("{}: {}", line.place, first_line(&error))))?;
+            if line.argument == "--version" {
+                return Err(wrong(format!("{}: version needs a value", line.place)));
+            }
             all.push(line.argument.into());
         }
         all.extend(command_line.into_iter().skip(1));
@@ -137,6 +181,11 @@ impl Options {
 
     pub(super) const fn log_level(&self) -> tracing::level_filters::LevelFilter {
         self.log_level
+    }
+
+    /// Whether to say which version of the program this is, and no more.
+    pub(super) fn prints_version(&self) -> bool {
+        self.version.as_deref() == Some("")
     }
 
     /// Whether to look at the options, and no more.
@@ -157,6 +206,7 @@ impl Options {
             extra_port: self.extra_port.filter(|_| !self.skip_networking),
             socket: self.socket.clone(),
             metrics_port: self.metrics,
+            back_log: self.back_log,
             patience: Duration::from_secs(self.port_open_timeout.into()),
         }
     }
@@ -179,34 +229,145 @@ impl Options {
         })
     }
 
-    /// Everything else that a reload may change, with the files that it names.
+    /// Where headers of the PROXY protocol are accepted from.
+    ///
+    /// # Errors
+    /// What in the value is wrong.
+    pub(super) fn proxy_networks(&self) -> Result<ProxyNetworks, String> {
+        self.proxy_protocol_networks.parse().map_err(|why| format!("--proxy-protocol-networks: {why}"))
+    }
+
+    /// Everything else that a reload may change, with the files that it names; none of them is read.
+    ///
+    /// # Errors
+    /// Which option is wrong.
+    pub(super) fn configuration(&self) -> Result<Configuration, String> {
+        let protocol = self.protocol()?;
+        let version = match &self.version {
+            None => Version::default(),
+            Some(version) => Version::new(version).map_err(|why| format!("--version: {why}"))?,
+        };
+        match (&self.ssl_cert, &self.ssl_key) {
+            (Some(_), None) => return Err("--ssl-cert needs --ssl-key too".to_owned()),
+            (None, Some(_)) => return Err("--ssl-key needs --ssl-cert too".to_owned()),
+            _ => {}
+        }
+        Ok(Configuration {
+            tls_version: protocol.shown_versions(),
+            ssl_cipher: self.ssl_cipher.clone().unwrap_or_default(),
+            require_secure_transport: self.require_secure_transport,
+            version,
+            connect_timeout: Duration::from_secs(self.connect_timeout.into()),
+            wait_timeout: Duration::from_secs(self.wait_timeout.into()),
+            max_connections: self.max_connections,
+            extra_max_connections: self.extra_max_connections,
+            ..Configuration::default()
+        })
+    }
+
+    fn protocol(&self) -> Result<Protocol, String> {
+        Protocol::new(&self.tls_version, self.ssl_cipher.as_deref())
+    }
+
+    /// The file with the options, if there is one.
+    pub(super) fn defaults_file(&self) -> Option<&Path> {
+        self.defaults_file.as_deref()
+    }
+
+    /// The files that say who gets in, and those with certificates and keys.
+    fn named_files(&self) -> [Vec<&Path>; 2] {
+        let tls = [&self.ssl_cert, &self.ssl_key, &self.ssl_ca].into_iter().filter(|_| !self.skip_ssl);
+        [self.accounts_file.iter().map(PathBuf::as_path).collect(), tls.flatten().map(PathBuf::as_path).collect()]
+    }
+}
+
+/// What was read from the files that options name.
+pub(super) struct Files {
+    accounts: Arc<Accounts>,
+    /// None where there is no TLS.
+    tls: Option<Arc<rustls::ServerConfig>>,
+    /// What cannot change, and costs: who administers, and a certificate that was made.
+    administrators: Vec<Administrator>,
+    self_signed: Option<Certified>,
+}
+
+impl Files {
+    /// Reads all that `options` name, at start.
     ///
     /// # Errors
     /// What is wrong with which file.
-    pub(super) fn configuration(&self, hostname: &str) -> Result<Configuration, String> {
-        let mut accounts = Accounts::of(administrators());
-        if let Some(file) = &self.accounts_file {
-            accounts = accounts.read(file)?;
-        }
-        if self.accept_any_login {
-            accounts = accounts.and_anybody();
-        }
-        let tls = match (&self.ssl_cert, &self.ssl_key) {
-            _ if self.skip_ssl => None,
-            (Some(certificate), Some(key)) => {
-                Some(tls::Identity::Files { certificate: certificate.clone(), key: key.clone() })
+    pub(super) fn read(options: &Options, hostname: &str) -> Result<Self, String> {
+        let administrators = administrators();
+        let mut files = Self { accounts: Arc::default(), tls: None, administrators, self_signed: None };
+        files.accounts = files.read_accounts(options, When::Starting)?;
+        files.tls = files.configure_tls(options, hostname, When::Starting)?;
+        Ok(files)
+    }
+
+    /// Reads them again for a reload. What can be read only once, a pipe say, stays as it was.
+    ///
+    /// # Errors
+    /// What is wrong with which file.
+    pub(super) fn read_again(&self, before: &Options, options: &Options, hostname: &str) -> Result<Self, String> {
+        // A file that can be read only once must have been read.
+        let [accounts_stay, tls_stays] = [0, 1].map(|index| {
+            let (old, new) = (&before.named_files()[index], &options.named_files()[index]);
+            let kept = new.iter().find(|file| files::is_read_once(file)).filter(|_| old == new);
+            if let Some(file) = kept {
+                info!("{} is not a regular file: what was read from it at start is kept", file.display());
             }
-            (None, None) => Some(tls::Identity::SelfSigned(hostname.to_owned())),
-            (Some(_), None) => return Err("--ssl-cert needs --ssl-key too".to_owned()),
-            (None, Some(_)) => return Err("--ssl-key needs --ssl-cert too".to_owned()),
+            kept.is_some()
+        });
+        let mut files = Self {
+            accounts: Arc::clone(&self.accounts),
+            tls: self.tls.clone(),
+            administrators: self.administrators.clone(),
+            self_signed: self.self_signed.clone(),
         };
-        let tls = tls.map(|identity| tls::configure(&identity, self.ssl_ca.as_deref())).transpose()?;
-        Ok(Configuration {
-            accounts,
-            tls,
-            connect_timeout: Duration::from_secs(self.connect_timeout.into()),
-            max_connections: self.max_connections,
-        })
+        if !accounts_stay {
+            files.accounts = files.read_accounts(options, When::Reloading)?;
+        }
+        if !tls_stays {
+            files.tls = files.configure_tls(options, hostname, When::Reloading)?;
+        } else if before.protocol() != options.protocol() {
+            return Err(
+                "--tls-version and --ssl-cipher cannot be changed without reading the certificate again".to_owned()
+            );
+        }
+        Ok(files)
+    }
+
+    fn read_accounts(&self, options: &Options, when: When) -> Result<Arc<Accounts>, String> {
+        let mut accounts = Accounts::of(self.administrators.clone());
+        if let Some(file) = &options.accounts_file {
+            accounts = accounts.read(file, when)?;
+        }
+        Ok(Arc::new(if options.accept_any_login { accounts.and_anybody() } else { accounts }))
+    }
+
+    fn configure_tls(
+        &mut self,
+        options: &Options,
+        hostname: &str,
+        when: When,
+    ) -> Result<Option<Arc<rustls::ServerConfig>>, String> {
+        if options.skip_ssl {
+            return Ok(None);
+        }
+        let certified = match (&options.ssl_cert, &options.ssl_key) {
+            (Some(certificate), Some(key)) => Certified::read(certificate, key, when)?,
+            // As long as the program runs, clients see the same one.
+            _ => match &self.self_signed {
+                Some(made) => made.clone(),
+                None => self.self_signed.insert(Certified::self_signed(hostname)?).clone(),
+            },
+        };
+        tls::configure(certified, &options.protocol()?, options.ssl_ca.as_deref(), when).map(Some)
+    }
+
+    /// Puts what was read into a configuration.
+    pub(super) fn complete(&self, configuration: Configuration) -> Configuration {
+        Configuration { accounts: Arc::clone(&self.accounts), tls: self.tls.clone(), ..configuration }
     }
 }
 

@@ -7,7 +7,6 @@ use sqlparser::ast::{
 
 use super::statement::{Scope, not_supported, variable};
 use super::{Session, variables};
-use crate::connection::VERSION;
 use crate::packet::{LONGEST_PACKET, SqlError, Value};
 use crate::shared::Shared;
 
@@ -123,7 +122,7 @@ fn function(call: &Function, session: &Session, shared: &Shared) -> Result<Value
         FunctionArguments::Subquery(_) => return Err(not_supported()),
     };
     match (call.name.to_string().to_ascii_uppercase().as_str(), &arguments[..]) {
-        ("VERSION", []) => Ok(Value::Text(VERSION.to_owned())),
+        ("VERSION", []) => Ok(Value::Text(shared.configuration().version.shown().to_owned())),
         ("CONNECTION_ID", []) => Ok(Value::Integer(session.id.into())),
         ("USER" | "CURRENT_USER" | "SESSION_USER" | "SYSTEM_USER", []) => Ok(user(session)),
         ("DATABASE" | "SCHEMA", []) => Ok(session.database.clone().map_or(Value::Null, Value::Text)),

@@ -20,6 +20,9 @@ use super::shared::Shared;
 
 pub(super) const COM_CHANGE_USER: u8 = 17;
 
+/// The only global variable besides the settings that can be set.
+const PROXY_NETWORKS: &str = "proxy_protocol_networks";
+
 const COM_QUIT: u8 = 1;
 const COM_INIT_DB: u8 = 2;
 const COM_QUERY: u8 = 3;
@@ -192,17 +195,12 @@ impl Session {
     fn set(&mut self, assignments: &[Assignment], shared: &Shared) -> Result<(), SqlError> {
         let mut variables = self.variables.clone();
         let mut changes = Vec::new();
+        let mut networks = None;
         for Assignment { scope, name, value } in assignments {
             let ours = Variable::ALL.into_iter().find(|variable| variable.name().eq_ignore_ascii_case(name));
             match (ours, scope) {
                 (Some(variable), Scope::Global) => {
-                    if !self.administrator {
-                        let needed = "SUPER";
-                        let message = format!(
-                            "Access denied; you need (at least one of) the {needed} privilege(s) for this operation"
-                        );
-                        return Err(SqlError::new(1227, *b"42000", message));
-                    }
+                    self.check_administrator()?;
                     let value = match value {
                         Some(value) => evaluate::setting(value, variable, self, shared)?,
                         None => instant_failover::failover::Settings::default().value(variable),
@@ -214,20 +212,38 @@ impl Session {
                     let message = format!("Variable '{name}' is a GLOBAL variable and should be set with SET GLOBAL");
                     return Err(SqlError::new(1229, *b"HY000", message));
                 }
+                (None, Scope::Global) if name.eq_ignore_ascii_case(PROXY_NETWORKS) => {
+                    self.check_administrator()?;
+                    let value = value.as_ref().map(|value| evaluate::assigned(value, self, shared)).transpose()?;
+                    let value = value.and_then(|value| value.text()).unwrap_or_default();
+                    let wrong = |why| SqlError::new(1231, *b"42000", format!("{PROXY_NETWORKS}: {why}"));
+                    networks = Some(value.parse().map_err(wrong)?);
+                }
                 (None, _) => {
                     let value = value.as_ref().map(|value| evaluate::assigned(value, self, shared)).transpose()?;
                     variables.set(*scope, name, value)?;
                 }
             }
         }
+        let by = format!("{}@{}", self.user.escape_debug(), self.host);
         if !changes.is_empty() {
-            let by = format!("{}@{}", self.user, self.host);
             let cautions =
                 shared.set(&changes, &by).map_err(|error| SqlError::new(1231, *b"42000", error.to_string()))?;
             self.warnings = cautions.iter().map(ToString::to_string).collect();
         }
+        if let Some(networks) = networks {
+            shared.set_proxy_networks(networks, &by);
+        }
         self.variables = variables;
         Ok(())
+    }
+
+    fn check_administrator(&self) -> Result<(), SqlError> {
+        if self.administrator {
+            return Ok(());
+        }
+        let message = "Access denied; you need (at least one of) the SUPER privilege(s) for this operation";
+        Err(SqlError::new(1227, *b"42000", message))
     }
 }
 
@@ -283,8 +299,6 @@ fn unknown_command() -> SqlError {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use instant_failover::failover::Settings;
     use mysql_common::constants::CapabilityFlags;
 
@@ -305,8 +319,7 @@ mod tests {
             let capabilities = CapabilityFlags::CLIENT_PROTOCOL_41;
             let mut session = Session::new(1, "root".to_owned(), "localhost".to_owned(), capabilities, &proof);
             session.set_cipher(Some("TLS_AES_256_GCM_SHA384"));
-            let configuration =
-                Configuration { accounts, tls: None, connect_timeout: Duration::from_secs(1), max_connections: 1 };
+            let configuration = Configuration { accounts: accounts.into(), ..Configuration::default() };
             Self { session, shared: Shared::new(Settings::default(), configuration, Identity::default()) }
         }
 
@@ -316,7 +329,7 @@ mod tests {
             let mut writer = Writer::new(&mut out, 1, CapabilityFlags::CLIENT_PROTOCOL_41);
             self.session.command(&[&[command], argument.as_bytes()].concat(), &self.shared, &mut writer);
             let (mut packets, mut rest) = (Vec::new(), out.as_slice());
-            while let Frame::Packet { payload, rest: more, .. } = cut(rest) {
+            while let Frame::Packet { payload, rest: more, .. } = cut(rest, LONGEST_PACKET) {
                 packets.push(payload.to_vec());
                 rest = more;
             }

@@ -6,7 +6,6 @@ use instant_failover::failover::Variable;
 
 use super::Session;
 use super::statement::Scope;
-use crate::connection::VERSION;
 use crate::packet::{LONGEST_PACKET, SqlError, Value};
 use crate::shared::Shared;
 
@@ -175,8 +174,11 @@ pub(super) fn all(scope: Scope, session: &Session, shared: &Shared) -> Vec<(Stri
 
 /// Those that nobody sets.
 const FIXED: &[&str] = &[
+    "back_log",
+    "bind_address",
     "character_set_system",
     "connect_timeout",
+    "extra_max_connections",
     "extra_port",
     "have_openssl",
     "have_ssl",
@@ -190,12 +192,16 @@ const FIXED: &[&str] = &[
     "performance_schema",
     "port",
     "protocol_version",
+    "proxy_protocol_networks",
     "query_cache_size",
     "read_only",
+    "require_secure_transport",
     "server_id",
     "skip_name_resolve",
     "socket",
+    "ssl_cipher",
     "system_time_zone",
+    "tls_version",
     "version",
     "version_comment",
     "version_compile_machine",
@@ -206,8 +212,11 @@ type Fixed = fn(&Shared) -> (Kind, String);
 
 fn fixed(name: &str) -> Option<Fixed> {
     Some(match name.to_ascii_lowercase().as_str() {
+        "back_log" => |shared| (Number, shared.identity.back_log.to_string()),
+        "bind_address" => |shared| (Text, shared.identity.bind_address.clone()),
         "character_set_system" => |_| (Text, "utf8mb4".to_owned()),
         "connect_timeout" => |shared| (Number, shared.configuration().connect_timeout.as_secs().to_string()),
+        "extra_max_connections" => |shared| (Number, shared.configuration().extra_max_connections.to_string()),
         "extra_port" => |shared| (Number, shared.identity.extra_port.unwrap_or_default().to_string()),
         "have_openssl" | "have_ssl" => {
             |shared| (Text, if shared.configuration().tls.is_some() { "YES" } else { "DISABLED" }.to_owned())
@@ -220,10 +229,16 @@ fn fixed(name: &str) -> Option<Fixed> {
         "max_connections" => |shared| (Number, shared.configuration().max_connections.to_string()),
         "port" => |shared| (Number, shared.identity.port.to_string()),
         "protocol_version" => |_| (Number, "10".to_owned()),
+        "proxy_protocol_networks" => |shared| (Text, shared.proxy_networks().to_string()),
+        "require_secure_transport" => {
+            |shared| (Switch, u8::from(shared.configuration().require_secure_transport).to_string())
+        }
         "read_only" | "skip_name_resolve" => |_| (Switch, "1".to_owned()),
         "socket" => |shared| (Text, shared.identity.socket.clone()),
+        "ssl_cipher" => |shared| (Text, shared.configuration().ssl_cipher.clone()),
         "system_time_zone" => |_| (Text, "UTC".to_owned()),
-        "version" => |_| (Text, VERSION.to_owned()),
+        "tls_version" => |shared| (Text, shared.configuration().tls_version.clone()),
+        "version" => |shared| (Text, shared.configuration().version.shown().to_owned()),
         "version_comment" => |_| (Text, "instant-failover-harness: redirects clients, has no data".to_owned()),
         "version_compile_machine" => |_| (Text, std::env::consts::ARCH.to_owned()),
         "version_compile_os" => |_| (Text, std::env::consts::OS.to_owned()),
