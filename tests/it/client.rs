@@ -68,7 +68,7 @@ fn redirect(from: &Server, to: &Server) {
 
 fn circle(chain: &[&Server]) -> String {
     let chain: Vec<_> = chain.iter().map(|server| server.address().to_string()).collect();
-    format!("error 4196 Instant failover goes in circles: {}", chain.join(" -> "))
+    format!("error 4196 Redirect loop: {}", chain.join(" -> "))
 }
 
 #[test]
