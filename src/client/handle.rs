@@ -17,6 +17,9 @@ pub(super) const CR_SSL_CONNECTION_ERROR: u32 = 2026;
 /// `CR_OUT_OF_MEMORY`.
 const CR_OUT_OF_MEMORY: u32 = 2008;
 
+/// `MARIADB_TLS_VERIFY_FINGERPRINT`, a bit of a certificate's status.
+const VERIFY_FINGERPRINT: c_uint = 4;
+
 /// The handle of a call that Connector/C makes to us.
 #[derive(Clone, Copy)]
 pub(super) struct Handle(NonNull<st_mysql>);
@@ -155,12 +158,13 @@ impl Handle {
             tls: in_use,
             verification_asked,
             verified: in_use
-                && if tls.knows_status != 0 {
-                    // A self-signed certificate has a status until the login is over. Without `verify`, nothing is looked at.
-                    tls.verify != 0 && tls.status == 0
-                } else {
+                && match (tls.knows_status != 0, has_fingerprint) {
                     // What is asked for is checked before the login.
-                    verification_asked
+                    (false, _) => verification_asked,
+                    // Without `verify`, nothing is looked at. A self-signed certificate has a status until the login is over,
+                    // a certificate that was known by its fingerprint may keep one: nothing else was asked of it.
+                    (true, false) => tls.verify != 0 && tls.status == 0,
+                    (true, true) => tls.verify != 0 && tls.status & VERIFY_FINGERPRINT == 0,
                 },
         }
     }
