@@ -36,9 +36,34 @@ struct ifo_client_error ifo_c_client_error(MYSQL *mysql)
   return error;
 }
 
-int ifo_c_client_uses_tls(MYSQL *mysql)
+/* MARIADB_TLS_VERIFY_STATUS, which only the headers of 3.4 and later have. */
+#define TLS_VERIFY_STATUS ((enum mariadb_value) 37)
+
+struct ifo_client_tls ifo_c_client_tls(MYSQL *mysql)
 {
-  return mysql->options.use_ssl && mysql->server_capabilities & CLIENT_SSL;
+  struct st_mariadb_api *api= mysql->methods->api;
+  my_bool verify= 0;
+  char *fingerprint= NULL, *fingerprint_list= NULL;
+  struct ifo_client_tls tls= {0};
+
+  api->mysql_get_optionv(mysql, MYSQL_OPT_SSL_VERIFY_SERVER_CERT, &verify);
+  api->mysql_get_optionv(mysql, MARIADB_OPT_SSL_FP, &fingerprint);
+  api->mysql_get_optionv(mysql, MARIADB_OPT_SSL_FP_LIST, &fingerprint_list);
+  tls.in_use= mysql->options.use_ssl && mysql->server_capabilities & CLIENT_SSL;
+  tls.verify= verify;
+  tls.fingerprint= fingerprint;
+  tls.fingerprint_list= fingerprint_list;
+  tls.knows_status= !api->mariadb_get_infov(mysql, TLS_VERIFY_STATUS, &tls.status);
+  return tls;
+}
+
+const char *ifo_c_client_set_fingerprint(MYSQL *mysql, const char *fingerprint)
+{
+  char *now= NULL;
+
+  mysql->methods->api->mysql_optionsv(mysql, MARIADB_OPT_SSL_FP, fingerprint);
+  mysql->methods->api->mysql_get_optionv(mysql, MARIADB_OPT_SSL_FP, &now);
+  return now;
 }
 
 /* As after a connection that failed, options and all. */

@@ -39,6 +39,17 @@ struct ifo_client_error {
   enum ifo_client_phase phase;
 };
 
+/* TLS of the connection that was made or tried last, and what the program wants
+   of it. */
+struct ifo_client_tls {
+  int in_use;
+  int verify;                    /* MYSQL_OPT_SSL_VERIFY_SERVER_CERT */
+  const char *fingerprint;       /* NULL for none, as the next */
+  const char *fingerprint_list;
+  int knows_status;              /* 3.4 and later */
+  unsigned int status;           /* of the certificate: 0 if nothing is wrong */
+};
+
 /* Same layout as MARIADB_CONNECTION_PLUGIN. */
 struct ifo_client_plugin {
   int type;
@@ -74,8 +85,10 @@ int ifo_c_client_connect(struct st_mysql *mysql, const struct ifo_client_address
 struct ifo_client_error ifo_c_client_error(struct st_mysql *mysql);
 void ifo_c_client_set_error(struct st_mysql *mysql, unsigned int code, const char *sqlstate, const char *text);
 
-/* Whether the connection that was made or tried last is or was under TLS. */
-int ifo_c_client_uses_tls(struct st_mysql *mysql);
+struct ifo_client_tls ifo_c_client_tls(struct st_mysql *mysql);
+/* The fingerprint that the program wants, NULL for none. Returns what the handle
+   has then: NULL also where there is no memory. */
+const char *ifo_c_client_set_fingerprint(struct st_mysql *mysql, const char *fingerprint);
 /* Ends the session of a handle that is connected. */
 void ifo_c_client_disconnect(struct st_mysql *mysql);
 

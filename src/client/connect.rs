@@ -5,19 +5,24 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::handle::{
-    Address, CR_OUT_OF_MEMORY, CR_SSL_CONNECTION_ERROR, CR_UNKNOWN_ERROR, CR_UNKNOWN_HOST, Handle, Login, Phase,
-    Protocol,
+    Address, CR_SSL_CONNECTION_ERROR, CR_UNKNOWN_ERROR, CR_UNKNOWN_HOST, ClientError, Handle, Login, Phase, Protocol,
 };
 use super::url::Location;
 use crate::boundary::{self, callback};
-use crate::failover::{ER_INSTANT_FAILOVER, Follow, Host, Next, Target};
+use crate::failover::{ER_INSTANT_FAILOVER, Follow, Host, Next, Target, Trust, TrustError};
 use crate::sys::{ifo_client_login, st_mysql};
 
-/// Whether redirects are followed: the option `follow`.
+/// Whether redirects may be followed at all: the option `follow`.
 static FOLLOW: AtomicBool = AtomicBool::new(true);
 
-/// The environment variable that turns following off, with the value `0`.
+/// The environment variable that says whose redirects are followed. Empty is as not set.
 const ENVIRONMENT: &str = "INSTANT_FAILOVER_FOLLOW";
+
+/// What Connector/C keeps of an error that a plugin sets.
+const LONGEST_ERROR: usize = 510;
+
+/// In the place of what does not fit.
+const CUT: &[u8] = b"...";
 
 callback! {
     /// `mysql_real_connect()` for a host that begins with `instant_failover://`; `host` is what follows.
@@ -53,7 +58,7 @@ callback! {
     } on_panic {
         // SAFETY: as above.
         if let Some(handle) = unsafe { Handle::new(mysql) } {
-            handle.set_error(CR_UNKNOWN_ERROR, c"HY000", b"A defect in the instant_failover client plugin was caught");
+            handle.set_error(CR_UNKNOWN_ERROR, c"HY000", b"Internal error in the instant_failover client plugin");
         }
         ptr::null_mut()
     }
@@ -73,7 +78,7 @@ fn connect(handle: Handle, origin: &Address, login: &Login) -> bool {
     // The next connection begins at the origin again.
     handle.set_protocol(asked);
     if connected && !handle.keep(origin.clone()) {
-        handle.set_error(CR_OUT_OF_MEMORY, c"HY000", b"Client run out of memory");
+        handle.set_out_of_memory();
     }
     connected
 }
@@ -82,34 +87,54 @@ fn follow(handle: Handle, origin: &Address, login: &Login) -> bool {
     if handle.connect(origin, login) {
         return true;
     }
-    if !is_following() {
+    let trust = trust();
+    if trust == Ok(Trust::Never) {
         return false;
     }
     let mut attempt = Follow::from(name(origin));
-    // Whether a server so far was reached under TLS: then the last one must be, too.
-    let mut tls = false;
+    // Whether a server so far was reached under TLS: then the next ones must be, too.
+    let mut under_tls = false;
     loop {
         let error = handle.error();
-        tls |= handle.uses_tls();
-        let next = match error.phase {
-            // Nobody has been asked who they are, and TLS is not in place: what comes now is no redirect.
-            Phase::IFO_CONNECTING => Next::NoRedirect,
-            Phase::IFO_LOGGING_IN => attempt.refused(error.code, &error.text),
-            // The error of a command that the program wanted to be sent at the start: its own affair.
+        let peer = handle.peer();
+        match error.phase {
+            // No greeting: the server does not know yet who is there, and TLS is not in place. This is no redirect.
+            Phase::IFO_CONNECTING => {
+                add(handle, &error, None, &attempt);
+                return false;
+            }
+            // The error of a command that the program wanted to be sent at the start.
             Phase::IFO_IN_SESSION => return false,
+            Phase::IFO_LOGGING_IN => {}
+        }
+        if under_tls && !peer.tls && u32::from(error.code) == CR_SSL_CONNECTION_ERROR {
+            refuse_plaintext(handle, &attempt);
+            return false;
+        }
+        let objection = match &trust {
+            Ok(trust) => trust.objection(peer).map(|distrust| distrust.to_string()),
+            Err(error) => Some(error.to_string()),
         };
-        match next {
+        if let Some(objection) = objection {
+            let is_redirect = attempt.clone().refused(error.code, &error.text) != Next::NoRedirect;
+            add(handle, &error, is_redirect.then_some(objection), &attempt);
+            return false;
+        }
+        under_tls |= peer.tls;
+        match attempt.refused(error.code, &error.text) {
             Next::GoTo(target) => {
                 // `localhost` is a TCP address here, not this machine's Unix socket.
                 handle.set_protocol(Protocol::tcp());
-                if handle.connect(&address(&target), login) {
-                    if tls && !handle.uses_tls() {
+                let address = address(&target);
+                if !under_tls {
+                    if handle.connect(&address, login) {
+                        return true;
+                    }
+                } else if handle.connect_under_tls(&address, login) {
+                    // Connector/C has seen to it. A later one that does not should not do more harm than it has.
+                    if !handle.peer().tls {
                         handle.disconnect();
-                        let text = format!(
-                            "SSL connection error: the last server has no TLS, one before it had; turn TLS off to go \
-                             there (redirected: {attempt})"
-                        );
-                        handle.set_error(CR_SSL_CONNECTION_ERROR, c"HY000", text.as_bytes());
+                        refuse_plaintext(handle, &attempt);
                         return false;
                     }
                     return true;
@@ -119,18 +144,59 @@ fn follow(handle: Handle, origin: &Address, login: &Login) -> bool {
                 handle.set_error(ER_INSTANT_FAILOVER.into(), c"HY000", reason.to_string().as_bytes());
                 return false;
             }
-            Next::NoRedirect if attempt.was_redirected() => {
-                let text = [&error.text, &b" (redirected: "[..], attempt.to_string().as_bytes(), b")"].concat();
-                handle.set_error(error.code.into(), &error.sqlstate, &text);
+            Next::NoRedirect => {
+                add(handle, &error, None, &attempt);
                 return false;
             }
-            Next::NoRedirect => return false,
         }
     }
 }
 
-fn is_following() -> bool {
-    FOLLOW.load(Ordering::Relaxed) && std::env::var_os(ENVIRONMENT).is_none_or(|value| value != "0")
+/// Adds to an error why the redirect in it is not followed, and the servers on the way.
+fn add(handle: Handle, error: &ClientError, objection: Option<String>, attempt: &Follow) {
+    let mut text = match objection {
+        Some(objection) => with_note(&error.text, &format!(" (not followed: {objection})")),
+        None => error.text.clone(),
+    };
+    if attempt.was_redirected() {
+        text.extend(format!(" (redirected: {attempt})").bytes());
+    }
+    if text != error.text {
+        handle.set_error(error.code.into(), &error.sqlstate, &text);
+    }
+}
+
+/// The message of a redirect with a note behind it. If both do not fit, the message is cut, but not its target.
+fn with_note(message: &[u8], note: &str) -> Vec<u8> {
+    let (text, target) = message.split_at(message.iter().rposition(|&byte| byte == b'|').unwrap_or_default());
+    let room = LONGEST_ERROR.saturating_sub(target.len() + note.len());
+    if text.len() <= room {
+        return [message, note.as_bytes()].concat();
+    }
+    let mut end = room.saturating_sub(CUT.len());
+    // Not inside a character of UTF-8.
+    while end > 0 && text[end] & 0xc0 == 0x80 {
+        end -= 1;
+    }
+    [&text[..end], CUT, target, note.as_bytes()].concat()
+}
+
+fn refuse_plaintext(handle: Handle, attempt: &Follow) {
+    let text = format!(
+        "SSL connection error: redirected from a server with TLS to one without; disable TLS to allow this (redirected: \
+         {attempt})"
+    );
+    handle.set_error(CR_SSL_CONNECTION_ERROR, c"HY000", text.as_bytes());
+}
+
+fn trust() -> Result<Trust, TrustError> {
+    if !FOLLOW.load(Ordering::Relaxed) {
+        return Ok(Trust::Never);
+    }
+    match std::env::var_os(ENVIRONMENT).filter(|value| !value.is_empty()) {
+        Some(value) => value.to_string_lossy().parse(),
+        None => Ok(Trust::default()),
+    }
 }
 
 /// The origin as the target of a redirect back to it would be written.
@@ -201,7 +267,17 @@ callback! {
 
 #[cfg(test)]
 mod tests {
-    use super::{Address, CString, bracketed, name};
+    use super::{Address, CString, LONGEST_ERROR, bracketed, name, with_note};
+
+    #[test]
+    fn a_note_is_read_whole_and_so_is_the_target() {
+        assert_eq!(with_note(b"|Go there.|db2", " (why)"), b"|Go there.|db2 (why)");
+        for text in ["x".repeat(500), "\u{e9}".repeat(250)] {
+            let noted = String::from_utf8(with_note(format!("|{text}|db2").as_bytes(), " (why)")).unwrap();
+            assert!((LONGEST_ERROR - 1..=LONGEST_ERROR).contains(&noted.len()), "{}", noted.len());
+            assert!(noted.starts_with(&format!("|{}", &text[..400])) && noted.ends_with("...|db2 (why)"), "{noted}");
+        }
+    }
 
     #[test]
     fn origins() {

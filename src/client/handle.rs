@@ -3,7 +3,8 @@
 use std::ffi::{CStr, CString, c_char, c_uint};
 use std::ptr::{self, NonNull};
 
-use crate::sys::{self, ifo_client_address, ifo_client_login, st_mysql};
+use crate::failover::Peer;
+use crate::sys::{self, ifo_client_address, ifo_client_login, ifo_client_tls, st_mysql};
 
 pub(super) use crate::sys::ifo_client_phase as Phase;
 
@@ -14,7 +15,10 @@ pub(super) const CR_UNKNOWN_HOST: u32 = 2005;
 /// `CR_SSL_CONNECTION_ERROR`.
 pub(super) const CR_SSL_CONNECTION_ERROR: u32 = 2026;
 /// `CR_OUT_OF_MEMORY`.
-pub(super) const CR_OUT_OF_MEMORY: u32 = 2008;
+const CR_OUT_OF_MEMORY: u32 = 2008;
+
+/// `MARIADB_TLS_VERIFY_FINGERPRINT`, a bit of a certificate's status.
+const VERIFY_FINGERPRINT: c_uint = 4;
 
 /// The handle of a call that Connector/C makes to us.
 #[derive(Clone, Copy)]
@@ -112,10 +116,61 @@ impl Handle {
         unsafe { sys::ifo_c_client_set_error(self.as_ptr(), code, sqlstate.as_ptr(), text.as_ptr()) }
     }
 
-    /// Whether the connection that was made or tried last is or was under TLS.
-    pub(super) fn uses_tls(self) -> bool {
+    /// The same, to a server that must have TLS: one that does not offer it receives nothing.
+    ///
+    /// `MYSQL_OPT_SSL_ENFORCE` is not enough. Connector/C (every release since 3.0) logs in without TLS where the server has
+    /// none, unless it has a certificate to compare with something. An empty fingerprint is something, and is not compared.
+    pub(super) fn connect_under_tls(self, address: &Address, login: &Login) -> bool {
+        let tls = self.tls();
+        if tls.verify != 0 || !tls.fingerprint.is_null() || !tls.fingerprint_list.is_null() {
+            return self.connect(address, login);
+        }
+        if !self.set_fingerprint(Some(c"")) {
+            self.set_out_of_memory();
+            return false;
+        }
+        let connected = self.connect(address, login);
+        self.set_fingerprint(None);
+        connected
+    }
+
+    /// Whether the handle has a fingerprint then.
+    fn set_fingerprint(self, fingerprint: Option<&CStr>) -> bool {
+        let fingerprint = fingerprint.map_or(ptr::null(), CStr::as_ptr);
+        // SAFETY: a handle, and NULL or a string that is copied.
+        unsafe { !sys::ifo_c_client_set_fingerprint(self.as_ptr(), fingerprint).is_null() }
+    }
+
+    fn tls(self) -> ifo_client_tls {
         // SAFETY: a handle.
-        unsafe { sys::ifo_c_client_uses_tls(self.as_ptr()) != 0 }
+        unsafe { sys::ifo_c_client_tls(self.as_ptr()) }
+    }
+
+    /// What is known of the server that was connected to, or tried, last. It has greeted.
+    pub(super) fn peer(self) -> Peer {
+        let tls = self.tls();
+        // SAFETY: NULL, or a string of the handle's options, which nothing changes meanwhile.
+        let is_given = |text: *const c_char| !text.is_null() && unsafe { text.read() } != 0;
+        let has_fingerprint = is_given(tls.fingerprint) || is_given(tls.fingerprint_list);
+        let in_use = tls.in_use != 0;
+        let verification_asked = tls.verify != 0 || has_fingerprint;
+        Peer {
+            tls: in_use,
+            verification_asked,
+            verified: in_use
+                && match (tls.knows_status != 0, has_fingerprint) {
+                    // What is asked for is checked before the login.
+                    (false, _) => verification_asked,
+                    // Without `verify`, nothing is looked at. A self-signed certificate has a status until the login is over,
+                    // a certificate that was known by its fingerprint may keep one: nothing else was asked of it.
+                    (true, false) => tls.verify != 0 && tls.status == 0,
+                    (true, true) => tls.verify != 0 && tls.status & VERIFY_FINGERPRINT == 0,
+                },
+        }
+    }
+
+    pub(super) fn set_out_of_memory(self) {
+        self.set_error(CR_OUT_OF_MEMORY, c"HY000", b"Client run out of memory");
     }
 
     /// Ends the session that [`connect`](Self::connect) began.

@@ -71,9 +71,9 @@ impl fmt::Display for LocationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "instant_failover://{}: ", self.text)?;
         match &self.problem {
-            Problem::Character(bad) => write!(f, "{bad:?} cannot stand here")?,
-            Problem::Bracket => f.write_str("the brackets do not fit")?,
-            Problem::Colons => f.write_str("an IPv6 address stands in brackets")?,
+            Problem::Character(bad) => write!(f, "{bad:?} is not allowed")?,
+            Problem::Bracket => f.write_str("unbalanced brackets")?,
+            Problem::Colons => f.write_str("an IPv6 address needs brackets")?,
             Problem::Port(port) => write!(f, "'{port}' is not a port from 1 to 65535")?,
         }
         f.write_str("; give instant_failover://host, ://host:port or ://[IPv6]:port")
@@ -105,12 +105,12 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         for (text, said) in [
-            ("db1/test", "'/' cannot stand here"),
-            ("root@db1", "'@' cannot stand here"),
-            ("db 1", "' ' cannot stand here"),
-            ("::1", "an IPv6 address stands in brackets"),
-            ("[::1", "the brackets do not fit"),
-            ("[::1]3307", "the brackets do not fit"),
+            ("db1/test", "'/' is not allowed"),
+            ("root@db1", "'@' is not allowed"),
+            ("db 1", "' ' is not allowed"),
+            ("::1", "an IPv6 address needs brackets"),
+            ("[::1", "unbalanced brackets"),
+            ("[::1]3307", "unbalanced brackets"),
             ("db1:", "'' is not a port"),
             ("db1:0", "'0' is not a port"),
             ("db1:65536", "'65536' is not a port"),

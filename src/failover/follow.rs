@@ -137,9 +137,11 @@ pub enum FollowError {
 impl fmt::Display for FollowError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Circle { chain } => write!(f, "Instant failover goes in circles: {chain}"),
+            Self::Circle { chain } => write!(f, "Redirect loop: {chain}"),
             Self::TooMany { chain } => write!(f, "Too many instant failovers (>= {MOST_HOPS}): {chain}"),
-            Self::BadTarget { server, error } => write!(f, "Server '{server}' sends clients to nowhere: {error}"),
+            Self::BadTarget { server, error } => {
+                write!(f, "Server '{server}' sent an invalid redirect target: {error}")
+            }
         }
     }
 }
@@ -193,7 +195,7 @@ mod tests {
                 panic!("{origin} {hops:?} {target}")
             };
             let port = if target.contains(":3306") { "" } else { ":3306" };
-            assert_eq!(error.to_string(), format!("Instant failover goes in circles: {before} -> {target}{port}"));
+            assert_eq!(error.to_string(), format!("Redirect loop: {before} -> {target}{port}"));
         }
         let mut another_port = Follow::from("db1:3306");
         assert_eq!(redirect(&mut another_port, "db1:3307"), go_to("db1:3307"));
@@ -252,7 +254,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .starts_with("Server 'db1:3306' sends clients to nowhere: 'db2:0' is not a target: port '0'"),
+                .starts_with("Server 'db1:3306' sent an invalid redirect target: 'db2:0' is not a target: port '0'"),
             "{error}"
         );
         assert!(!attempt.was_redirected());

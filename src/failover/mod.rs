@@ -8,7 +8,8 @@
 //! - [`Settings`]: all of them together, with the rules that tie them ([`Settings::set`] is `SET GLOBAL`);
 //! - [`Policy`]: settings made ready for use: given a [`Connection`], it returns a [`Verdict`];
 //! - [`message`]: the text of the error packet, both ways;
-//! - [`Follow`]: what a client does with it.
+//! - [`Follow`]: what a client does with it;
+//! - [`Trust`]: from which servers it takes one.
 #![forbid(unsafe_code)]
 
 mod connection;
@@ -20,6 +21,7 @@ mod policy;
 mod settings;
 mod shown;
 mod target;
+mod trust;
 
 pub use connection::{Connection, Transport, WayIn, client_address};
 pub use exemptions::{ExemptHosts, ExemptHostsError, ExemptUsers, ExemptUsersError};
@@ -30,6 +32,7 @@ pub use policy::{Exemption, Policy, Redirect, Verdict};
 pub use settings::{Caution, SettingError, Settings, ThisServer, Variable};
 pub use shown::shortened;
 pub use target::{DEFAULT_PORT, Host, Target, TargetError};
+pub use trust::{Distrust, Peer, Trust, TrustError};
 
 /// The error code of a redirect, `ER_INSTANT_FAILOVER`.
 ///

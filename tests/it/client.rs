@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::{fs, thread};
 
+use tempfile::TempDir;
 use xtask::server::Server;
 use xtask::system::System;
 
@@ -68,7 +69,7 @@ fn redirect(from: &Server, to: &Server) {
 
 fn circle(chain: &[&Server]) -> String {
     let chain: Vec<_> = chain.iter().map(|server| server.address().to_string()).collect();
-    format!("error 4196 Instant failover goes in circles: {}", chain.join(" -> "))
+    format!("error 4196 Redirect loop: {}", chain.join(" -> "))
 }
 
 #[test]
@@ -154,7 +155,76 @@ fn a_program_can_opt_out() {
     assert_eq!(lines(client(VALGRIND, "opt_out", &one, 1)), [told.clone(), port(&two)]);
     let mut command = client(&[], "many", &one, 1);
     command.env("INSTANT_FAILOVER_FOLLOW", "0");
-    assert_eq!(lines(command), [told, "left open 0".to_owned()]);
+    assert_eq!(lines(command), [told.clone(), "left open 0".to_owned()]);
+    // Opting in leaves what the environment says.
+    let mut command = client(VALGRIND, "opt_out", &one, 1);
+    command.env("INSTANT_FAILOVER_FOLLOW", "never");
+    assert_eq!(lines(command), [told.clone(), told]);
+}
+
+/// A server with TLS and a new certificate, its fingerprint, and what must live as long.
+fn server_with_tls() -> (Server, String, TempDir) {
+    let files = TempDir::new().unwrap();
+    let path = |name: &str| files.path().join(name);
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(path("cert.pem"), made.cert.pem()).unwrap();
+    fs::write(path("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    fs::write(path("cert.der"), made.cert.der()).unwrap();
+    let sum = xtask::output(Command::new("sha1sum").arg(path("cert.der"))).unwrap();
+    let arguments = [("cert", path("cert.pem")), ("key", path("key.pem"))]
+        .map(|(what, path)| format!("--ssl-{what}={}", path.display()));
+    let server = Server::start(&library(), &arguments.each_ref().map(String::as_str)).unwrap();
+    let mut root = server.root().unwrap();
+    root.query("INSTALL SONAME 'instant_failover'").unwrap();
+    root.query("CREATE USER app").unwrap();
+    (server, sum[..40].to_uppercase(), files)
+}
+
+#[test]
+fn a_server_without_tls_behind_one_with_tls_leaves_the_options_as_they_were() {
+    let (one, _, _files) = server_with_tls();
+    let two = Server::start(&library(), &["--skip-ssl"]).unwrap();
+    redirect(&one, &two);
+    let refused = format!(
+        "error 2026 SSL connection error: redirected from a server with TLS to one without; disable TLS to allow this \
+         (redirected: {} -> {})",
+        one.address(),
+        two.address()
+    );
+    let options = "enforce 1, fingerprint none".to_owned();
+    let expected = [refused.clone(), options.clone(), refused, options.clone()];
+    assert_eq!(lines(client(VALGRIND, "tls", &one, 2)), expected);
+    let (three, _, _more_files) = server_with_tls();
+    redirect(&one, &three);
+    assert_eq!(lines(client(VALGRIND, "tls", &one, 1)), [port(&three), options]);
+}
+
+/// A fingerprint is as good as an authority, and holds for every server on the way.
+#[test]
+fn a_fingerprint_verifies_each_server() {
+    let (one, fingerprint, files) = server_with_tls();
+    let with = |fingerprint: &str| {
+        let mut command = client(&[], "tls", &one, 1);
+        command.env("CLIENT_FINGERPRINT", fingerprint).env("INSTANT_FAILOVER_FOLLOW", "verified");
+        lines(command)
+    };
+    let path = |name: &str| files.path().join(name).display().to_string();
+    let (cert, key) = (format!("--ssl-cert={}", path("cert.pem")), format!("--ssl-key={}", path("key.pem")));
+    let two = Server::start(&library(), &[&cert, &key]).unwrap();
+    two.root().unwrap().query("CREATE USER app").unwrap();
+    redirect(&one, &two);
+    assert_eq!(with(&fingerprint), [port(&two), format!("enforce 1, fingerprint {fingerprint}")]);
+    let (three, other, _more_files) = server_with_tls();
+    redirect(&one, &three);
+    for wrong in [&fingerprint, &other] {
+        let told = with(wrong);
+        assert!(told[0].starts_with("error 2026 ") && told[1].ends_with(wrong), "{told:?}");
+    }
+    // Without one, nothing is verified, and `verified` follows nobody.
+    let mut command = client(&[], "tls", &one, 1);
+    command.env("INSTANT_FAILOVER_FOLLOW", "verified");
+    let told = lines(command);
+    assert!(told[0].contains(" (not followed: the server's certificate is not verified "), "{told:?}");
 }
 
 /// Servers change their minds while clients are on their way: each arrives, or says why not.
