@@ -34,4 +34,15 @@ def pool():
         return talk.use(connection, prepared=True)
 
 
-talk.answer({"connect": connect, "pool": pool})
+def host_list(*addresses):
+    """Without priorities it would take the servers in random order."""
+    servers = []
+    for address in addresses:
+        host, port = address.split(":")
+        servers.append({"host": host, "port": int(port), "priority": 100 - len(servers)})
+    options = {name: value for name, value in OPTIONS.items() if name not in ("host", "port")}
+    with mysql.connector.connect(**options, failover=servers) as connection:
+        return talk.use(connection, prepared=True)
+
+
+talk.answer({"connect": connect, "pool": pool, "list": host_list})

@@ -51,6 +51,9 @@ use() {
     esac
 }
 
-while read -r _; do
+scheme=${DB_HOST%127.0.0.1}
+while read -r command servers; do
+    # The servers of a list come separated by tabs, and are wanted separated by commas.
+    if [ "$command" = list ]; then DB_HOST=$scheme$(echo "$servers" | tr '\t' ,); fi
     if text=$(use 2>&1); then echo "ok" $text; else echo "error" $text; fi
 done

@@ -4,6 +4,7 @@
 //! happened is decided here: which server it reached, which error it showed, and how often it knocked. It is the same
 //! whether a mariadbd with the plugin redirects or the standalone server, without TLS and with it.
 
+mod checks;
 mod fake;
 mod helper;
 mod prompt;
@@ -56,6 +57,14 @@ enum Kind {
     Stays,
     /// The same, and its pool. A pool may try again until its time is up: at most that often.
     StaysWithPool(u64),
+    /// A program on Connector/C that is given a list of servers, and follows.
+    FollowsList,
+    /// A client with a list of servers, which takes the next one where it is redirected.
+    GoesOn,
+    /// The same of one that takes the next one only where a server is down.
+    GoesOnIfDown,
+    /// What checks a server, or watches it.
+    Checks,
     /// `mariadb` at a terminal.
     Prompt,
     /// A helper among the examples.
@@ -80,10 +89,17 @@ const CLIENTS: &[Client] = &[
     client("node-mariadb", Tool::Node, &["node/mariadb.js"], Kind::StaysWithPool(10)),
     client("rust-mysql", Tool::Rust, &["mysql"], Kind::StaysWithPool(1)),
     client("rust-sqlx", Tool::Rust, &["sqlx"], Kind::StaysWithPool(1)),
+    client("mariadb-list", Tool::Programs, &["programs.sh", "mariadb"], Kind::FollowsList),
+    client("mariadb-plain-list", Tool::Programs, &["programs.sh", "mariadb"], Kind::GoesOnIfDown),
+    client("mysql-connector-python-list", Tool::Python, &["mysql_connector.py", "c"], Kind::GoesOn),
+    client("mysql-connector-python-pure-list", Tool::Python, &["mysql_connector.py", "pure"], Kind::GoesOn),
+    client("node-mysql2-list", Tool::Node, &["node/mysql2.js"], Kind::GoesOn),
+    client("node-mariadb-list", Tool::Node, &["node/mariadb.js"], Kind::GoesOn),
     client("php-mysqli", Tool::Php, &["mysqli.php"], Kind::Stays),
     client("pymysql_follow", Tool::Python, &["pymysql_follow.py"], Kind::Helper),
     client("mysql2_follow", Tool::Node, &["node/mysql2_follow.js"], Kind::Helper),
     client("mysql_follow", Tool::Rust, &["mysql_follow"], Kind::Helper),
+    client("checks", Tool::Checks, &["checks.py"], Kind::Checks),
 ];
 
 const fn client(name: &'static str, tool: Tool, script: &'static [&'static str], kind: Kind) -> Client {
@@ -112,6 +128,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     for mut world in [World::start(&library, None)?, World::start(&library, Some(&harness))?] {
         println!("redirected by {}:", world.db1.name());
         for client in &chosen {
+            // What is said of checks is said of mariadbd: the standalone server has no users without passwords.
+            if client.kind == Kind::Checks && !world.db1.has_data() {
+                continue;
+            }
             let result = tools.prepare(client.tool).and_then(|()| world.try_out(client));
             match result {
                 Ok(notes) => {
@@ -256,8 +276,8 @@ impl World {
     fn try_out(&mut self, client: &Client) -> Result<Notes> {
         let mut notes = Notes::default();
         self.try_once(client, false, &mut notes)?;
-        // The helpers try TLS by themselves.
-        if client.kind != Kind::Helper {
+        // The helpers try TLS by themselves; for checks it makes no difference.
+        if !matches!(client.kind, Kind::Helper | Kind::Checks) {
             self.try_once(client, true, &mut notes).context("with TLS")?;
         }
         Ok(notes)
@@ -275,6 +295,9 @@ impl World {
             }
             // What the connections of a pool do with TLS, any connection does.
             Kind::Stays | Kind::StaysWithPool(_) => self.stays(&mut script, notes),
+            Kind::FollowsList | Kind::GoesOn => self.list(&mut script, true, notes),
+            Kind::GoesOnIfDown => self.list(&mut script, false, notes),
+            Kind::Checks => checks::check(self, &mut script, notes),
             Kind::Prompt => prompt::check(self, &mut script, notes),
             Kind::Helper => helper::check(self, &mut script, client.name, notes),
         }
@@ -282,7 +305,7 @@ impl World {
         script.end()?;
         let handshakes = self.handshakes()? - before;
         // A helper tries both; who was skipped has done nothing.
-        let tells = client.kind != Kind::Helper && notes.skipped.is_empty();
+        let tells = !matches!(client.kind, Kind::Helper | Kind::Checks) && notes.skipped.is_empty();
         ensure!(!tells || is_secure == (handshakes > 0), "{handshakes} TLS handshakes");
         if let (true, Some(said)) = (is_secure, notes.said.last_mut()) {
             said.push_str(" with TLS");
@@ -293,7 +316,7 @@ impl World {
     fn command(&self, client: &Client, is_secure: bool) -> Result<Command> {
         let mut command = client.tool.command(client.script)?;
         let scheme = match client.kind {
-            Kind::Follows(_) | Kind::FollowsForData(_) => "instant_failover://",
+            Kind::Follows(_) | Kind::FollowsForData(_) | Kind::FollowsList => "instant_failover://",
             _ => "",
         };
         command
@@ -305,6 +328,9 @@ impl World {
             .env("DB_USER", USER)
             .env("DB_PASSWORD", PASSWORD)
             .env("DB_NAME", DATABASE);
+        if let Old::MariaDb(server) = &self.db1 {
+            command.env("DB_SOCKET", server.socket());
+        }
         let direct = self.db2.extra_address().port();
         if self.db1.has_data() {
             command
@@ -325,6 +351,14 @@ impl World {
     /// Makes db1 redirect there, or nowhere.
     fn redirect(&mut self, target: Option<&str>) -> Result<()> {
         redirect(&mut self.one, target)
+    }
+
+    /// Sets the mode of db1, which redirects to db2 in all but OFF.
+    fn set_mode(&mut self, mode: &str) -> Result<()> {
+        let target = self.db2.address();
+        self.one
+            .query(&format!("SET GLOBAL instant_failover_target = '{target}', instant_failover_mode = {mode}"))
+            .map(drop)
     }
 
     /// The redirects that db1 has sent.
@@ -386,6 +420,37 @@ impl World {
                 ensure!(self.is_told(&answer.text), "redirected: got '{}'", answer.text);
                 ensure!(redirects == 1, "one attempt made {redirects} redirects");
                 notes.said.push(format!("told in {:.0?}", answer.took));
+            }
+        }
+        Ok(())
+    }
+
+    /// The list has db1 or, where that is down, an address at which nothing listens, and then db2.
+    fn list(&mut self, script: &mut Script, goes_on: bool, notes: &mut Notes) -> Result<()> {
+        let (up, down) = (self.db1.address().to_string(), "127.0.0.1:1".to_owned());
+        let next = self.db2.address().to_string();
+        for (mode, first, name) in
+            [("OFF", &up, "db1"), ("ON", &up, "db2"), ("ALL", &up, "db2"), ("OFF", &down, "db2"), ("OFF", &up, "db1")]
+        {
+            self.set_mode(mode)?;
+            let (answer, redirects) = self.ask(script, &["list", first, &next])?;
+            let case = format!("{first} and {next}, mode {mode}");
+            if mode == "OFF" || goes_on {
+                let wanted = format!("ok {name} {name} {name}");
+                ensure!(answer.text == wanted, "{case}: '{wanted}' expected, got '{}'", answer.text);
+            } else {
+                let is_told = answer.text.starts_with("error ") && answer.text.contains("|Server is directing clients");
+                ensure!(is_told, "{case}: got '{}'", answer.text);
+            }
+            // The pool of Node's mariadb tries again until its time is up.
+            ensure!(
+                if mode == "OFF" { redirects == 0 } else { (1..=5).contains(&redirects) },
+                "{case}: {redirects} redirects"
+            );
+            ensure!(answer.took < SOON, "{case}: it took {:?}", answer.took);
+            if mode == "ON" {
+                let does = if goes_on { "went on" } else { "told" };
+                notes.said.push(format!("{does} in {:.0?}", answer.took));
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 'use strict';
 
 const mariadb = require('mariadb');
-const { answer, ca, options, use, useOnce } = require('./talk.js');
+const { answer, at, ca, options, use, useOnce } = require('./talk.js');
 
 if (ca) {
     options.ssl = { ca };
@@ -16,5 +16,19 @@ answer({
     pool: () => {
         pool ??= mariadb.createPool({ ...options, acquireTimeout: 3000 });
         return use(pool);
+    },
+    list: async (...addresses) => {
+        const cluster = mariadb.createPoolCluster({ defaultSelector: 'ORDER' });
+        for (const address of addresses) {
+            // It waits that long, 10 s by default, before it goes on to the next server.
+            cluster.add(address, { ...at(address), acquireTimeout: 1000 });
+        }
+        const connection = await cluster.getConnection();
+        try {
+            return await use(connection);
+        } finally {
+            await connection.release();
+            await cluster.end();
+        }
     },
 });

@@ -7,6 +7,11 @@ const readline = require('node:readline');
 const { DB_HOST: host, DB_PORT: port, DB_USER: user, DB_PASSWORD: password, DB_NAME: database } = process.env;
 const { DB_QUERY: query, DB_CONDITION: condition, DB_AUTHORITY: authority } = process.env;
 exports.options = { host, port: Number(port), user, password, database };
+// The same for another `host:port`.
+exports.at = (address) => {
+    const [host, port] = address.split(':');
+    return { ...exports.options, host, port: Number(port) };
+};
 // The authority, for TLS.
 exports.ca = authority && fs.readFileSync(authority);
 exports.query = query;

@@ -20,6 +20,8 @@ pub(crate) enum Tool {
     Programs,
     /// MariaDB's client at a terminal of Python's.
     Prompt,
+    /// What checks a server or watches it, run by Python.
+    Checks,
     /// Debian's Python, with packages in an environment of its own.
     Python,
     /// The same, with MariaDB's ODBC driver.
@@ -37,6 +39,9 @@ pub(crate) enum Tool {
 /// To build the Python packages that are written in C.
 const PYTHON: &[&str] = &["python3", "python3-venv", "python3-dev", "gcc", "pkg-config", "libmariadb-dev"];
 
+const CHECKS: &[&str] =
+    &["mariadb-client", "python3", "haproxy", "monitoring-plugins-standard", "prometheus-mysqld-exporter"];
+
 impl Tool {
     /// The Debian packages it needs.
     pub(crate) fn packages(self) -> Vec<&'static str> {
@@ -44,6 +49,7 @@ impl Tool {
         match self {
             Self::Programs => vec!["mariadb-client"],
             Self::Prompt => vec!["mariadb-client", "python3"],
+            Self::Checks => CHECKS.to_vec(),
             Self::Python => PYTHON.to_vec(),
             Self::Odbc => [PYTHON, &["odbc-mariadb", "unixodbc"]].concat(),
             Self::Node => {
@@ -60,7 +66,7 @@ impl Tool {
     pub(crate) fn command(self, script: &[&str]) -> Result<Command> {
         let mut command = match self {
             Self::Programs => Command::new("sh"),
-            Self::Prompt => Command::new("python3"),
+            Self::Prompt | Self::Checks => Command::new("python3"),
             Self::Python | Self::Odbc => Command::new(installed()?.join("python/bin/python")),
             Self::Node => Command::new("node"),
             Self::Perl => Command::new("perl"),
@@ -102,7 +108,7 @@ impl Tools {
                 Tool::Python => prepare_python(),
                 Tool::Node => prepare_node(),
                 Tool::Rust => prepare_rust(),
-                Tool::Programs | Tool::Prompt | Tool::Odbc | Tool::Perl | Tool::Php => Ok(()),
+                Tool::Programs | Tool::Prompt | Tool::Checks | Tool::Odbc | Tool::Perl | Tool::Php => Ok(()),
             }
             .map_err(|error| format!("it cannot be installed: {error:#}"))
         });
