@@ -119,21 +119,21 @@ in_fence 'SET GLOBAL instant_failover_mode = ON;' || fail "$here 4"
 left=$(in_fence "
 DELIMITER //
 BEGIN NOT ATOMIC
-  DECLARE quiet, looks INT DEFAULT 0;
   DECLARE CONTINUE HANDLER FOR 1094 BEGIN END;
-  WHILE quiet < 5 AND looks < 200 DO
-    SET quiet = quiet + 1, looks = looks + 1;
+  SET @quiet = 0, @looks = 0;
+  WHILE @quiet < 5 AND @looks < 200 DO
+    SET @quiet = @quiet + 1, @looks = @looks + 1;
     FOR session IN (SELECT ID FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID()
         AND COMMAND NOT LIKE 'Binlog Dump%'
         AND USER NOT IN ('system user', 'event_scheduler', 'unauthenticated user')) DO
       KILL session.ID;
-      SET quiet = 0;
+      SET @quiet = 0;
     END FOR;
     DO SLEEP(0.05);
   END WHILE;
-  SELECT quiet;
 END //
-DELIMITER ;") || fail "$here 5"
+DELIMITER ;
+SELECT @quiet;") || fail "$here 5"
 [ "$left" = 5 ] || echo "switchover.sh: sessions keep coming to the old primary: see its processlist" >&2
 
 # Step 6.

@@ -29,7 +29,7 @@ use pair::{Pair, name, number};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// By the script alone, instead of every order of steps
+    /// By the script alone, and not by hand
     #[arg(long, conflicts_with = "keep")]
     pub(crate) short: bool,
     /// Keep the result in benches/RESULTS.md and docs/switchover.svg
@@ -37,14 +37,12 @@ pub(crate) struct Arguments {
     pub(crate) keep: bool,
 }
 
-/// In which order a DBA goes about it. What is asked is when new connections are sent away: before the new primary may be
-/// written to, or after.
+/// How a DBA goes about it. New connections are sent away only when the new primary may be written to: before that, a
+/// procedure whose definer is root would write to it while it is a replica, and replication would stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
     /// As `docs/operations.md` has it: the fence, promote, and only then mode ON.
     Runbook,
-    /// The same, with mode ON a second before.
-    RedirectFirst,
     /// By `examples/switchover.sh`.
     Script,
 }
@@ -55,20 +53,13 @@ type Plan = (Order, Duration);
 const AT_ONCE: Duration = Duration::ZERO;
 const BY_HAND: Duration = Duration::from_millis(300);
 /// An odd number of them: in the end db2 is the primary.
-const PLANS: &[Plan] = &[
-    (Order::Runbook, AT_ONCE),
-    (Order::RedirectFirst, AT_ONCE),
-    (Order::Runbook, BY_HAND),
-    (Order::RedirectFirst, BY_HAND),
-    (Order::Script, AT_ONCE),
-];
+const PLANS: &[Plan] = &[(Order::Runbook, AT_ONCE), (Order::Runbook, BY_HAND), (Order::Script, AT_ONCE)];
 const SHORT: &[Plan] = &[(Order::Script, AT_ONCE)];
 
 impl Order {
     fn name(self) -> &'static str {
         match self {
             Self::Runbook => "the fence, promote, `ON`, `KILL`",
-            Self::RedirectFirst => "`ON`, a second later the fence, promote, `KILL`",
             Self::Script => "`examples/switchover.sh`",
         }
     }
@@ -94,7 +85,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Moves the primary, in every order of steps or in one, and tries the mishaps.
+/// Moves the primary, by hand and by the script or by the script alone, and tries the mishaps.
 ///
 /// # Errors
 /// If a write is lost or doubled, or anything else is not as `docs/operations.md` says.
@@ -163,17 +154,9 @@ fn switch(pair: &mut Pair, runbook: &Document, plan: Plan, from: usize, to: usiz
         pair.log_in(from)?;
     } else {
         pair.sql(from, &format!("SET GLOBAL instant_failover_target = '{}'", pair.address(to)))?;
-        if order == Order::RedirectFirst {
-            pair.step(runbook, 4)?;
-            marks.push((pair.now(), "ON"));
-            sleep(Duration::from_secs(1));
-        }
         let position = pair.fence(runbook)?;
         marks.push((pair.now(), "locked"));
         for (step, mark) in [(2, None), (3, Some("promoted")), (4, Some("ON")), (5, Some("killed"))] {
-            if step == 4 && order == Order::RedirectFirst {
-                continue;
-            }
             sleep(thinks);
             pair.step(runbook, step)?;
             marks.extend(mark.map(|mark| (pair.now(), mark)));
