@@ -127,7 +127,7 @@ impl Pair {
         self.started_at + self.started.elapsed().as_secs_f64()
     }
 
-    pub(super) fn address(&self, server: usize) -> SocketAddr {
+    pub(crate) fn address(&self, server: usize) -> SocketAddr {
         self.servers[server].address()
     }
 
@@ -165,7 +165,7 @@ impl Pair {
     }
 
     /// What a login through the socket, or over TCP, is told.
-    pub(super) fn try_login(&self, server: usize, way: Option<SocketAddr>, user: &str) -> Result<Reply> {
+    pub(crate) fn try_login(&self, server: usize, way: Option<SocketAddr>, user: &str) -> Result<Reply> {
         let client = match way {
             Some(address) => Client::connect(address)?,
             None => Client::connect_socket(&self.servers[server].socket())?,
@@ -251,6 +251,12 @@ impl Pair {
             .replace("db2.example.com:3306", &new.to_string())
             .replace("db1.example.com:3306", &old.to_string())
             .replace("'...'", &format!("'{PASSWORD}'"));
+        // The password in the form in which SHOW CREATE USER has it.
+        let hash = "'*94BDCEBE19083CE2A1F959FD02F964C7AF4CFC29'";
+        if sql.contains(hash) {
+            let real = self.query(primary, &format!("SELECT PASSWORD('{PASSWORD}')"))?.concat().concat();
+            sql = sql.replace(hash, &format!("'{real}'"));
+        }
         for position in ["'0-1-1277'", "'<that position>'"] {
             if sql.contains(position) {
                 let now = self.query(primary, "SELECT @@gtid_binlog_pos")?.concat().concat();
@@ -269,7 +275,20 @@ impl Pair {
         for server in 0..2 {
             self.query(server, "SET GLOBAL instant_failover_exempt_users = 'repl,monitor,dba'")?;
         }
-        Ok(())
+        let target = format!("SET GLOBAL instant_failover_target = '{}'", self.address(1));
+        self.query(0, &target).map(drop)
+    }
+
+    /// If db2 is a replica, it has what db1 wrote, and runs.
+    pub(crate) fn still_replicates(&mut self) -> Result<()> {
+        let [primary, replica] = self.roles;
+        if self.query(replica, "SHOW SLAVE STATUS")?.is_empty() {
+            return Ok(());
+        }
+        let position = self.query(primary, "SELECT @@gtid_binlog_pos")?.concat().concat();
+        let waited = self.query(replica, &format!("SELECT MASTER_GTID_WAIT('{position}', 3)"))?;
+        ensure!(waited == [["0"]], "the replica has stopped: {:?}", self.slave_status(replica)?);
+        self.replica_runs(replica)
     }
 
     /// Whatever an event of the old primary wrote is on the new one. (The application's journal has the rest.)
