@@ -64,7 +64,13 @@ pub(crate) fn test() -> Result<Outcome> {
     for file in [&packages.plugin, &packages.harness] {
         let field = output(Command::new("dpkg-deb").arg("--field").arg(file).arg("Maintainer"))?;
         outcome += Outcome::of(field.trim() == maintainer, format!("the maintainer is {field}, not {maintainer}"));
-        let lintian = Command::new("lintian").args(["--allow-root", "--fail-on=error,warning"]).arg(file).output()?;
+        let mut lintian = Command::new("lintian");
+        lintian.args(["--allow-root", "--fail-on=error,warning"]);
+        if std::env::var_os("DEBEMAIL").is_none() {
+            // A test machine's user and host are no address that mail reaches.
+            lintian.args(["--suppress-tags", "bogus-mail-host,bogus-mail-host-in-debian-changelog,root-in-contact"]);
+        }
+        let lintian = lintian.arg(file).output()?;
         let said = String::from_utf8_lossy(&lintian.stdout);
         outcome += Outcome::of(lintian.status.success(), format!("lintian: {}\n{said}", file.display()));
     }
