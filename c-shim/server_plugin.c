@@ -343,6 +343,6 @@ struct st_mysql_auth ifo_c_auth= {
   preprocess_hash
 };
 
-_Static_assert(sizeof(struct ifo_connection) == 24, "as in src/server/sys.rs");
-_Static_assert(sizeof(struct ifo_statement) == 16, "as in src/server/sys.rs");
-_Static_assert(sizeof(struct ifo_counters) == 9 * 8, "as in src/server/sys.rs");
+_Static_assert(sizeof(struct ifo_connection) == 24, "as in src/sys.rs");
+_Static_assert(sizeof(struct ifo_statement) == 16, "as in src/sys.rs");
+_Static_assert(sizeof(struct ifo_counters) == 9 * 8, "as in src/sys.rs");

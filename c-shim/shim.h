@@ -17,7 +17,7 @@
 
 #include <mysql/plugin_auth.h>
 
-/* ---- Types of both sides; src/server/sys.rs asserts the same sizes ---- */
+/* ---- Types of both sides; src/sys.rs asserts the same sizes ---- */
 
 /* The system variables, in the order of ifo_c_value. */
 enum ifo_variable {

@@ -1,15 +1,15 @@
 #!/bin/sh
-# Steps 1 to 5 of a switchover, without a pause between them. What comes before and after them: docs/operations.md.
+# Steps 1 to 6 of a switchover, without a pause between them. What comes before and after them, and why: docs/operations.md.
 set -eu
 
 usage() {
     cat <<'TEXT'
-usage: switchover.sh OLD NEW TARGET USER...
+usage: switchover.sh OLD NEW TARGET
 
   OLD, NEW   option files with which the mariadb program gets into either server as an administrator:
-             [client] with host and port, or socket, and user and password. NEW is the replica of OLD.
+             [client] with host and port, or socket, and user and password. Nothing else is read.
+             NEW is the replica of OLD.
   TARGET     where clients are sent: the address of NEW as they reach it, host:port
-  USER...    the users of the application, whose sessions on OLD are ended
 TEXT
 }
 
@@ -18,41 +18,128 @@ fail() {
     exit 1
 }
 
-# back WHY
-back() {
-    on "$old" "SET GLOBAL read_only = 0" ||
-        fail "$1. And the old primary does not answer: SET GLOBAL read_only = 0 there"
-    fail "$1. The old primary takes writes as before; nothing is lost"
-}
-
-# on FILE STATEMENTS
+# on FILE STATEMENTS: in a session of its own.
 on() {
-    mariadb --defaults-extra-file="$1" --batch --skip-column-names --execute="$2"
+    mariadb --defaults-file="$1" --batch --skip-column-names --sigint-ignore --execute="$2"
 }
 
-[ $# -ge 4 ] || { usage >&2; exit 2; }
+# in_fence STATEMENTS: in the session on OLD that holds the lock. Prints what they return; fails if that session is gone.
+in_fence() {
+    printf '%s\n' "$1" "SELECT 'the end of the answer';" >&3
+    while IFS= read -r line <&4; do
+        [ "$line" != 'the end of the answer' ] || return 0
+        printf '%s\n' "$line"
+    done
+    cat "$work/error" >&2
+    return 1
+}
+
+# back WHY: nothing was promoted. Everything on OLD is as before, and what waits there goes on.
+back() {
+    undo="SET GLOBAL read_only = $was_read_only; UNLOCK TABLES; $events_on"
+    in_fence "$undo" >/dev/null 2>&1 || on "$old" "$undo" ||
+        fail "$1. The old primary does not answer either. There: $undo"
+    fail "$1. The old primary is as it was before; nothing is lost"
+}
+
+# ended EXIT_STATUS
+ended() {
+    rm -rf "$work"
+    exit "$1"
+}
+
+[ $# -eq 3 ] || { usage >&2; exit 2; }
 old=$1 new=$2 target=$3
-shift 3
-kill_sessions=''
-for user in "$@"; do
-    kill_sessions="$kill_sessions KILL USER '$user';"
-done
+work=$(mktemp -d)
+trap 'ended $?' EXIT
 
 # What can be refused, before anything has changed.
-[ "$(on "$new" "SHOW GLOBAL STATUS LIKE 'Slave_running'")" = "Slave_running	ON" ] ||
-    fail "the new primary is not a replica that runs: look at SHOW SLAVE STATUS there. Nothing has changed"
-on "$old" "SET GLOBAL instant_failover_target = '$target'"
+unchanged='Nothing has changed'
+id=$(on "$old" 'SELECT @@server_id') || fail "the old primary cannot be reached with $old. $unchanged"
+status=$(mariadb --defaults-file="$new" --batch --vertical --execute='SHOW SLAVE STATUS') ||
+    fail "the new primary cannot be reached with $new. $unchanged"
+says() { printf '%s\n' "$status" | grep -q "^ *$1\$"; }
+for thread in Slave_IO_Running Slave_SQL_Running; do
+    says "$thread: Yes" || fail "the new primary is not a replica that runs: see SHOW SLAVE STATUS there. $unchanged"
+done
+says "Master_Server_Id: $id" || fail "the new primary is not a replica of the server of $old. $unchanged"
+was_read_only=$(on "$old" 'SELECT @@read_only')
+events_off='' events_on=''
+# A server that was started with DISABLED refuses any other value.
+if [ "$(on "$old" 'SELECT @@event_scheduler')" = ON ]; then
+    events_off='SET GLOBAL event_scheduler = OFF;' events_on='SET GLOBAL event_scheduler = ON;'
+fi
+position=$(on "$old" 'SELECT @@gtid_binlog_pos')
+[ -n "$position" ] || fail "the old primary has no GTID: is its binary log on? $unchanged"
+[ "$(on "$new" "SELECT MASTER_GTID_WAIT('$position', 10)")" = 0 ] || fail "the replica is more than 10 s behind. $unchanged"
+on "$old" "SET GLOBAL instant_failover_target = '$target'" || fail "$target was refused as a target. $unchanged"
 
-# Not half a switchover because a terminal is gone. Ctrl-C ends the statement that runs, and what is said there holds.
-trap '' HUP INT
+# Not half a switchover because a terminal is gone. Ctrl-C ends the wait for the replica, and nothing else.
+trap '' HUP INT TERM PIPE
 
-position=$(on "$old" "SET lock_wait_timeout = 5; SET GLOBAL read_only = 1; SELECT @@gtid_binlog_pos") ||
-    back "the old primary did not become read only; is a statement running for long?"
-waited=$(on "$new" "SELECT MASTER_GTID_WAIT('$position', 10)") || waited='no answer'
+# Step 1. The session lasts until this script ends; a terminal's signals do not reach it.
+mkfifo "$work/in" "$work/out"
+setsid mariadb --defaults-file="$old" --batch --skip-column-names --unbuffered --skip-reconnect \
+    <"$work/in" >"$work/out" 2>"$work/error" &
+exec 3>"$work/in" 4<"$work/out"
+position=$(in_fence "SET SESSION wait_timeout = 60, lock_wait_timeout = 5; $events_off
+    FLUSH TABLES WITH READ LOCK; SET GLOBAL read_only = 1; SELECT @@gtid_binlog_pos;") ||
+    back "the old primary could not be locked; does a statement run for long?"
+
+# Step 2.
+waited=$(mariadb --defaults-file="$new" --batch --skip-column-names --execute="SELECT MASTER_GTID_WAIT('$position', 10)") ||
+    waited='no answer'
 [ "$waited" = 0 ] || back "the replica has not reached $position: MASTER_GTID_WAIT gave $waited"
-# From here on there is no way back.
-on "$new" "STOP SLAVE; RESET SLAVE ALL; SET GLOBAL read_only = 0; SET GLOBAL instant_failover_mode = OFF" ||
-    fail "the new primary is not promoted, and the old one takes no writes: go on by hand with step 3"
-on "$old" "SET GLOBAL instant_failover_mode = ON; $kill_sessions" ||
-    fail "clients are still at the old primary, which takes no writes: go on by hand with step 4"
-echo "New connections are sent to $target. Go on with step 6."
+
+# Step 3. The lock has held, or what came after the position would be lost.
+start_again_and_back() {
+    on "$new" 'START SLAVE' || echo "switchover.sh: START SLAVE failed on the replica; try it again by hand" >&2
+    back "$1"
+}
+on "$new" 'STOP SLAVE' || start_again_and_back "the replica was not stopped"
+now=$(in_fence 'SELECT @@gtid_binlog_pos;') || now=unknown
+[ "$now" = "$position" ] || start_again_and_back "the old primary is at $now, not at $position: the lock was lost"
+# There is no way back from this statement. Without an answer it is not known whether it took place.
+on "$new" 'SET GLOBAL read_only = 0' || while :; do
+    state=$(on "$new" "SELECT @@read_only, COUNT(*) FROM information_schema.PROCESSLIST
+        WHERE INFO LIKE 'SET GLOBAL read_only = 0%'") || state=unknown
+    case $state in
+    0*) break ;;
+    1*0) start_again_and_back "the replica could not be promoted" ;;
+    esac
+    echo "switchover.sh: the new primary does not answer. The old one stays locked until it does, or until you kill -9 $$." >&2
+    in_fence 'DO 1;' || fail "the lock on the old primary is gone; find out whether the new one takes writes before you go on"
+    sleep 1
+done
+
+# Steps 4 and 5. By id: KILL USER misses a session that runs a routine of another user.
+here="the new primary takes writes, and clients are still at the old one: go on by hand with step"
+on "$new" 'SET GLOBAL instant_failover_mode = OFF' || fail "$here 4"
+in_fence 'SET GLOBAL instant_failover_mode = ON;' || fail "$here 4"
+left=$(in_fence "
+DELIMITER //
+BEGIN NOT ATOMIC
+  DECLARE CONTINUE HANDLER FOR 1094 BEGIN END;
+  SET @quiet = 0, @looks = 0;
+  WHILE @quiet < 5 AND @looks < 200 DO
+    SET @quiet = @quiet + 1, @looks = @looks + 1;
+    FOR session IN (SELECT ID FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID()
+        AND COMMAND NOT LIKE 'Binlog Dump%'
+        AND USER NOT IN ('system user', 'event_scheduler', 'unauthenticated user')) DO
+      KILL session.ID;
+      SET @quiet = 0;
+    END FOR;
+    DO SLEEP(0.05);
+  END WHILE;
+END //
+DELIMITER ;
+SELECT @quiet;") || fail "$here 5"
+[ "$left" = 5 ] || echo "switchover.sh: sessions keep coming to the old primary: see its processlist" >&2
+
+# Step 6.
+on "$new" 'RESET SLAVE ALL' || echo "switchover.sh: RESET SLAVE ALL failed on the new primary; try it again by hand" >&2
+now=$(in_fence "UNLOCK TABLES; DO SLEEP(0.1); SELECT @@gtid_binlog_pos;") || now=unknown
+[ "$now" = "$position" ] ||
+    fail "the old primary is at $now, not at $position: it has writes that the new one has not. Do step 6 by hand"
+echo "New connections are sent to $target. Go on with step 7."
+[ -z "$events_on" ] || echo "The event scheduler of the old primary is off until then."

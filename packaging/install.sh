@@ -96,10 +96,6 @@ else
     mv "$destdir$documents.new" "$destdir$documents"
     echo "$destdir$documents"
 fi
-# Configuration of the server is read where the server looks for it; it is only put where Debian has such a place.
-if [ -d "$destdir/etc/mysql/mariadb.conf.d" ]; then
-    put_configuration etc/instant_failover.cnf /etc/mysql/mariadb.conf.d/instant_failover.cnf
-fi
 put_configuration etc/instant-failover-harness.cnf /etc/instant-failover-harness.cnf
 for unit in instant-failover-harness.service instant-failover-harness.socket; do
     put 644 "systemd/$unit" "/etc/systemd/system/$unit"

@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # What both tests of the packages say and ask.
 work=$(mktemp -d)
-plugin_cnf=/etc/mysql/mariadb.conf.d/instant_failover.cnf
+plugin_cnf=/etc/mysql/mariadb.conf.d/60-switchover.cnf
 harness_cnf=/etc/instant-failover-harness.cnf
 
 # check NAME COMMAND...: prints what became of it, and what it said if that was wrong.

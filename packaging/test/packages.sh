@@ -51,6 +51,7 @@ links() {
 }
 belongs_to_a_package() { ! "$installer" && "$installer" 2>&1 | grep 'belongs to a package'; }
 installed() { dpkg-query --show --showformat='${Version}' "$1" | grep -Fx "$2"; }
+nothing_in_etc() { ! dpkg --listfiles mariadb-plugin-instant-failover | grep '^/etc'; }
 not_enabled() { ! find /etc/systemd /run/systemd -name '*instant-failover*' | grep .; }
 refuses_without_target() { ! harness && harness 2>&1 | grep target; }
 harness() { timeout 20 runuser -u mysql -- instant-failover-harness --defaults-file=$harness_cnf; }
@@ -85,24 +86,53 @@ dpkg-deb --raw-extract "$plugin" "$work/next"
 sed -i "s/^Version: .*/Version: $version-2/" "$work/next/DEBIAN/control"
 dpkg-deb --build "$work/next" "$work/next.deb" >/dev/null
 
+# An earlier build, with its option file.
+old_cnf=/etc/mysql/mariadb.conf.d/instant_failover.cnf
+dpkg-deb --raw-extract "$plugin" "$work/old"
+rm "$work"/old/DEBIAN/p*
+sed -i "s/^Version: .*/Version: $version-0/" "$work/old/DEBIAN/control"
+mkdir -p "$work/old/etc/mysql/mariadb.conf.d"
+printf '[mariadb]\n#loose_instant_failover_mode = OFF\n' >"$work/old$old_cnf"
+echo $old_cnf >"$work/old/DEBIAN/conffiles"
+dpkg-deb --build --root-owner-group "$work/old" "$work/old.deb" >/dev/null
+old_file_is_gone() { ! find /etc/mysql -name '*instant_failover*' | grep .; }
+edited_old_file_stays() { grep '^loose_instant_failover_mode = OFF$' $old_cnf; }
+
+check 'plugin: an earlier build' dpkg --install "$work/old.deb"
+check 'plugin: has an option file' test -e $old_cnf
+check 'plugin: upgrade' dpkg --install "$plugin"
+check 'plugin: an option file that was not edited is gone' old_file_is_gone
+check 'plugin: the server goes on' kill -0 $server
+dpkg --purge mariadb-plugin-instant-failover >"$work/said" 2>&1
+check 'plugin: an earlier build, again' dpkg --install "$work/old.deb"
+uncomment loose_instant_failover_mode OFF $old_cnf
+check 'plugin: upgrade, again' dpkg --install "$plugin"
+check 'plugin: an option file that was edited stays' edited_old_file_stays
+check 'plugin: the same version over it' dpkg --install "$plugin"
+check 'plugin: an option file that was edited stays' edited_old_file_stays
+check 'plugin: purge, after an upgrade' dpkg --purge mariadb-plugin-instant-failover
+check 'plugin: nothing is left of an upgrade' same_files
+
 check 'plugin: installs while the server runs' dpkg --install "$plugin"
 check 'plugin: its documents are complete' links /usr/share/doc/mariadb-plugin-instant-failover
 check 'plugin: installing it changes nothing' let_in
 check 'plugin: installing it loads nothing' loaded 0
-check 'plugin: not loaded by the next start either' restart_server
-check 'plugin: nothing in its configuration is active' loaded 0
+check 'plugin: restart' restart_server
+check 'plugin: not loaded by the next start either' loaded 0
+check 'plugin: puts nothing into /etc' nothing_in_etc
 check 'plugin: INSTALL SONAME' sql "INSTALL SONAME 'instant_failover'"
 check 'plugin: SET GLOBAL' switch
 check 'plugin: a client is redirected' redirected
 check 'plugin: a client follows' follows
 check 'plugin: UNINSTALL SONAME' sql "UNINSTALL SONAME 'instant_failover'"
+cp /usr/share/doc/mariadb-plugin-instant-failover/examples/instant_failover.cnf $plugin_cnf
 for option in plugin_load_add=instant_failover loose_instant_failover_exempt_users=repl,monitor,dba \
     loose_instant_failover_exempt_hosts=192.0.2.0\\/24 loose_instant_failover_target=127.0.0.1:3307 \
     loose_instant_failover_mode=ON; do
     uncomment "${option%%=*}" "${option#*=}" $plugin_cnf
 done
 cp $plugin_cnf "$work/edited.cnf"
-check 'plugin: restart with the configuration un-commented' restart_server
+check 'plugin: restart with the example un-commented' restart_server
 check 'plugin: redirects from the start' undisturbed
 check 'plugin: the same version again' dpkg --install "$plugin"
 check 'plugin: the server goes on' undisturbed
@@ -110,12 +140,14 @@ check 'plugin: a higher version' dpkg --install "$work/next.deb"
 check 'plugin: is the higher version' installed mariadb-plugin-instant-failover "${version}-2"
 check 'plugin: the server goes on' undisturbed
 check 'plugin: a client of the higher version follows' follows
-check 'plugin: edited configuration stays' cmp $plugin_cnf "$work/edited.cnf"
+check 'plugin: the configuration stays' cmp $plugin_cnf "$work/edited.cnf"
 check 'plugin: remove' dpkg --remove mariadb-plugin-instant-failover
 check 'plugin: the server goes on' undisturbed
 check 'plugin: a server starts without it, its configuration being left' restart_server
 check 'plugin: and lets everybody in' let_in
 check 'plugin: purge' dpkg --purge mariadb-plugin-instant-failover
+check 'plugin: the configuration is left alone' cmp $plugin_cnf "$work/edited.cnf"
+rm $plugin_cnf
 check 'plugin: nothing is left' same_files
 
 check 'stand-in: installs' dpkg --install "$packages/instant-failover-harness_${version}-1_amd64.deb"

@@ -57,6 +57,7 @@ stopped() {
     done
     serves $service && redirected && administered
 }
+down() { [ "$(systemctl is-active mariadb)" = inactive ]; }
 unknown() { ! systemctl cat $service; }
 
 cat >/run/systemd/system/namespaces.service <<'UNIT'
@@ -114,4 +115,10 @@ server=$(process mariadb)
 check 'systemd: purge' dpkg --purge mariadb-plugin-instant-failover instant-failover-harness
 check 'systemd: the server goes on without' goes_on mariadb "$server"
 check 'systemd: the units are gone' unknown
+check 'systemd: the server stops for a while' systemctl stop mariadb
+check 'systemd: the plugin installs meanwhile' dpkg --install "$plugin"
+check 'systemd: and starts no server' down
+check 'systemd: purge of it' dpkg --purge mariadb-plugin-instant-failover
+check 'systemd: still no server' down
+check 'systemd: the server starts a fifth time' systemctl start mariadb
 check 'systemd: the server stops' systemctl stop mariadb

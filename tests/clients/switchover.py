@@ -79,8 +79,8 @@ def attempt(work):
         return code
 
 
-def write(client, number, hold):
-    """One order, which also counts in a total: both or none, and once, however often it is tried."""
+def order(client, number, hold):
+    """One order, which also counts in a total: both or none."""
 
     def work(connection, phase):
         cursor = connection.cursor()
@@ -91,6 +91,11 @@ def write(client, number, hold):
         connection.commit()
         say("wrote", connection.server, number)
 
+    return work
+
+
+def write(client, number, work):
+    """Takes place once, however often it is tried."""
     while (code := attempt(work)) is not None:
         if code == DUPLICATE:
             # An attempt whose end was not known did take place.
@@ -100,11 +105,32 @@ def write(client, number, hold):
         time.sleep(PAUSE)
 
 
+def call(client, number):
+    """One order by a procedure whose definer may write to a server that is read only."""
+
+    def work(connection, phase):
+        connection.autocommit(True)
+        phase[0] = "commit"
+        connection.cursor().execute("CALL place_order(%s, %s)", (client, number))
+        say("wrote", connection.server, number)
+        connection.autocommit(False)
+
+    return work
+
+
 def writer(client, hold):
     number = 0
     while not stopping.is_set():
         number += 1
-        write(client, number, hold)
+        write(client, number, order(client, number, hold))
+        time.sleep(PAUSE)
+
+
+def caller(client):
+    number = 0
+    while not stopping.is_set():
+        number += 1
+        write(client, number, call(client, number))
         time.sleep(PAUSE)
 
 
@@ -122,9 +148,9 @@ def reader(client):
 
 
 def main():
-    """The arguments: the number of the first client, how many writers, how many slow ones, how many readers."""
-    first, writers, slow, readers = map(int, sys.argv[1:])
-    work = [(writer, (0.0,))] * writers + [(writer, (HOLD,))] * slow + [(reader, ())] * readers
+    """The arguments: the number of the first client, how many writers, slow ones, callers of the procedure, readers."""
+    first, writers, slow, callers, readers = map(int, sys.argv[1:])
+    work = [(writer, (0.0,))] * writers + [(writer, (HOLD,))] * slow + [(caller, ())] * callers + [(reader, ())] * readers
     threads = [
         threading.Thread(target=function, args=(client, *more), name=str(client))
         for client, (function, more) in enumerate(work, first)

@@ -1,6 +1,7 @@
 //! `cargo xtask deb`: Debian packages and a tarball, and a test of them in a system of their own. What is in them is in
 //! `packaging/`, and in the `[package.metadata.deb]` of the two `Cargo.toml`s.
 
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -47,12 +48,29 @@ pub(crate) fn test() -> Result<Outcome> {
     packages::install(&[packages::PACKAGES_TEST, packages::ROOTS])?;
     let packages = Packages::build()?;
     let mut outcome = Outcome::default();
-    for script in ["install.sh", "test/packages.sh", "test/systemd.sh"] {
+    for script in [
+        "install.sh",
+        "plugin/preinst",
+        "plugin/postinst",
+        "plugin/postrm",
+        "test/packages.sh",
+        "test/systemd.sh",
+        "../examples/switchover.sh",
+    ] {
         run(Command::new("shellcheck").current_dir(project_root()).arg("-x").arg(packaging().join(script)))?;
         outcome.passed += 1;
     }
+    let maintainer = Maintainer::of_this_build()?.to_string();
     for file in [&packages.plugin, &packages.harness] {
-        let lintian = Command::new("lintian").args(["--allow-root", "--fail-on=error,warning"]).arg(file).output()?;
+        let field = output(Command::new("dpkg-deb").arg("--field").arg(file).arg("Maintainer"))?;
+        outcome += Outcome::of(field.trim() == maintainer, format!("the maintainer is {field}, not {maintainer}"));
+        let mut lintian = Command::new("lintian");
+        lintian.args(["--allow-root", "--fail-on=error,warning"]);
+        if std::env::var_os("DEBEMAIL").is_none() {
+            // A test machine's user and host are no address that mail reaches.
+            lintian.args(["--suppress-tags", "bogus-mail-host,bogus-mail-host-in-debian-changelog,root-in-contact"]);
+        }
+        let lintian = lintian.arg(file).output()?;
         let said = String::from_utf8_lossy(&lintian.stdout);
         outcome += Outcome::of(lintian.status.success(), format!("lintian: {}\n{said}", file.display()));
     }
@@ -73,6 +91,45 @@ struct Packages {
     plugin: PathBuf,
     harness: PathBuf,
     tarball: PathBuf,
+}
+
+/// Who builds the packages, as Debian's tools have it.
+#[derive(Debug, PartialEq, Eq)]
+struct Maintainer {
+    name: String,
+    address: String,
+}
+
+impl Maintainer {
+    fn of_this_build() -> Result<Self> {
+        let user = output(Command::new("id").args(["--user", "--name"]))?;
+        let host = output(Command::new("hostname").arg("--fqdn")).or_else(|_| output(&mut Command::new("hostname")))?;
+        Self::new(|name| std::env::var(name).ok(), user.trim(), host.trim())
+    }
+
+    /// `DEBFULLNAME` and `DEBEMAIL`, which may hold both; else the user and the host.
+    fn new(variable: impl Fn(&str) -> Option<String>, user: &str, host: &str) -> Result<Self> {
+        let set = |name| variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+        let email = set("DEBEMAIL").unwrap_or_else(|| format!("{user}@{host}"));
+        let (before, address) = match email.strip_suffix('>').and_then(|email| email.split_once('<')) {
+            Some((name, address)) => (Some(name.trim().to_owned()).filter(|name| !name.is_empty()), address.to_owned()),
+            None => (None, email.clone()),
+        };
+        let name = set("DEBFULLNAME").or(before).unwrap_or_else(|| user.to_owned());
+        if name.contains(['<', '>', '\n']) {
+            bail!("DEBFULLNAME={name:?} is not a name");
+        }
+        if !address.contains('@') || address.contains(|c: char| c.is_whitespace() || "<>,".contains(c)) {
+            bail!("DEBEMAIL={email:?} is not an e-mail address");
+        }
+        Ok(Self { name, address })
+    }
+}
+
+impl fmt::Display for Maintainer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} <{}>", self.name, self.address)
+    }
 }
 
 /// In a fresh mount and network namespace: makes `/mnt/root` a copy of the root directory `$1` that is gone afterwards, and
@@ -138,6 +195,11 @@ impl Packages {
         if !changelog.starts_with(&format!("instant-failover ({VERSION}-1) ")) {
             bail!("packaging/changelog does not begin with version {VERSION}-1");
         }
+        let maintainer = Maintainer::of_this_build()?;
+        // Where the two Cargo.toml look for it.
+        let signed = project_root().join("target/debian/changelog");
+        fs::create_dir_all(signed.parent().context("a file has a directory")?)?;
+        fs::write(&signed, changelog.replace("@MAINTAINER@", &maintainer.to_string()))?;
         let (library, harness) = (Flavour::Release.build()?, build::harness()?);
         let directory = target_dir().join("debian");
         fs::create_dir_all(&directory)?;
@@ -150,8 +212,8 @@ impl Packages {
         };
         let cargo_deb = cargo_deb()?;
         let release = |program: &Path| program.ancestors().nth(2).map_or_else(target_dir, Path::to_path_buf);
-        package(&cargo_deb, PLUGIN[0], &release(&library), &packages.plugin)?;
-        package(&cargo_deb, HARNESS[0], &release(&harness), &packages.harness)?;
+        package(&cargo_deb, PLUGIN[0], &maintainer, &release(&library), &packages.plugin)?;
+        package(&cargo_deb, HARNESS[0], &maintainer, &release(&harness), &packages.harness)?;
         tarball(&library, &harness, &packages.tarball)?;
         Ok(packages)
     }
@@ -227,9 +289,16 @@ fn cargo_deb() -> Result<PathBuf> {
 }
 
 /// Makes a package of a crate that is built in that target directory.
-fn package(cargo_deb: &Path, name: &str, built: &Path, file: &Path) -> Result<()> {
+fn package(cargo_deb: &Path, name: &str, maintainer: &Maintainer, built: &Path, file: &Path) -> Result<()> {
     let mut command = Command::new(cargo_deb);
-    command.current_dir(project_root()).args(["deb", "--no-build", "--package", name]);
+    command.current_dir(project_root()).args([
+        "deb",
+        "--no-build",
+        "--package",
+        name,
+        "--maintainer",
+        &maintainer.to_string(),
+    ]);
     output(command.arg("--output").arg(file).env("CARGO_TARGET_DIR", built)).map(drop)
 }
 
@@ -245,7 +314,6 @@ fn tarball(library: &Path, harness: &Path, file: &Path) -> Result<()> {
     for (source, destination, mode) in [
         (library.to_path_buf(), "lib/instant_failover.so", 0o644),
         (harness.to_path_buf(), "bin/instant-failover-harness", 0o755),
-        (packaging.join("instant_failover.cnf"), "etc/instant_failover.cnf", 0o644),
         (packaging.join("instant-failover-harness.cnf"), "etc/instant-failover-harness.cnf", 0o644),
         (packaging.join("instant-failover-harness.service"), "systemd/instant-failover-harness.service", 0o644),
         (packaging.join("instant-failover-harness.socket"), "systemd/instant-failover-harness.socket", 0o644),
@@ -265,10 +333,12 @@ fn tarball(library: &Path, harness: &Path, file: &Path) -> Result<()> {
         "CHANGELOG.md",
         "CONTRIBUTING.md",
         "LICENSE",
+        "SECURITY.md",
         "docs",
         "benches",
         "examples",
     ]))?;
+    fs::copy(packaging.join("instant_failover.cnf"), documents.join("examples/instant_failover.cnf"))?;
     output(
         Command::new("tar")
             .args(["--create", "--gzip", "--sort=name", "--owner=root:0", "--group=root:0", "--directory"])
@@ -278,4 +348,31 @@ fn tarball(library: &Path, harness: &Path, file: &Path) -> Result<()> {
             .arg(tarball_name()),
     )
     .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Maintainer;
+
+    fn maintainer(variables: &[(&str, &str)]) -> Option<String> {
+        let value = |name: &str| variables.iter().find(|(of, _)| *of == name).map(|(_, value)| (*value).to_owned());
+        Maintainer::new(value, "builder", "host.local").ok().map(|maintainer| maintainer.to_string())
+    }
+
+    #[test]
+    fn the_maintainer_is_who_builds_the_packages() {
+        for (variables, expected) in [
+            (&[][..], "builder <builder@host.local>"),
+            (&[("DEBFULLNAME", ""), ("DEBEMAIL", " ")], "builder <builder@host.local>"),
+            (&[("DEBEMAIL", "jo@debian.invalid")], "builder <jo@debian.invalid>"),
+            (&[("DEBFULLNAME", "Jo Doe"), ("DEBEMAIL", "jo@debian.invalid")], "Jo Doe <jo@debian.invalid>"),
+            (&[("DEBEMAIL", "Jo Doe <jo@debian.invalid>")], "Jo Doe <jo@debian.invalid>"),
+            (&[("DEBFULLNAME", "J. Doe"), ("DEBEMAIL", "Jo <jo@debian.invalid>")], "J. Doe <jo@debian.invalid>"),
+        ] {
+            assert_eq!(maintainer(variables).as_deref(), Some(expected), "{variables:?}");
+        }
+        for wrong in [&[("DEBEMAIL", "jo")][..], &[("DEBEMAIL", "jo@a b")], &[("DEBFULLNAME", "Jo <jo@x>")]] {
+            assert_eq!(maintainer(wrong), None, "{wrong:?}");
+        }
+    }
 }

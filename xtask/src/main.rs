@@ -7,6 +7,7 @@ mod demo;
 mod fuzz;
 mod mtr;
 mod nightly;
+mod recipes;
 mod results;
 mod sanitize;
 mod soak;
@@ -44,6 +45,8 @@ enum Task {
     Bench(bench::Arguments),
     /// Make the Debian packages and the tarball
     Deb(deb::Arguments),
+    /// Run every statement that README and runbook tell a person to type
+    Recipes,
     /// Feed random bytes to every parser of what a peer sends: to all of them, or those named
     Fuzz(fuzz::Arguments),
     /// Run the plugin from many threads with sanitizers: for memory, leaks, undefined behaviour and races
@@ -64,6 +67,7 @@ fn main() -> anyhow::Result<()> {
         Task::Clients(arguments) => clients::command(&arguments),
         Task::Bench(bench) => bench::command(bench),
         Task::Deb(arguments) => deb::command(&arguments),
+        Task::Recipes => recipes::command(),
         Task::Fuzz(arguments) => fuzz::command(&arguments),
         Task::Sanitize(arguments) => sanitize::command(&arguments),
         Task::Soak(arguments) => soak::command(&arguments),

@@ -1,17 +1,18 @@
 //! `cargo xtask switchover`: a primary and its replica change places while an application writes.
 //!
-//! Every statement that a person would type is printed with its time. In the end every write that the application was told
-//! of must be there, once. `docs/operations.md` is written from what is seen here.
+//! The statements are those of `docs/operations.md`, taken from there; each is printed with its time. Nothing may be committed
+//! on the old primary after the position that the new one waits for, and in the end every write that the application was told
+//! of must be there, once, those of procedures and events with root as their definer, too.
 
 mod application;
 mod mishaps;
-mod pair;
+pub(crate) mod pair;
 
 use std::fmt::Write as _;
 use std::fs;
 use std::ops::Range;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use xtask::build::Flavour;
@@ -20,6 +21,7 @@ use xtask::{output, packages, project_root};
 use crate::Outcome;
 use crate::bench::plot::{Axis, Line, count, lines_with_marks};
 use crate::clients::tools::{Tool, Tools};
+use crate::recipes::{self, Document};
 use crate::results::{self, RESULTS, machine};
 
 use application::{Application, Crowd, Journal, in_words};
@@ -27,7 +29,7 @@ use pair::{Pair, name, number};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// By the script alone, instead of every order of steps
+    /// By the script alone, and not by hand
     #[arg(long, conflicts_with = "keep")]
     pub(crate) short: bool,
     /// Keep the result in benches/RESULTS.md and docs/switchover.svg
@@ -35,17 +37,13 @@ pub(crate) struct Arguments {
     pub(crate) keep: bool,
 }
 
-/// In which order a DBA goes about it. What is asked is when new connections are sent away: before the new primary may be
-/// written to, or after.
+/// How a DBA goes about it. New connections are sent away only when the new primary may be written to: before that, a
+/// procedure whose definer is root would write to it while it is a replica, and replication would stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
-    /// The old primary becomes read only, the new one is promoted, and only then mode ON.
-    PromoteFirst,
-    /// Mode ON a second before.
-    RedirectFirst,
-    /// As the first, with FLUSH TABLES WITH READ LOCK: writes wait instead of being refused.
-    Lock,
-    /// As the first, by `examples/switchover.sh`.
+    /// As `docs/operations.md` has it: the fence, promote, and only then mode ON.
+    Runbook,
+    /// By `examples/switchover.sh`.
     Script,
 }
 
@@ -55,27 +53,20 @@ type Plan = (Order, Duration);
 const AT_ONCE: Duration = Duration::ZERO;
 const BY_HAND: Duration = Duration::from_millis(300);
 /// An odd number of them: in the end db2 is the primary.
-const PLANS: &[Plan] = &[
-    (Order::PromoteFirst, AT_ONCE),
-    (Order::Lock, AT_ONCE),
-    (Order::RedirectFirst, AT_ONCE),
-    (Order::Lock, BY_HAND),
-    (Order::PromoteFirst, BY_HAND),
-    (Order::RedirectFirst, BY_HAND),
-    (Order::Script, AT_ONCE),
-];
+const PLANS: &[Plan] = &[(Order::Runbook, AT_ONCE), (Order::Runbook, BY_HAND), (Order::Script, AT_ONCE)];
 const SHORT: &[Plan] = &[(Order::Script, AT_ONCE)];
 
 impl Order {
     fn name(self) -> &'static str {
         match self {
-            Self::PromoteFirst => "`read_only`, promote, `ON`, `KILL`",
-            Self::RedirectFirst => "`ON`, a second later `read_only`, promote, `KILL`",
-            Self::Lock => "`FLUSH TABLES WITH READ LOCK`, promote, `ON`, `KILL`",
+            Self::Runbook => "the fence, promote, `ON`, `KILL`",
             Self::Script => "`examples/switchover.sh`",
         }
     }
 }
+
+/// The runbook's section with the steps.
+const SECTION: &str = "Switchover";
 
 /// A switch that was made: when, and its steps.
 struct Switch {
@@ -94,7 +85,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Moves the primary, in every order of steps or in one, and tries the mishaps.
+/// Moves the primary, by hand and by the script or by the script alone, and tries the mishaps.
 ///
 /// # Errors
 /// If a write is lost or doubled, or anything else is not as `docs/operations.md` says.
@@ -104,6 +95,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     Tools::default().prepare(Tool::Python)?;
     let plans = if arguments.short { SHORT } else { PLANS };
 
+    let runbook = Document::read(recipes::RUNBOOK)?;
     let mut pair = Pair::start(&library)?;
     println!("\n== Switchover, {} ==", machine());
     let mut running = Application::start(pair.application()?, Crowd::default())?;
@@ -111,9 +103,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let (mut from, mut to) = (0, 1);
     for &plan in plans {
         running.wait_for_writes(number(from), 250)?;
-        switches.push(switch(&mut pair, plan, from, to)?);
+        switches.push(switch(&mut pair, &runbook, plan, from, to)?);
         running.wait_for_writes(number(to), 100)?;
-        swap_roles(&mut pair, from, to)?;
+        pair.becomes_replica(&runbook)?;
         sleep(SETTLE);
         (from, to) = (to, from);
     }
@@ -121,6 +113,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     pair.wait_for_replica(from, to)?;
     let (rows, sum, other) = (pair.orders(from)?, pair.checksum(from)?, pair.checksum(to)?);
     journal.check(&rows)?;
+    ensure!(journal.called() > 0, "no procedure was called");
     pair.check_totals(from)?;
     ensure!(sum == other, "the tables differ: {sum:?} and {other:?}");
     ensure!(journal.reads() > 0, "nobody has read");
@@ -128,6 +121,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let plot = plot(&journal, &switches[0]);
     println!("{} writes were acknowledged; all are there, once, on both servers.", journal.acknowledged().len());
 
+    pair.no_more_events(from)?;
+    pair.wait_for_replica(from, to)?;
     let mut outcome = Outcome { passed: switches.len(), ..Outcome::default() };
     ensure!(from == 1, "the mishaps begin with db2 as the primary");
     outcome.passed += mishaps::all(&mut pair)?;
@@ -140,10 +135,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
 }
 
 /// Makes `to` the primary instead of `from`.
-fn switch(pair: &mut Pair, plan: Plan, from: usize, to: usize) -> Result<Switch> {
+fn switch(pair: &mut Pair, runbook: &Document, plan: Plan, from: usize, to: usize) -> Result<Switch> {
     let (order, thinks) = plan;
     println!("\n-- {} to {}: {}", name(from), name(to), order.name());
-    let target = format!("SET GLOBAL instant_failover_target = '{}'", pair.address(to));
+    pair.takes_over(from, to);
     for server in [from, to] {
         pair.sql(server, "SET GLOBAL instant_failover_exempt_users = 'repl,monitor,dba'")?;
     }
@@ -155,49 +150,24 @@ fn switch(pair: &mut Pair, plan: Plan, from: usize, to: usize) -> Result<Switch>
     if order == Order::Script {
         println!("{:16}{}", "", output(&mut pair.script(from, to)?)?.trim());
         marks.push((pair.now(), "switchover.sh"));
-        return Ok(Switch { plan, from, span: start..pair.now() + 1.0, marks });
-    }
-    pair.sql(from, &target)?;
-    pair.sql(from, "SET lock_wait_timeout = 5")?;
-    if order == Order::RedirectFirst {
-        redirect(pair, from, to)?;
-        marks.push((pair.now(), "ON"));
-        sleep(Duration::from_secs(1));
-    }
-    if order == Order::Lock {
-        pair.sql(from, "FLUSH TABLES WITH READ LOCK")?;
-        marks.push((pair.now(), "locked"));
+        // The script ends every session on the old primary, this one's too.
+        pair.log_in(from)?;
     } else {
-        pair.sql(from, "SET GLOBAL read_only = 1")?;
-        marks.push((pair.now(), "read_only = 1"));
-    }
-    sleep(thinks);
-    pair.wait_for_replica(from, to)?;
-    sleep(thinks);
-    pair.sql(to, "STOP SLAVE")?;
-    pair.sql(to, "RESET SLAVE ALL")?;
-    pair.sql(to, "SET GLOBAL read_only = 0")?;
-    marks.push((pair.now(), "promoted"));
-    sleep(thinks);
-    if order != Order::RedirectFirst {
-        redirect(pair, from, to)?;
-        marks.push((pair.now(), "ON"));
-    }
-    sleep(thinks);
-    pair.sql(from, "KILL USER app")?;
-    marks.push((pair.now(), "KILL USER app"));
-    if order == Order::Lock {
-        pair.sql(from, "SET GLOBAL read_only = 1")?;
-        pair.sql(from, "UNLOCK TABLES")?;
+        pair.sql(from, &format!("SET GLOBAL instant_failover_target = '{}'", pair.address(to)))?;
+        let position = pair.fence(runbook)?;
+        marks.push((pair.now(), "locked"));
+        for (step, mark) in [(2, None), (3, Some("promoted")), (4, Some("ON")), (5, Some("killed"))] {
+            sleep(thinks);
+            pair.step(runbook, step)?;
+            marks.extend(mark.map(|mark| (pair.now(), mark)));
+        }
+        pair.step(runbook, 6)?;
+        let now = pair.value(from, "SELECT @@gtid_binlog_pos")?;
+        ensure!(now == position, "{} wrote behind the fence: {position} became {now}", name(from));
     }
     let span = start..pair.now() + 1.0;
+    pair.nothing_is_left_behind(from, to)?;
     Ok(Switch { plan, from, span, marks })
-}
-
-/// Sends new clients away. The new primary stops doing that first: they would go in circles.
-fn redirect(pair: &mut Pair, from: usize, to: usize) -> Result<()> {
-    pair.sql(to, "SET GLOBAL instant_failover_mode = OFF")?;
-    pair.sql(from, "SET GLOBAL instant_failover_mode = ON").map(drop)
 }
 
 /// A transaction would be cut off, and `read_only` would wait for a statement.
@@ -210,22 +180,6 @@ fn nothing_takes_long(pair: &mut Pair, server: usize) -> Result<()> {
         let rows = pair.sql(server, what)?;
         ensure!(rows.is_empty(), "the application does nothing that takes so long: {rows:?}");
     }
-    Ok(())
-}
-
-/// Makes the old primary the replica of the new one.
-fn swap_roles(pair: &mut Pair, from: usize, to: usize) -> Result<()> {
-    let left = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = 'app'";
-    let deadline = Instant::now() + Duration::from_secs(10);
-    // A login that is being sent away may be among them.
-    while pair.value(from, left)? != "0" {
-        ensure!(Instant::now() < deadline, "sessions are left on {}", name(from));
-        sleep(Duration::from_millis(50));
-    }
-    pair.sql(from, "SET GLOBAL gtid_slave_pos = @@gtid_binlog_pos")?;
-    pair.replicate(from, to)?;
-    pair.wait_for_replica(to, from)?;
-    pair.sql(from, "SHOW GLOBAL STATUS LIKE 'Instant_failover_redirects'")?;
     Ok(())
 }
 
@@ -242,12 +196,12 @@ fn report(journal: &Journal, switches: &[Switch]) -> String {
         let by_hand = if thinks.is_zero() { String::new() } else { format!(", {thinks:?} between the steps") };
         let _ = writeln!(report, "| {}{by_hand} | {steps:.0} | {pause:.0} | {errors} |", order.name());
     }
-    let Crowd { writers, slow, readers, .. } = Crowd::default();
+    let Crowd { writers, slow, callers, readers, .. } = Crowd::default();
     let _ = write!(
         report,
-        "\n{writers} writers, {slow} more that hold each transaction open for half a second, and {readers} readers, on \
-         mysqlclient with the client plugin, with a pool that throws a connection away on any error or after half a second, and \
-         tries again after 20 ms. {} writes were acknowledged, {} reads answered. No acknowledged write was lost, none was doubled, \
+        "\n{writers} writers, {slow} more that hold each transaction open for half a second, {callers} callers of a procedure whose \
+         definer is root, and {readers} readers, on mysqlclient with the client plugin, with a pool that throws a connection away on any error or after half a second, and \
+         tries again after 20 ms; and five events that write each second. {} writes were acknowledged, {} reads answered. No acknowledged write was lost, none was doubled, \
          and the tables of both servers were the same. {}",
         journal.acknowledged().len(),
         journal.reads(),

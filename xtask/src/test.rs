@@ -7,7 +7,7 @@ use anyhow::Result;
 use xtask::build::{self, Flavour};
 use xtask::{packages, project_root, run, target_dir};
 
-use crate::{Outcome, clients, deb, fuzz, mtr, sanitize, soak, switchover};
+use crate::{Outcome, clients, deb, fuzz, mtr, recipes, sanitize, soak, switchover};
 
 /// For each target.
 const SECONDS_OF_FUZZING: u64 = 15;
@@ -30,6 +30,7 @@ pub(crate) fn run_all() -> Result<()> {
     stages.run("Client libraries", || clients::run(&clients::Arguments::default()));
     stages.run("Soak", || soak::run(&soak::Arguments { minutes: MINUTES_OF_SOAK, seed: Some(1), keep: false }));
     stages.run("Switchover", || switchover::run(&switchover::Arguments { short: true, keep: false }));
+    stages.run("Recipes of the documents", recipes::run);
     stages.run("Packages", deb::test);
     // A process of its own: what measures is built to be fast.
     stages

@@ -23,6 +23,8 @@ pub(super) struct Crowd {
     pub(super) writers: u64,
     /// Writers that hold their transactions open for half a second.
     pub(super) slow: u64,
+    /// Callers of a procedure whose definer may write in spite of `read_only`.
+    pub(super) callers: u64,
     pub(super) readers: u64,
 }
 
@@ -93,8 +95,8 @@ pub(super) struct Application {
 impl Application {
     /// `command` runs the script with its environment.
     pub(super) fn start(mut command: Command, crowd: Crowd) -> Result<Self> {
-        let Crowd { first, writers, slow, readers } = crowd;
-        command.args([first, writers, slow, readers].map(|number| number.to_string()));
+        let Crowd { first, writers, slow, callers, readers } = crowd;
+        command.args([first, writers, slow, callers, readers].map(|number| number.to_string()));
         let mut process = child::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
         let output = process.stdout.take().context("no output")?;
         let journal = Arc::new(Mutex::new(Journal { crowd, ..Journal::default() }));
@@ -161,7 +163,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Default for Crowd {
     fn default() -> Self {
-        Self { first: 1, writers: 4, slow: 2, readers: 4 }
+        Self { first: 1, writers: 4, slow: 2, callers: 2, readers: 4 }
     }
 }
 
@@ -195,7 +197,8 @@ impl Journal {
         let lost: Vec<_> = acknowledged.difference(there).collect();
         ensure!(lost.is_empty(), "{} acknowledged writes are lost: {lost:?}", lost.len());
         let left = self.orders(&[What::Left]);
-        let clients = self.crowd.first..self.crowd.first + self.crowd.writers + self.crowd.slow;
+        let Crowd { first, writers, slow, callers, .. } = self.crowd;
+        let clients = first..first + writers + slow + callers;
         let strange =
             |order: &&Order| clients.contains(&order.0) && !acknowledged.contains(order) && !left.contains(order);
         let strange: Vec<_> = there.iter().filter(strange).collect();
@@ -239,6 +242,13 @@ impl Journal {
     pub(super) fn error_with(&self, text: &str) -> Option<&str> {
         let errors = self.events.iter().filter(|event| event.what == What::Error);
         errors.map(|event| event.words.as_str()).find(|words| words.contains(text))
+    }
+
+    /// How many writes a procedure made.
+    pub(super) fn called(&self) -> usize {
+        let Crowd { first, writers, slow, callers, .. } = self.crowd;
+        let called = first + writers + slow..first + writers + slow + callers;
+        self.events.iter().filter(|event| event.what == What::Wrote && called.contains(&event.client)).count()
     }
 
     /// How many reads there were.

@@ -5,12 +5,13 @@ use std::process::{Command, Output, Stdio};
 use std::thread::{self, sleep};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use xtask::run;
-use xtask::wire::Reply;
+use xtask::wire::{Reply, Session};
 
 use super::application::{Application, Crowd};
-use super::pair::{Pair, name};
+use super::pair::{PASSWORD, Pair, name};
+use crate::recipes::{Document, RUNBOOK};
 
 const DB1: usize = 0;
 const DB2: usize = 1;
@@ -19,20 +20,24 @@ const REDIRECT: u16 = 4196;
 /// A write that says where it went, and leaves nothing behind.
 const WRITE: &str = "BEGIN; INSERT INTO orders VALUES (1000, 1, 0); SELECT @@server_id; ROLLBACK";
 
+/// Which session is at `SLEEP()`.
+const SLEEPS: &str = "SELECT ID FROM information_schema.PROCESSLIST WHERE STATE = 'User sleep'";
+
 type Mishap = fn(&mut Pair) -> Result<()>;
 
 /// Tries each, and returns how many there were.
 pub(super) fn all(pair: &mut Pair) -> Result<usize> {
     let mishaps: [(&str, Mishap); 8] = [
         ("The script, and a replica that does not follow", no_replica),
-        ("read_only, and who goes on writing", read_only),
-        ("read_only, and a statement that takes long", long_statement),
+        ("read_only, which is no fence, and the fence", fence),
+        ("The fence, and a statement that takes long", long_statement),
         ("The target is mistyped", mistyped),
         ("ON before the target may be written to", too_early),
         ("ALL, and no session left", locked_out),
         ("The old server restarts", restart),
         ("The new primary dies", dies),
     ];
+    pair.takes_over(DB2, DB1);
     for (title, mishap) in mishaps {
         println!("\n-- {title}");
         mishap(pair).with_context(|| title)?;
@@ -46,77 +51,241 @@ fn expect(shown: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
-fn read_only(pair: &mut Pair) -> Result<()> {
+/// A way to write in spite of `read_only`.
+struct Way {
+    what: &'static str,
+    user: &'static str,
+    /// Before the server is read only.
+    prepare: &'static [&'static str],
+    /// `$n` is a number that was not used before. Nothing: the session ends.
+    write: Option<&'static str>,
+}
+
+const WAYS: [Way; 6] = [
+    Way {
+        what: "a procedure whose definer is root, called by an ordinary user",
+        user: "app",
+        prepare: &[],
+        write: Some("CALL shop.place_order(1000, $n)"),
+    },
+    Way {
+        what: "READ ONLY ADMIN",
+        user: "dba",
+        prepare: &[],
+        write: Some("INSERT INTO shop.orders VALUES (1001, $n, 2)"),
+    },
+    Way {
+        what: "READ ONLY ADMIN by a role",
+        user: "keeper",
+        prepare: &["SET ROLE writer"],
+        write: Some("INSERT INTO shop.orders VALUES (1002, $n, 2)"),
+    },
+    Way { what: "FLUSH by a user with RELOAD", user: "flusher", prepare: &[], write: Some("FLUSH HOSTS") },
+    Way {
+        what: "the end of a session with a temporary table",
+        user: "dba",
+        prepare: &["SET binlog_format = STATEMENT", "CREATE TEMPORARY TABLE shop.temporary (a INT)"],
+        write: None,
+    },
+    Way {
+        what: "the first use of a MEMORY table after a restart",
+        user: "app",
+        prepare: &[],
+        write: Some("SELECT * FROM shop.memory$n"),
+    },
+];
+
+impl Way {
+    fn session(&self, pair: &Pair) -> Result<Session> {
+        let mut session = pair.session(DB2, self.user)?;
+        self.prepare.iter().try_for_each(|sql| session.query(sql).map(drop))?;
+        Ok(session)
+    }
+
+    fn go(&self, mut session: Session, n: u32) -> Result<()> {
+        match self.write {
+            Some(sql) => session.query(&sql.replace("$n", &n.to_string())).map(drop).context(self.what),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is committed after the position was read is lost with the old primary: nothing may be.
+fn fence(pair: &mut Pair) -> Result<()> {
+    const POSITION: &str = "SELECT @@gtid_binlog_pos";
     const INSERT: &str = "INSERT INTO shop.orders VALUES (1000, 1, 2)";
+    let runbook = Document::read(RUNBOOK)?;
+    for sql in [
+        "CREATE ROLE writer",
+        "GRANT READ ONLY ADMIN, INSERT ON *.* TO writer",
+        &format!("CREATE USER keeper IDENTIFIED BY '{PASSWORD}'"),
+        "GRANT writer TO keeper",
+        &format!("CREATE USER flusher IDENTIFIED BY '{PASSWORD}'"),
+        "GRANT RELOAD ON *.* TO flusher",
+        "CREATE TABLE shop.memory1 ENGINE=MEMORY SELECT 1",
+        "CREATE TABLE shop.memory2 ENGINE=MEMORY SELECT 1",
+    ] {
+        pair.sql(DB2, sql)?;
+    }
+    pair.servers[DB2].stop()?;
+    pair.start_again(DB2, &[])?;
+    pair.log_in(DB2)?;
+
     // A transaction that is open then cannot be committed, and leaves nothing.
     let mut app = pair.session(DB2, "app")?;
     app.query("BEGIN")?;
     app.query(INSERT)?;
+    let sessions = WAYS.iter().map(|way| way.session(pair)).collect::<Result<Vec<_>>>()?;
     pair.sql(DB2, "SET GLOBAL read_only = 1")?;
     let Err(error) = app.query("COMMIT") else { bail!("it was committed") };
     println!("{:16}COMMIT: {error}", "");
     expect(&error.to_string(), "ERROR 1290")?;
     ensure!(pair.sql(DB2, "SELECT * FROM shop.orders WHERE client = 1000")?.is_empty(), "it left something");
-    // READ ONLY ADMIN is a way past.
-    let mut dba = pair.session(DB2, "dba")?;
-    for statement in ["BEGIN", INSERT, "ROLLBACK"] {
-        dba.query(statement)?;
+    for (way, session) in WAYS.iter().zip(sessions) {
+        let before = pair.query(DB2, POSITION)?;
+        way.go(session, 1)?;
+        moved(pair, &before)?.then_some(()).with_context(|| format!("{}: read_only keeps it back", way.what))?;
+        println!("{:16}read_only does not keep back: {}", "", way.what);
     }
-    let who = "SELECT GRANTEE FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE LIKE 'READ%ONLY ADMIN'";
-    ensure!(pair.sql(DB2, who)?.concat().contains(&"'dba'@'%'".to_owned()), "it is not seen who can");
-    pair.sql(DB2, "SET GLOBAL read_only = 0").map(drop)
+    let event =
+        "CREATE EVENT shop.tick9 ON SCHEDULE EVERY 1 SECOND DO INSERT INTO shop.ticks VALUES (9, NOW(6), @@server_id)";
+    pair.sql(DB2, event)?;
+    let before = pair.query(DB2, POSITION)?;
+    ensure!(moved(pair, &before)?, "read_only keeps the event back");
+    println!("{:16}read_only does not keep back: an event", "");
+    pair.sql(DB2, "SET GLOBAL read_only = 0")?;
+
+    // All of them at once, and the COMMIT of an ordinary user: they wait, and go through after the way back.
+    let mut sessions = WAYS.iter().map(|way| way.session(pair)).collect::<Result<Vec<_>>>()?;
+    let mut ordinary = pair.session(DB2, "app")?;
+    ordinary.query("BEGIN")?;
+    ordinary.query("INSERT INTO shop.orders VALUES (1003, 1, 2)")?;
+    let position = pair.fence(&runbook)?;
+    let waiting: Vec<_> = (0..WAYS.len()).rev().map(|n| (n, sessions.pop())).collect();
+    let writes = waiting
+        .into_iter()
+        .filter_map(|(n, session)| session.map(|session| thread::spawn(move || WAYS[n].go(session, 2))));
+    let mut writes: Vec<_> = writes.collect();
+    writes.push(thread::spawn(move || ordinary.query("COMMIT").map(drop)));
+    sleep(Duration::from_millis(1500));
+    ensure!(pair.value(DB2, POSITION)? == position, "something was written behind the fence");
+    pair.back(&runbook)?;
+    for write in writes {
+        write.join().map_err(|_| anyhow!("a writer panicked"))?.context("after the way back")?;
+    }
+    ensure!(moved(pair, &[vec![position]])?, "nothing goes on after the way back");
+
+    for sql in [
+        "DROP EVENT shop.tick9",
+        "DELETE FROM shop.orders WHERE client >= 1000",
+        "DROP TABLE shop.memory1, shop.memory2",
+        "DROP USER keeper, flusher",
+        "DROP ROLE writer",
+    ] {
+        pair.sql(DB2, sql)?;
+    }
+    pair.wait_for_replica(DB2, DB1)
+}
+
+/// Whether the position is another than before, within two seconds.
+fn moved(pair: &mut Pair, before: &[Vec<String>]) -> Result<bool> {
+    for _ in 0..100 {
+        if pair.query(DB2, "SELECT @@gtid_binlog_pos")? != before {
+            return Ok(true);
+        }
+        sleep(Duration::from_millis(20));
+    }
+    Ok(false)
 }
 
 fn long_statement(pair: &mut Pair) -> Result<()> {
-    const ID: &str = "SELECT ID FROM information_schema.PROCESSLIST WHERE STATE = 'User sleep'";
     let mut app = pair.session(DB2, "app")?;
     let update = thread::spawn(move || app.query("UPDATE shop.orders SET server = 2 WHERE SLEEP(60) = 0 LIMIT 1"));
     let mut ids = Vec::new();
     while ids.is_empty() {
         ensure!(!update.is_finished(), "it took no time");
-        ids = pair.query(DB2, ID)?.concat();
+        ids = pair.query(DB2, SLEEPS)?.concat();
         sleep(Duration::from_millis(5));
     }
     pair.sql(DB2, "SET lock_wait_timeout = 1")?;
-    let Err(error) = pair.sql(DB2, "SET GLOBAL read_only = 1") else { bail!("it was not waited for") };
-    println!("{:16}{error:#}", "");
-    expect(&format!("{error:#}"), "ERROR 1205")?;
+    for statement in ["FLUSH TABLES WITH READ LOCK", "SET GLOBAL read_only = 1"] {
+        let Err(error) = pair.sql(DB2, statement) else { bail!("it was not waited for") };
+        println!("{:16}{error:#}", "");
+        expect(&format!("{error:#}"), "ERROR 1205")?;
+    }
     ensure!(pair.value(DB2, "SELECT @@read_only")? == "0");
     pair.sql(DB2, &format!("KILL QUERY {}", ids.concat()))?;
     ensure!(matches!(update.join(), Ok(Err(_))), "it was not killed");
     Ok(())
 }
 
-/// The script goes back, and the primary is what it was.
+/// The script goes back, and both servers are what they were.
 fn no_replica(pair: &mut Pair) -> Result<()> {
     const WAITS: &str = "SELECT ID FROM information_schema.PROCESSLIST WHERE INFO LIKE 'SELECT MASTER_GTID_WAIT%'";
-    let refused = |pair: &mut Pair, ended: &Output, why: &str| {
+    const FENCE: &str = "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = 'root' AND COMMAND = 'Sleep'";
+    let refused = |pair: &mut Pair, ended: &Output, why: &str, read_only: &str| {
         let said = String::from_utf8_lossy(&ended.stderr);
         println!("{:16}{}", "", said.trim());
         ensure!(!ended.status.success(), "the script went on");
         expect(&said, why)?;
-        ensure!(pair.client(DB2, WRITE)? == "2", "db2 is not what it was");
+        let db2 = pair.sql(DB2, "SELECT @@read_only, @@event_scheduler")?.concat();
+        ensure!(db2 == [read_only, "ON"], "db2 is not what it was: {db2:?}");
+        pair.sql(DB2, "SET GLOBAL read_only = 0")?;
+        ensure!(pair.client(DB2, WRITE)? == "2", "db2 takes no writes");
         let db1 = pair.sql(DB1, "SELECT @@read_only, @@instant_failover_mode")?.concat();
         ensure!(db1 == ["1", "ON"], "db1 is not what it was: {db1:?}");
         Ok(())
     };
     pair.sql(DB1, "STOP SLAVE SQL_THREAD")?;
     let ended = pair.script(DB2, DB1)?.output()?;
-    refused(pair, &ended, "not a replica that runs")?;
+    refused(pair, &ended, "not a replica that runs", "0")?;
     pair.sql(DB1, "START SLAVE SQL_THREAD")?;
+    let ended = pair.script(DB1, DB2)?.output()?;
+    refused(pair, &ended, "not a replica that runs", "0")?;
     pair.sql(DB1, "FLUSH TABLES WITH READ LOCK")?;
     pair.sql(DB2, "INSERT INTO shop.orders VALUES (1001, 1, 2)")?;
     let ended = pair.script(DB2, DB1)?.output()?;
-    refused(pair, &ended, "takes writes as before")?;
-    let mut waiting = pair.script(DB2, DB1)?.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    while pair.query(DB1, WAITS)?.is_empty() {
-        ensure!(waiting.try_wait()?.is_none(), "it does not wait");
-        sleep(Duration::from_millis(5));
-    }
-    println!("{:16}^C", "");
-    run(Command::new("kill").args(["-INT", "--", &format!("-{}", waiting.id())]))?;
-    refused(pair, &waiting.wait_with_output()?, "takes writes as before")?;
+    refused(pair, &ended, "more than 10 s behind", "0")?;
     pair.sql(DB1, "UNLOCK TABLES")?;
+    pair.wait_for_replica(DB2, DB1)?;
+
+    // It keeps up until the last write, one that the fence waits for.
+    for (n, why) in ["as it was before", "as it was before", "the lock was lost"].into_iter().enumerate() {
+        pair.sql(DB1, "LOCK TABLES shop.ticks READ")?;
+        // What it was before is not always 0.
+        let read_only = if n == 1 { "1" } else { "0" };
+        pair.sql(DB2, &format!("SET GLOBAL read_only = {read_only}"))?;
+        let mut root = pair.servers[DB2].root()?;
+        let write = thread::spawn(move || root.query("INSERT INTO shop.ticks SELECT 99, NOW(6), 2 + SLEEP(2)"));
+        while pair.query(DB2, SLEEPS)?.is_empty() {
+            ensure!(!write.is_finished(), "it took no time");
+            sleep(Duration::from_millis(5));
+        }
+        let mut waiting =
+            pair.script(DB2, DB1)?.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        while pair.query(DB1, WAITS)?.is_empty() {
+            ensure!(waiting.try_wait()?.is_none(), "it does not wait");
+            sleep(Duration::from_millis(5));
+        }
+        match n {
+            // SIGTERM does not leave the old primary fenced.
+            0 => run(Command::new("kill").args(["-TERM", &waiting.id().to_string()]))?,
+            1 => {
+                println!("{:16}^C", "");
+                run(Command::new("kill").args(["-INT", "--", &format!("-{}", waiting.id())]))?;
+            }
+            _ => {
+                let fence = pair.query(DB2, FENCE)?.concat().concat();
+                pair.sql(DB2, &format!("KILL {fence}"))?;
+                pair.sql(DB1, "UNLOCK TABLES")?;
+            }
+        }
+        refused(pair, &waiting.wait_with_output()?, why, read_only)?;
+        pair.sql(DB1, "UNLOCK TABLES")?;
+        ensure!(write.join().is_ok_and(|written| written.is_ok()), "a write from before was not finished");
+        pair.replica_runs(DB1)?;
+        pair.wait_for_replica(DB2, DB1)?;
+    }
     pair.sql(DB2, "DELETE FROM shop.orders WHERE client = 1001")?;
     pair.wait_for_replica(DB2, DB1)
 }

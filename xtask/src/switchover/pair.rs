@@ -14,14 +14,18 @@ use xtask::system::System;
 use xtask::wire::{Client, LoggedIn, Reply, Session};
 use xtask::{output, project_root};
 
+use super::SECTION;
 use super::application::Order;
 use crate::clients::tools::Tool;
+use crate::recipes::{Document, run_statement};
 
 pub(super) const PASSWORD: &str = "open sesame";
 const DATABASE: &str = "shop";
+/// Events that write each second, with root as their definer.
+const EVENTS: std::ops::Range<u32> = 1..6;
 
 /// What replication, and a switchover without loss, ask of a server. Its number comes with them.
-const OPTIONS: [&str; 7] = [
+const OPTIONS: [&str; 8] = [
     "--log-bin=binlog",
     "--log-slave-updates=1",
     "--gtid-strict-mode=1",
@@ -29,11 +33,14 @@ const OPTIONS: [&str; 7] = [
     "--sync-binlog=1",
     "--innodb-flush-log-at-trx-commit=1",
     "--log-warnings=1",
+    "--event-scheduler=ON",
 ];
 
 /// `db1` and `db2`.
-pub(super) struct Pair {
+pub(crate) struct Pair {
     pub(super) servers: [Server; 2],
+    /// Which of them the runbook's db1 and db2 are: the primary, and the replica that is to take over.
+    roles: [usize; 2],
     /// Sessions of root, through the sockets.
     sessions: [Session; 2],
     /// Connector/C's plugins.
@@ -43,7 +50,7 @@ pub(super) struct Pair {
 }
 
 /// What a server is called.
-pub(super) fn name(server: usize) -> &'static str {
+pub(crate) fn name(server: usize) -> &'static str {
     ["db1", "db2"][server]
 }
 
@@ -54,7 +61,7 @@ pub(super) fn number(server: usize) -> u64 {
 
 impl Pair {
     /// db1 is the primary, db2 its replica and read only. Both have the plugin.
-    pub(super) fn start(library: &Path) -> Result<Self> {
+    pub(crate) fn start(library: &Path) -> Result<Self> {
         let home = tempfile::Builder::new().prefix("instant-failover-switchover-").tempdir()?;
         System::this().install_client_plugins(&home.path().join("plugin"), library)?;
         let start = |server| {
@@ -64,7 +71,7 @@ impl Pair {
         let servers = [start(0)?, start(1)?];
         let sessions = [servers[0].root()?, servers[1].root()?];
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let mut pair = Self { servers, sessions, home, started: Instant::now(), started_at: since };
+        let mut pair = Self { servers, roles: [0, 1], sessions, home, started: Instant::now(), started_at: since };
         for server in 0..2 {
             pair.query(server, "INSTALL SONAME 'instant_failover'")?;
             // What each has written of itself so far is not the other's.
@@ -86,6 +93,30 @@ impl Pair {
             ),
         )?;
         pair.sql(0, &format!("CREATE TABLE {DATABASE}.totals (client INT PRIMARY KEY, orders INT) ENGINE=InnoDB"))?;
+        // What root writes on behalf of others.
+        pair.sql(
+            0,
+            &format!(
+                "CREATE PROCEDURE {DATABASE}.place_order(client INT, number INT) SQL SECURITY DEFINER \
+                 INSERT INTO {DATABASE}.orders VALUES (client, number, @@server_id)"
+            ),
+        )?;
+        pair.sql(0, &format!("GRANT EXECUTE ON {DATABASE}.* TO app"))?;
+        pair.sql(
+            0,
+            &format!(
+                "CREATE TABLE {DATABASE}.ticks (event INT, at DATETIME(6), server INT, PRIMARY KEY (event, at)) ENGINE=InnoDB"
+            ),
+        )?;
+        for event in EVENTS {
+            pair.sql(
+                0,
+                &format!(
+                    "CREATE EVENT {DATABASE}.tick{event} ON SCHEDULE EVERY 1 SECOND DO \
+                     INSERT INTO {DATABASE}.ticks VALUES ({event}, NOW(6), @@server_id)"
+                ),
+            )?;
+        }
         pair.replicate(1, 0)?;
         pair.wait_for_replica(0, 1)?;
         Ok(pair)
@@ -96,12 +127,12 @@ impl Pair {
         self.started_at + self.started.elapsed().as_secs_f64()
     }
 
-    pub(super) fn address(&self, server: usize) -> SocketAddr {
+    pub(crate) fn address(&self, server: usize) -> SocketAddr {
         self.servers[server].address()
     }
 
     /// Runs a statement as the DBA, for everybody to see.
-    pub(super) fn sql(&mut self, server: usize, sql: &str) -> Result<Vec<Vec<String>>> {
+    pub(crate) fn sql(&mut self, server: usize, sql: &str) -> Result<Vec<Vec<String>>> {
         println!("{:8.3} s  {}> {sql};", self.started.elapsed().as_secs_f64(), name(server));
         let rows = self.query(server, sql)?;
         for row in &rows {
@@ -111,7 +142,7 @@ impl Pair {
     }
 
     /// Runs a statement unseen.
-    pub(super) fn query(&mut self, server: usize, sql: &str) -> Result<Vec<Vec<String>>> {
+    pub(crate) fn query(&mut self, server: usize, sql: &str) -> Result<Vec<Vec<String>>> {
         self.sessions[server].query(sql).with_context(|| format!("{}> {sql}", name(server)))
     }
 
@@ -134,7 +165,7 @@ impl Pair {
     }
 
     /// What a login through the socket, or over TCP, is told.
-    pub(super) fn try_login(&self, server: usize, way: Option<SocketAddr>, user: &str) -> Result<Reply> {
+    pub(crate) fn try_login(&self, server: usize, way: Option<SocketAddr>, user: &str) -> Result<Reply> {
         let client = match way {
             Some(address) => Client::connect(address)?,
             None => Client::connect_socket(&self.servers[server].socket())?,
@@ -158,10 +189,123 @@ impl Pair {
             Ok(file.display().to_string())
         };
         let (old, new, target) = (file(from)?, file(to)?, self.address(to).to_string());
-        println!("{:16}$ switchover.sh {}.cnf {}.cnf {target} app", "", name(from), name(to));
+        println!("{:16}$ switchover.sh {}.cnf {}.cnf {target}", "", name(from), name(to));
         let mut script = Command::new(project_root().join("examples/switchover.sh"));
-        script.args([&old, &new, &target, "app"]);
+        script.args([&old, &new, &target]);
         Ok(script)
+    }
+
+    /// From now on one is the runbook's db1, and the other its db2.
+    pub(super) fn takes_over(&mut self, from: usize, to: usize) {
+        self.roles = [from, to];
+    }
+
+    pub(crate) fn roles(&self) -> [usize; 2] {
+        self.roles
+    }
+
+    /// Runs what the runbook says about a step of a switchover.
+    pub(super) fn step(&mut self, runbook: &Document, step: usize) -> Result<()> {
+        let blocks = runbook.step(SECTION, step);
+        ensure!(!blocks.is_empty(), "the runbook has no step {step}");
+        blocks
+            .iter()
+            .flat_map(|block| &block.statements)
+            .try_for_each(|statement| run_statement(self, statement).map(drop))
+    }
+
+    /// The first step; returns the position. The second block of it is for those who go back.
+    pub(super) fn fence(&mut self, runbook: &Document) -> Result<String> {
+        let block = runbook.step(SECTION, 1).into_iter().next().context("the runbook has no step 1")?;
+        let mut last = Vec::new();
+        for statement in &block.statements {
+            last = run_statement(self, statement)?.concat();
+        }
+        last.pop().context("the last statement of step 1 returns no position")
+    }
+
+    /// The way back from there.
+    pub(super) fn back(&mut self, runbook: &Document) -> Result<()> {
+        let blocks = runbook.step(SECTION, 1);
+        let back = blocks.get(1).context("the runbook has no way back from step 1")?;
+        back.statements.iter().try_for_each(|statement| run_statement(self, statement).map(drop))
+    }
+
+    /// Steps 6 and 7: the old primary becomes the replica of the new one, and the events move.
+    pub(super) fn becomes_replica(&mut self, runbook: &Document) -> Result<()> {
+        let [from, to] = self.roles;
+        self.step(runbook, 6)?;
+        self.step(runbook, 7)?;
+        self.wait_for_replica(to, from)
+    }
+
+    /// A statement of a document with the names, positions and passwords of these servers.
+    pub(crate) fn with_real_names(&mut self, sql: &str) -> Result<String> {
+        let [primary, replica] = self.roles;
+        let (old, new) = (self.address(primary), self.address(replica));
+        let mut sql = sql
+            .replace(
+                "MASTER_HOST = 'db2.example.com', MASTER_PORT = 3306",
+                &format!("MASTER_HOST = '{}', MASTER_PORT = {}", new.ip(), new.port()),
+            )
+            .replace("db2.example.com:3306", &new.to_string())
+            .replace("db1.example.com:3306", &old.to_string())
+            .replace("'...'", &format!("'{PASSWORD}'"));
+        // The password in the form in which SHOW CREATE USER has it.
+        let hash = "'*94BDCEBE19083CE2A1F959FD02F964C7AF4CFC29'";
+        if sql.contains(hash) {
+            let real = self.query(primary, &format!("SELECT PASSWORD('{PASSWORD}')"))?.concat().concat();
+            sql = sql.replace(hash, &format!("'{real}'"));
+        }
+        for position in ["'0-1-1277'", "'<that position>'"] {
+            if sql.contains(position) {
+                let now = self.query(primary, "SELECT @@gtid_binlog_pos")?.concat().concat();
+                sql = sql.replace(position, &format!("'{now}'"));
+            }
+        }
+        Ok(sql)
+    }
+
+    /// What recipes speak of, and a rehearsal does not need.
+    pub(crate) fn recipes_can_run(&mut self) -> Result<()> {
+        for user in ["monitor", "tenant7"] {
+            self.query(0, &format!("CREATE USER {user} IDENTIFIED BY '{PASSWORD}'"))?;
+        }
+        self.wait_for_replica(0, 1)?;
+        for server in 0..2 {
+            self.query(server, "SET GLOBAL instant_failover_exempt_users = 'repl,monitor,dba'")?;
+        }
+        let target = format!("SET GLOBAL instant_failover_target = '{}'", self.address(1));
+        self.query(0, &target).map(drop)
+    }
+
+    /// If db2 is a replica, it has what db1 wrote, and runs.
+    pub(crate) fn still_replicates(&mut self) -> Result<()> {
+        let [primary, replica] = self.roles;
+        if self.query(replica, "SHOW SLAVE STATUS")?.is_empty() {
+            return Ok(());
+        }
+        let position = self.query(primary, "SELECT @@gtid_binlog_pos")?.concat().concat();
+        let waited = self.query(replica, &format!("SELECT MASTER_GTID_WAIT('{position}', 3)"))?;
+        ensure!(waited == [["0"]], "the replica has stopped: {:?}", self.slave_status(replica)?);
+        self.replica_runs(replica)
+    }
+
+    /// Whatever an event of the old primary wrote is on the new one. (The application's journal has the rest.)
+    pub(super) fn nothing_is_left_behind(&mut self, from: usize, to: usize) -> Result<()> {
+        let ticks = format!("SELECT event, at FROM {DATABASE}.ticks WHERE server = {}", number(from));
+        let (here, there) = (self.query(from, &ticks)?, self.query(to, &ticks)?);
+        let lost: Vec<_> = here.iter().filter(|tick| !there.contains(tick)).collect();
+        ensure!(!here.is_empty(), "no event has written on {}", name(from));
+        ensure!(lost.is_empty(), "{} writes of events are lost: {lost:?}", lost.len());
+        Ok(())
+    }
+
+    /// No event writes any more.
+    pub(super) fn no_more_events(&mut self, primary: usize) -> Result<()> {
+        EVENTS
+            .clone()
+            .try_for_each(|event| self.query(primary, &format!("DROP EVENT {DATABASE}.tick{event}")).map(drop))
     }
 
     /// Makes one server the replica of the other.
@@ -220,7 +364,7 @@ impl Pair {
     }
 
     pub(super) fn checksum(&mut self, server: usize) -> Result<Vec<Vec<String>>> {
-        self.sql(server, &format!("CHECKSUM TABLE {DATABASE}.orders, {DATABASE}.totals"))
+        self.sql(server, &format!("CHECKSUM TABLE {DATABASE}.orders, {DATABASE}.totals, {DATABASE}.ticks"))
     }
 
     /// The application, which names db1.

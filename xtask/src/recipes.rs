@@ -1,0 +1,148 @@
+//! `cargo xtask recipes`: every statement that README and runbook tell a person to type, run as it is written on a primary
+//! and its replica.
+
+mod document;
+
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use xtask::build::Flavour;
+use xtask::packages;
+use xtask::wire::Reply;
+
+use crate::Outcome;
+use crate::switchover::pair::{Pair, name};
+
+pub(crate) use document::{Document, Statement};
+
+/// The documents with recipes.
+const DOCUMENTS: [&str; 2] = ["README.md", RUNBOOK];
+pub(crate) const RUNBOOK: &str = "docs/operations.md";
+
+pub(crate) fn command() -> Result<()> {
+    run()?.conclude("see above for what failed")
+}
+
+/// Runs every recipe. Each section finds a pair of servers as it is before a switchover.
+///
+/// # Errors
+/// If a server cannot be started. A statement that fails is in the outcome.
+pub(crate) fn run() -> Result<Outcome> {
+    packages::install(&[packages::BUILD, packages::SERVER])?;
+    let library = Flavour::Release.build()?;
+    let mut outcome = Outcome::default();
+    for path in DOCUMENTS {
+        let document = Document::read(path)?;
+        let mut pair: Option<(String, Pair)> = None;
+        for block in document.blocks {
+            let place = format!("{path}:{}", block.line);
+            if let Some(reason) = &block.not_run {
+                println!("\n-- {place}: not run: {reason}");
+                continue;
+            }
+            if pair.as_ref().is_none_or(|(section, _)| *section != block.section) {
+                println!("\n== {path}: {}", block.section);
+                // The old pair ends before the new one takes its memory.
+                drop(pair.take());
+                let mut servers = Pair::start(&library)?;
+                servers.recipes_can_run()?;
+                pair = Some((block.section.clone(), servers));
+            }
+            let (_, servers) = pair.as_mut().context("there is a pair")?;
+            println!("\n-- {place}");
+            let ran = block.statements.iter().try_for_each(|statement| run_statement(servers, statement).map(drop));
+            let ran = ran.and_then(|()| servers.still_replicates());
+            outcome +=
+                Outcome::of(ran.is_ok(), format!("{place}: {:#}", ran.err().unwrap_or_else(|| anyhow::anyhow!(""))));
+        }
+    }
+    for (name, test) in [
+        ("one tenant, and a replica without the plugin", one_tenant as fn(&Path) -> Result<()>),
+        ("the dead man's switch goes off", dead_mans_switch),
+    ] {
+        println!("\n== {name}");
+        let ended = test(&library);
+        outcome +=
+            Outcome::of(ended.is_ok(), format!("{name}: {:#}", ended.err().unwrap_or_else(|| anyhow::anyhow!(""))));
+    }
+    Ok(outcome)
+}
+
+/// The tenant is redirected by db1 alone, keeps its password on the replica, and comes back. Without the recipe's care the
+/// replica stops.
+fn one_tenant(library: &Path) -> Result<()> {
+    let recipe = Document::read("README.md")?;
+    let blocks: Vec<_> =
+        recipe.blocks.iter().filter(|block| block.statements.iter().any(|s| s.sql.contains("tenant7"))).collect();
+    ensure!(blocks.len() == 2, "README has a way there and a way back for a tenant, not {} blocks", blocks.len());
+    let mut pair = Pair::start(library)?;
+    pair.recipes_can_run()?;
+    pair.query(1, "UNINSTALL SONAME 'instant_failover'")?;
+    for (block, answer) in blocks.iter().zip(["a redirect", "let in"]) {
+        block.statements.iter().try_for_each(|statement| run_statement(&mut pair, statement).map(drop))?;
+        pair.still_replicates()?;
+        for (server, expected) in [(0, answer), (1, "let in")] {
+            let told = match pair.try_login(server, Some(pair.address(server)), "tenant7")? {
+                Reply::Err(error) if error.code == 4196 => "a redirect",
+                Reply::Ok => "let in",
+                other => bail!("tenant7 was told {other:?} by {}", name(server)),
+            };
+            ensure!(told == expected, "tenant7 at {}: {told}, not {expected}", name(server));
+        }
+    }
+    pair.sql(0, "ALTER USER tenant7 IDENTIFIED VIA instant_failover USING 'db7.example.com:3306'")?;
+    ensure!(pair.still_replicates().is_err(), "the recipe need not keep the statement from the replica");
+    Ok(())
+}
+
+/// As it is written, but for the time.
+fn dead_mans_switch(library: &Path) -> Result<()> {
+    let runbook = Document::read(RUNBOOK)?;
+    let blocks: Vec<_> = runbook.blocks.iter().filter(|block| block.section == "A dead man's switch").collect();
+    let [there, back] = blocks[..] else { bail!("the runbook has a dead man's switch of two blocks") };
+    let mut pair = Pair::start(library)?;
+    pair.recipes_can_run()?;
+    for statement in &there.statements {
+        let sql = statement.sql.replace("INTERVAL 30 MINUTE", "INTERVAL 2 SECOND");
+        run_statement(&mut pair, &Statement { sql, ..statement.clone() })?;
+    }
+    pair.sql(0, "SET GLOBAL instant_failover_mode = ALL")?;
+    let off = "SELECT @@instant_failover_mode";
+    run_statement(&mut pair, &Statement { server: 0, sql: off.to_owned(), returns: Some(vec!["ALL".to_owned()]) })?;
+    run_statement(&mut pair, &Statement { server: 0, sql: off.to_owned(), returns: Some(vec!["OFF".to_owned()]) })?;
+    back.statements.iter().try_for_each(|statement| run_statement(&mut pair, statement).map(drop))?;
+    pair.still_replicates()
+}
+
+/// Runs a statement as it is written, but for the names, positions and passwords that are examples, and compares what it
+/// returns with what the document promises. Statements that it returns are for db2, as the document says.
+///
+/// # Errors
+/// If it fails, or does not return what is promised within some seconds.
+pub(crate) fn run_statement(pair: &mut Pair, statement: &Statement) -> Result<Vec<Vec<String>>> {
+    let sql = pair.with_real_names(&statement.sql)?;
+    let [primary, replica] = pair.roles();
+    let server = if statement.server == 0 { primary } else { replica };
+    // These servers have the library installed; the recipe is for one that has not.
+    if sql.starts_with("INSTALL SONAME") {
+        pair.query(server, "UNINSTALL SONAME 'instant_failover'")?;
+    }
+    let mut rows = pair.sql(server, &sql)?;
+    if let Some(expected) = &statement.returns {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while rows.concat() != *expected {
+            // What a replica has yet to apply, or a session that ends.
+            if !sql.starts_with("SELECT") || Instant::now() > deadline {
+                bail!("{}> {} returns {:?}, not {expected:?}", name(server), statement.sql, rows.concat());
+            }
+            sleep(Duration::from_millis(20));
+            rows = pair.query(server, &sql)?;
+        }
+    }
+    for enable in rows.iter().flatten().filter(|value| value.starts_with("ALTER DEFINER=")) {
+        pair.sql(replica, enable.trim_end_matches(';'))?;
+    }
+    Ok(rows)
+}
