@@ -2,19 +2,16 @@
 //!
 //! # Layout
 //!
-//! - [`failover`]: the decision, and following it: pure values and functions, for any program to use;
+//! - [`failover`]: the decision, and following it, in a crate of its own;
 //! - `server`: the plugin inside mariadbd, which takes the decision for each login;
 //! - `client`: the plugin inside Connector/C, which follows;
 //! - `boundary`: the one way to define a function that C may call, which no panic leaves;
 //! - `sys`: what C offers, generated from `c-shim/shim.h`.
 //!
-//! Only `server`, `client`, `boundary` and `sys` hold `unsafe` code. As a library, the crate is [`failover`] alone.
-//!
-//! The standalone server, in `harness`, is a package of its own: nothing it depends on is in the plugins.
+//! Only `server`, `client`, `boundary` and `sys` hold `unsafe` code.
 
 mod boundary;
 mod client;
-pub mod failover;
 mod server;
 mod sys;
 

@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use instant_failover::failover::{ER_INSTANT_FAILOVER, Mode, message};
+use failover::{ER_INSTANT_FAILOVER, Mode, message};
 use instant_failover_fuzz::{TARGET, client, cut, error, is_switch, packet, packets, pieces, server};
 use instant_failover_harness::{Accounts, Connection, LONGEST_LOGIN, Next, ProxyNetworks, Scramble, Shared};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};

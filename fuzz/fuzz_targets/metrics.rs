@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use instant_failover::failover::Mode;
+use failover::Mode;
 use instant_failover_fuzz::{pieces, server};
 use instant_failover_harness::{Accounts, Exchange, Next, Shared};
 use libfuzzer_sys::fuzz_target;

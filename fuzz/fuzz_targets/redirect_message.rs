@@ -2,8 +2,8 @@
 //! messages.
 #![no_main]
 
-use instant_failover::failover::message::{self, LONGEST};
-use instant_failover::failover::{ER_INSTANT_FAILOVER, Follow, FollowError, MOST_HOPS, Message, Next, Target, Text};
+use failover::message::{self, LONGEST};
+use failover::{ER_INSTANT_FAILOVER, Follow, FollowError, MOST_HOPS, Message, Next, Target, Text};
 use libfuzzer_sys::fuzz_target;
 
 const ORIGIN: &str = "db1.example.com:3306";

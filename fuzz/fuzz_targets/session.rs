@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use instant_failover::failover::Mode;
+use failover::Mode;
 use instant_failover_fuzz::{client, error, is_switch, packet, packets, server};
 use instant_failover_harness::{Accounts, Connection, LONGEST_PACKET, Next, Scramble, Shared, When};
 use libfuzzer_sys::fuzz_target;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use instant_failover::failover::{Mode, Settings, Transport, Variable};
+use failover::{Mode, Settings, Transport, Variable};
 use instant_failover_harness::{Accounts, Configuration, Identity, Peer, Shared};
 use rustls::server::ResolvesServerCertUsingSni;
 

@@ -9,8 +9,8 @@ use super::handle::{
 };
 use super::url::Location;
 use crate::boundary::{self, callback};
-use crate::failover::{ER_INSTANT_FAILOVER, Follow, Host, Next, Target, Trust, TrustError};
 use crate::sys::{ifo_client_login, st_mysql};
+use failover::{ER_INSTANT_FAILOVER, Follow, Host, Next, Target, Trust, TrustError};
 
 /// Whether redirects may be followed at all: the option `follow`.
 static FOLLOW: AtomicBool = AtomicBool::new(true);
@@ -202,7 +202,7 @@ fn trust() -> Result<Trust, TrustError> {
 /// The origin as the target of a redirect back to it would be written.
 fn name(origin: &Address) -> String {
     let host = bracketed(origin);
-    let port = if origin.port == 0 { u32::from(crate::failover::DEFAULT_PORT) } else { origin.port };
+    let port = if origin.port == 0 { u32::from(failover::DEFAULT_PORT) } else { origin.port };
     match host.as_str() {
         "" => format!("localhost:{port}"),
         _ if host.contains(',') => host,

@@ -3,8 +3,8 @@
 use std::ffi::{CStr, CString, c_char, c_uint};
 use std::ptr::{self, NonNull};
 
-use crate::failover::Peer;
 use crate::sys::{self, ifo_client_address, ifo_client_login, ifo_client_tls, st_mysql};
+use failover::Peer;
 
 pub(super) use crate::sys::ifo_client_phase as Phase;
 

@@ -11,8 +11,8 @@ use super::host::{self, Login};
 use super::redirect::{self, Reason};
 use super::state;
 use crate::boundary::callback;
-use crate::failover::{Target, TargetError, Verdict};
 use crate::sys::MYSQL_PLUGIN_VIO;
+use failover::{Target, TargetError, Verdict};
 
 /// The text after USING.
 ///

@@ -5,8 +5,8 @@
 use std::ffi::{CStr, CString, c_char};
 
 use super::extra_ports;
-use crate::failover::{Connection, ThisServer, Transport, client_address};
 use crate::sys;
+use failover::{Connection, ThisServer, Transport, client_address};
 
 pub(super) use crate::sys::ifo_severity as Severity;
 
@@ -157,7 +157,7 @@ pub(super) fn this_server() -> ThisServer {
     // SAFETY: as for extra_port(). The server sets its default port only after loading plugins.
     let port = u16::try_from(unsafe { sys::ifo_c_port() }).ok().filter(|&port| port != 0);
     ThisServer {
-        ports: [Some(port.unwrap_or(crate::failover::DEFAULT_PORT)), extra_port()].into_iter().flatten().collect(),
+        ports: [Some(port.unwrap_or(failover::DEFAULT_PORT)), extra_port()].into_iter().flatten().collect(),
         // SAFETY: a buffer of the server that is filled before plugins are loaded and ends with NUL.
         name: unsafe { text(sys::ifo_c_hostname()) },
         addresses: if_addrs::get_if_addrs().unwrap_or_default().iter().map(if_addrs::Interface::ip).collect(),

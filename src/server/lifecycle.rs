@@ -5,8 +5,8 @@ use std::ffi::{CStr, c_int, c_void};
 use super::host::{self, Severity};
 use super::{extra_ports, hooks, state, status, variables};
 use crate::boundary::{self, callback};
-use crate::failover::{Settings, Variable};
 use crate::sys;
+use failover::{Settings, Variable};
 
 callback! {
     export fn ifo_rs_init(_plugin: *mut c_void) -> c_int {

@@ -2,7 +2,7 @@
 
 use super::host::{self, Login};
 use super::status;
-use crate::failover::{ER_INSTANT_FAILOVER, Message, WayIn};
+use failover::{ER_INSTANT_FAILOVER, Message, WayIn};
 
 /// Why somebody is redirected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use arc_swap::{ArcSwap, Guard};
 
-use crate::failover::Policy;
+use failover::Policy;
 
 static POLICY: LazyLock<ArcSwap<InForce>> = LazyLock::new(ArcSwap::default);
 

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::host::{self, Statement};
 use super::redirect::Reason;
 use crate::boundary::callback;
-use crate::failover::{Exemption, WayIn};
 use crate::sys;
+use failover::{Exemption, WayIn};
 
 /// When the last redirect was sent, in seconds since 1970; 0 if there was none.
 static LAST_REDIRECT: AtomicU64 = AtomicU64::new(0);

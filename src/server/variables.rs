@@ -8,8 +8,8 @@ use std::{ptr, slice};
 use super::host::{self, Severity, Statement};
 use super::{hooks, state};
 use crate::boundary::callback;
-use crate::failover::{Caution, Policy, SettingError, Settings, Variable, shortened};
 use crate::sys;
+use failover::{Caution, Policy, SettingError, Settings, Variable, shortened};
 
 thread_local! {
     /// The settings as they will be when the statement that is being checked has been carried out: one SET may name

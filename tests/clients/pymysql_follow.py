@@ -5,7 +5,7 @@ import sys
 
 import talk
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../../examples/follow"))
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../../clients/python"))
 import pymysql_follow  # noqa: E402
 
 

@@ -5,9 +5,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use xtask::harness::Harness;
-use xtask::server::Server;
-use xtask::wire::{self, Client, LoggedIn, Reply, Session, handshake_response, native_reply};
+use support::harness::Harness;
+use support::server::Server;
+use support::wire::{self, Client, LoggedIn, Reply, Session, handshake_response, native_reply};
 
 use crate::library;
 

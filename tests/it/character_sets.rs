@@ -1,6 +1,6 @@
 //! Messages that are not ASCII, for clients of every character set.
 
-use xtask::wire::{Client, handshake_response};
+use support::wire::{Client, handshake_response};
 
 use crate::both::{MariaDb, Standalone, UnderTest};
 

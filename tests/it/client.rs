@@ -6,9 +6,9 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::{fs, thread};
 
+use support::server::Server;
+use support::system::System;
 use tempfile::TempDir;
-use xtask::server::Server;
-use xtask::system::System;
 
 use crate::{library, log_in, redirect_to, server_with_plugin};
 
@@ -19,7 +19,7 @@ fn program() -> &'static Path {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("client");
         let _ = fs::remove_dir_all(&directory);
         System::this().install_client_plugins(&directory.join("plugin"), &library()).unwrap();
-        let config = |option| xtask::output(Command::new("mariadb_config").arg(option)).unwrap();
+        let config = |option| support::output(Command::new("mariadb_config").arg(option)).unwrap();
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let program = directory.join("client");
         let mut cc = Command::new("cc");
@@ -29,7 +29,7 @@ fn program() -> &'static Path {
             .arg("-o")
             .arg(&program);
         cc.args(config("--libs").split_whitespace());
-        xtask::run(&mut cc).unwrap();
+        support::run(&mut cc).unwrap();
         program
     })
 }
@@ -51,7 +51,7 @@ fn client(through: &[&str], scenario: &str, server: &Server, count: u32) -> Comm
 
 /// The lines it prints.
 fn lines(mut command: Command) -> Vec<String> {
-    xtask::output(&mut command).unwrap().lines().map(str::to_owned).collect()
+    support::output(&mut command).unwrap().lines().map(str::to_owned).collect()
 }
 
 /// Memory lost or misused ends the program with an error.
@@ -150,7 +150,7 @@ fn a_program_can_opt_out() {
     let (one, two) = (server_with_plugin(), server_with_plugin());
     redirect(&one, &two);
     let target = two.address().to_string();
-    let xtask::wire::Reply::Err(plain) = redirect_to(&target) else { unreachable!() };
+    let support::wire::Reply::Err(plain) = redirect_to(&target) else { unreachable!() };
     let told = format!("error 4196 {}", plain.message);
     assert_eq!(lines(client(VALGRIND, "opt_out", &one, 1)), [told.clone(), port(&two)]);
     let mut command = client(&[], "many", &one, 1);
@@ -170,7 +170,7 @@ fn server_with_tls() -> (Server, String, TempDir) {
     fs::write(path("cert.pem"), made.cert.pem()).unwrap();
     fs::write(path("key.pem"), made.signing_key.serialize_pem()).unwrap();
     fs::write(path("cert.der"), made.cert.der()).unwrap();
-    let sum = xtask::output(Command::new("sha1sum").arg(path("cert.der"))).unwrap();
+    let sum = support::output(Command::new("sha1sum").arg(path("cert.der"))).unwrap();
     let arguments = [("cert", path("cert.pem")), ("key", path("key.pem"))]
         .map(|(what, path)| format!("--ssl-{what}={}", path.display()));
     let server = Server::start(&library(), &arguments.each_ref().map(String::as_str)).unwrap();

@@ -53,7 +53,7 @@ const OLDEST_GLIBC: (u32, u32) = (2, 18);
 
 /// The lines of `nm` about the library's dynamic symbols, each as its words.
 fn symbols(option: &str) -> Vec<Vec<String>> {
-    let output = xtask::output(Command::new("nm").args(["--dynamic", option]).arg(library())).unwrap();
+    let output = support::output(Command::new("nm").args(["--dynamic", option]).arg(library())).unwrap();
     output.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
 }
 
@@ -81,7 +81,7 @@ fn needs_of_the_server_only_what_is_listed_and_can_do_without() {
 /// The loader wants every version that is listed here, those of weak symbols too.
 #[test]
 fn loads_with_an_old_glibc() {
-    let versions = xtask::output(Command::new("readelf").args(["--version-info", "--wide"]).arg(library())).unwrap();
+    let versions = support::output(Command::new("readelf").args(["--version-info", "--wide"]).arg(library())).unwrap();
     let wanted = versions.split_whitespace().filter_map(|word| word.strip_prefix("GLIBC_")).map(|version| {
         let mut numbers = version.split('.').map(|number| number.parse().unwrap());
         (numbers.next().unwrap(), numbers.next().unwrap())
@@ -91,7 +91,7 @@ fn loads_with_an_old_glibc() {
 
 #[test]
 fn is_never_unmapped_and_holds_no_server_side_crate() {
-    let dynamic = xtask::output(Command::new("readelf").arg("--dynamic").arg(library())).unwrap();
+    let dynamic = support::output(Command::new("readelf").arg("--dynamic").arg(library())).unwrap();
     assert!(dynamic.contains("NODELETE"), "{dynamic}");
     let bytes = std::fs::read(library()).unwrap();
     for name in ["tokio", "rustls", "sqlparser", "mysql_common", "tracing"] {

@@ -8,8 +8,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs, thread};
 
-use xtask::server::Server;
-use xtask::wire::{Client, Reply};
+use support::server::Server;
+use support::wire::{Client, Reply};
 
 use crate::switch::StopOnDrop;
 use crate::{answer, greeted, is_access_denied, library, log_in, redirect_to, server_with_plugin};
@@ -127,7 +127,7 @@ fn compile_many_plugins(number: usize, library: &Path, flags: &[&str]) {
         .arg("-isystem")
         .arg(include);
     cc.arg(format!("-DPLUGINS=\"{}\"", generated.display())).arg(source).arg("-o").arg(library);
-    xtask::run(&mut cc).unwrap();
+    support::run(&mut cc).unwrap();
 }
 
 /// A server that lacks a function we need: a copy of this machine's, in which that function has another name.
@@ -135,7 +135,7 @@ fn compile_many_plugins(number: usize, library: &Path, flags: &[&str]) {
 fn refused_where_the_server_lacks_a_function() {
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("mariadbd");
-    let mut bytes = fs::read(xtask::server::mariadbd()).unwrap();
+    let mut bytes = fs::read(support::server::mariadbd()).unwrap();
     let name = b"\0thd_query_id\0";
     let places: Vec<_> = (0..bytes.len() - name.len()).filter(|&at| bytes[at..].starts_with(name)).collect();
     assert!(!places.is_empty());
@@ -194,7 +194,7 @@ pub(crate) fn like_systemd(program: &Path) -> (tempfile::TempDir, PathBuf) {
 /// `extra_port` is 0 then, and the port is known by the name that systemd has given its socket.
 #[test]
 fn the_extra_port_that_systemd_opened() {
-    let (_directory, program) = like_systemd(&xtask::server::mariadbd());
+    let (_directory, program) = like_systemd(&support::server::mariadbd());
     let options = [
         "--plugin-load-add=instant_failover",
         "--instant-failover-target=db2",

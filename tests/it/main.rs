@@ -19,17 +19,17 @@ mod wire_format;
 
 use std::path::PathBuf;
 
-use xtask::server::Server;
-use xtask::wire::{Client, Error, LoggedIn, Reply};
+use support::server::Server;
+use support::wire::{Client, Error, LoggedIn, Reply};
 
 /// The plugin as it is shipped.
 fn library() -> PathBuf {
-    built("INSTANT_FAILOVER_SO", xtask::build::Flavour::Release.library())
+    built("INSTANT_FAILOVER_SO", support::build::Flavour::Release.library())
 }
 
 /// The standalone server as it is shipped.
 fn harness() -> PathBuf {
-    built("INSTANT_FAILOVER_HARNESS", xtask::build::harness_program())
+    built("INSTANT_FAILOVER_HARNESS", support::build::harness_program())
 }
 
 fn built(variable: &str, usual: PathBuf) -> PathBuf {
@@ -80,6 +80,6 @@ fn greeted(server: &Server) -> Client {
 
 /// Answers the greeting as `user`, without a password.
 fn answer(mut client: Client, user: &str) -> LoggedIn {
-    client.write(&xtask::wire::handshake_response(user, b"", 0)).unwrap();
+    client.write(&support::wire::handshake_response(user, b"", 0)).unwrap();
     client.reply().unwrap()
 }

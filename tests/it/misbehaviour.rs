@@ -3,8 +3,8 @@
 use std::time::Duration;
 use std::{io, thread};
 
-use xtask::server::Server;
-use xtask::wire::{CLIENT_SSL, Client, handshake_response, packet};
+use support::server::Server;
+use support::wire::{CLIENT_SSL, Client, handshake_response, packet};
 
 use crate::both::{MariaDb, UnderTest, greeted, log_in, on_both};
 use crate::{redirect_to, server_with_plugin, server_without_plugin};

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use xtask::build::Flavour;
-use xtask::server::Server;
-use xtask::wire::Reply;
+use support::build::Flavour;
+use support::server::Server;
+use support::wire::Reply;
 
 use crate::{built, is_access_denied, log_in, redirect_to};
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use xtask::wire::{CLIENT_SSL, Client, Reply, Session, handshake_response, native_reply, packet, scramble};
+use support::wire::{CLIENT_SSL, Client, Reply, Session, handshake_response, native_reply, packet, scramble};
 
 use crate::both::{PASSWORD, UnderTest, on_both};
 
@@ -160,7 +160,7 @@ fn networks_are_set_and_refused<S: UnderTest>() {
 mod standalone_only {
     use super::{CLIENT_SSL, Client, V4_BLOCK, connect, handshake_response, log_in, packet, v2};
     use crate::both::{Standalone, UnderTest};
-    use xtask::harness::Harness;
+    use support::harness::Harness;
 
     const HEADER: &[u8] = b"PROXY TCP4 192.0.2.7 10.0.0.1 1111 3306\r\n";
 
@@ -222,7 +222,7 @@ mod standalone_only {
             client.write_raw(&header).unwrap();
             client.write(&handshake_response("root", b"", 0)).unwrap();
             let reply = client.reply().unwrap().reply;
-            assert!(matches!(&reply, xtask::wire::Reply::Err(error) if error.code == 1045), "{reply:?}");
+            assert!(matches!(&reply, support::wire::Reply::Err(error) if error.code == 1045), "{reply:?}");
         }
     }
 }

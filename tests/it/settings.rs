@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use xtask::wire::{Error, Session};
+use support::wire::{Error, Session};
 
 use crate::both::{MariaDb, PASSWORD, Standalone, UnderTest, log_in};
 
@@ -16,7 +16,7 @@ fn outcome(session: &mut Session, sql: &str) -> Result<[Rows; 2], Error> {
 
 /// Every `SET GLOBAL` with values of its own in the MTR suite.
 fn statements_of_the_suite() -> BTreeSet<String> {
-    let suite = xtask::project_root().join("mysql-test/instant_failover/t");
+    let suite = support::project_root().join("mysql-test/instant_failover/t");
     let tests = std::fs::read_dir(suite).unwrap().map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
     let is_ours = |line: &&str| {
         let words_of_the_server = ["@", "$", "CONCAT", "_binary", "0x", "max_", "require_"];
@@ -126,11 +126,11 @@ fn the_counters_agree() {
             for (user, password) in [("app", PASSWORD), ("app", "wrong"), ("other", PASSWORD), ("other", "wrong")] {
                 log_in(&server, user, password);
                 for mut client in [
-                    xtask::wire::Client::connect(server.extra_address()).unwrap(),
-                    xtask::wire::Client::connect_socket(&server.socket()).unwrap(),
+                    support::wire::Client::connect(server.extra_address()).unwrap(),
+                    support::wire::Client::connect_socket(&server.socket()).unwrap(),
                 ] {
                     client.greeting().unwrap();
-                    client.write(&xtask::wire::handshake_response(user, &[1; 20], 0)).unwrap();
+                    client.write(&support::wire::handshake_response(user, &[1; 20], 0)).unwrap();
                     client.reply().unwrap();
                 }
             }

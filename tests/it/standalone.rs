@@ -10,10 +10,10 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use xtask::child;
-use xtask::harness::Harness;
-use xtask::packages::is_root;
-use xtask::wire::{CLIENT_SSL, Client, Error, Reply, handshake_response, packet};
+use support::child;
+use support::harness::Harness;
+use support::packages::is_root;
+use support::wire::{CLIENT_SSL, Client, Error, Reply, handshake_response, packet};
 
 use crate::lifecycle::like_systemd;
 use crate::{harness, redirect_to};
@@ -275,7 +275,7 @@ fn values_longer_than_anybody_needs_are_refused_every_way() {
         let server = start(&[&file]);
         let mut session = server.root().unwrap();
         let (variable, value) = longest.split_once('=').unwrap();
-        let has_the_longest = |session: &mut xtask::wire::Session| {
+        let has_the_longest = |session: &mut support::wire::Session| {
             assert!(session.query(&format!("SELECT @@{variable}")).unwrap() == [[value]], "{why}");
         };
         has_the_longest(&mut session);
@@ -499,7 +499,7 @@ fn only_oneself_administers() {
     assert_eq!(error_of(reply(server.address(), "root")).code, 1045);
     if is_root() {
         // Somebody else of this machine says that they are root.
-        let mut command = xtask::server::client();
+        let mut command = support::server::client();
         command.args(["--user=root", "--execute=SELECT 1"]).arg(format!("--socket={}", server.socket().display()));
         // A user who may look into the directory of the socket, but is nobody.
         fs::set_permissions(server.socket().parent().unwrap(), std::os::unix::fs::PermissionsExt::from_mode(0o755))

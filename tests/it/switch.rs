@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use xtask::wire::Reply;
+use support::wire::Reply;
 
 use crate::both::{PASSWORD, UnderTest, answer, greeted, log_in, on_both};
 use crate::{is_access_denied, redirect_to};

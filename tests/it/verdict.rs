@@ -6,8 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::thread;
 
-use xtask::server;
-use xtask::wire::{CLIENT_SSL, Client, Reply, Session, handshake_response, native_reply, switch_scramble};
+use support::server;
+use support::wire::{CLIENT_SSL, Client, Reply, Session, handshake_response, native_reply, switch_scramble};
 
 use crate::both::{MariaDb, PASSWORD, UnderTest, on_both};
 use crate::wire_format::{certificate, tls};

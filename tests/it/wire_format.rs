@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned, SupportedProtocolVersion,
 };
-use xtask::wire::{CLIENT_SSL, Client, Reply, Session, Stream, handshake_response, native_reply, packet};
+use support::wire::{CLIENT_SSL, Client, Reply, Session, Stream, handshake_response, native_reply, packet};
 
 use crate::both::{PASSWORD, UnderTest, answer, greeted, on_both};
 

@@ -26,7 +26,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use xtask::{packages, project_root, target_dir};
+use support::{packages, project_root, target_dir};
 
 use crate::results::{self, RESULTS};
 
@@ -69,7 +69,7 @@ struct Run {
     /// Take a few seconds only: enough to see that it works
     #[arg(long)]
     short: bool,
-    /// Keep the numbers in benches/RESULTS.md, and the plots beside it
+    /// Keep the numbers in docs/results/README.md, and the plots beside it
     #[arg(long)]
     keep: bool,
 }
@@ -83,7 +83,7 @@ impl Run {
     /// Prints a report, and keeps it if that is asked for. Each plot has a title, which also names its file.
     fn show(self, name: &str, report: &str, plots: &[(&str, String)]) -> Result<()> {
         println!("{report}\n");
-        let directory = if self.keep { project_root().join("benches") } else { target_dir().join("benches") };
+        let directory = if self.keep { project_root().join("docs/results") } else { target_dir().join("benches") };
         fs::create_dir_all(&directory)?;
         let mut links = String::new();
         for (title, svg) in plots {

@@ -20,12 +20,12 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use support::build::{self, Flavour};
+use support::harness::Harness;
+use support::server::Server;
+use support::system::System;
+use support::{packages, wire};
 use tempfile::TempDir;
-use xtask::build::{self, Flavour};
-use xtask::harness::Harness;
-use xtask::server::Server;
-use xtask::system::System;
-use xtask::{packages, wire};
 
 use crate::Outcome;
 use script::{Answer, Script};
@@ -508,7 +508,7 @@ fn redirect(root: &mut wire::Session, target: Option<&str>) -> Result<()> {
 
 /// Where the clients are installed, below cargo's target directory.
 fn installed() -> Result<PathBuf> {
-    let directory = xtask::target_dir().join("clients");
+    let directory = support::target_dir().join("clients");
     fs::create_dir_all(&directory)?;
     Ok(directory)
 }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
-use xtask::build::{self, Flavour};
-use xtask::{output, packages, project_root, run, system, target_dir};
+use support::build::{self, Flavour};
+use support::{output, packages, project_root, run, system, target_dir};
 
 use crate::Outcome;
 
@@ -334,8 +334,8 @@ fn tarball(library: &Path, harness: &Path, file: &Path) -> Result<()> {
         "CONTRIBUTING.md",
         "LICENSE",
         "SECURITY.md",
+        "clients",
         "docs",
-        "benches",
         "examples",
     ]))?;
     fs::copy(packaging.join("instant_failover.cnf"), documents.join("examples/instant_failover.cnf"))?;

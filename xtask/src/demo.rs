@@ -14,10 +14,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use xtask::build::Flavour;
-use xtask::server::{self, Server};
-use xtask::system::System;
-use xtask::{packages, project_root, wire};
+use support::build::Flavour;
+use support::server::{self, Server};
+use support::system::System;
+use support::{packages, project_root, wire};
 
 /// How many clients come all the time while the switch is made.
 const CLIENTS: usize = 4;

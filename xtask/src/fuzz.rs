@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, bail};
-use xtask::{output, packages, project_root, target_dir};
+use support::{output, packages, project_root, target_dir};
 
 use crate::{Outcome, nightly};
 

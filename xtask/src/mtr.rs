@@ -9,10 +9,10 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use support::build::Flavour;
+use support::system::System;
+use support::{packages, project_root};
 use tempfile::TempDir;
-use xtask::build::Flavour;
-use xtask::system::System;
-use xtask::{packages, project_root};
 
 use crate::Outcome;
 use program::{Mtr, State};

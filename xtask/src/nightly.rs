@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use xtask::{output, project_root};
+use support::{output, project_root};
 
 const TOOLCHAIN: &str = "nightly";
 

@@ -8,9 +8,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use xtask::build::Flavour;
-use xtask::packages;
-use xtask::wire::Reply;
+use support::build::Flavour;
+use support::packages;
+use support::wire::Reply;
 
 use crate::Outcome;
 use crate::switchover::pair::{Pair, name};

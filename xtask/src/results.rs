@@ -5,10 +5,10 @@ use std::path::Path;
 use std::thread;
 
 use anyhow::{Context, Result, bail};
-use xtask::{output, project_root};
+use support::{output, project_root};
 
 /// The document with all that was measured.
-pub(crate) const RESULTS: &str = "benches/RESULTS.md";
+pub(crate) const RESULTS: &str = "docs/results/README.md";
 
 /// Replaces what stands between `<!-- begin NAME -->` and `<!-- end NAME -->` in a document of the project.
 ///

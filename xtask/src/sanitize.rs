@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use xtask::{output, packages, project_root, target_dir};
+use support::{output, packages, project_root, target_dir};
 
 use crate::{Outcome, nightly};
 

@@ -17,10 +17,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use rustls::ClientConfig;
-use xtask::build::Flavour;
-use xtask::server::Server;
-use xtask::wire::{Client, Session};
-use xtask::{output, packages};
+use support::build::Flavour;
+use support::server::Server;
+use support::wire::{Client, Session};
+use support::{output, packages};
 
 use crate::Outcome;
 use crate::bench::tls;
@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
     /// What the random choices start from; what a run prints makes it come again, as far as threads allow
     #[arg(long, value_name = "S")]
     pub(crate) seed: Option<u64>,
-    /// Keep the numbers in benches/RESULTS.md
+    /// Keep the numbers in docs/results/README.md
     #[arg(long)]
     pub(crate) keep: bool,
 }

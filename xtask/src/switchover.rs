@@ -15,8 +15,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use xtask::build::Flavour;
-use xtask::{output, packages, project_root};
+use support::build::Flavour;
+use support::{output, packages, project_root};
 
 use crate::Outcome;
 use crate::bench::plot::{Axis, Line, count, lines_with_marks};
@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
     /// By the script alone, and not by hand
     #[arg(long, conflicts_with = "keep")]
     pub(crate) short: bool,
-    /// Keep the result in benches/RESULTS.md and docs/switchover.svg
+    /// Keep the result in docs/results/README.md and docs/switchover.svg
     #[arg(long)]
     pub(crate) keep: bool,
 }

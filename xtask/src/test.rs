@@ -4,8 +4,8 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::Result;
-use xtask::build::{self, Flavour};
-use xtask::{packages, project_root, run, target_dir};
+use support::build::{self, Flavour};
+use support::{packages, project_root, run, target_dir};
 
 use crate::{Outcome, clients, deb, fuzz, mtr, recipes, sanitize, soak, switchover};
 
@@ -75,7 +75,7 @@ fn lint() -> Result<Outcome> {
     }
     run(cargo("doc")
         .args(["--quiet", "--no-deps", "--document-private-items", "--lib"])
-        .args(["--package=instant-failover", "--package=instant-failover-harness"])
+        .args(["--package=instant-failover", "--package=instant-failover-core", "--package=instant-failover-harness"])
         .env("RUSTDOCFLAGS", "--deny=warnings"))?;
     outcome.passed += 1;
     Ok(outcome)

@@ -19,13 +19,13 @@ use std::cell::Cell;
 
 use super::slots::{self, Authenticate};
 use crate::boundary::{callback, catch};
-use crate::failover::{Exemption, Verdict};
 use crate::server::host::{self, Login};
 use crate::server::redirect::{self, Reason};
 use crate::server::{state, status};
 use crate::sys::{
     self, CR_AUTH_USER_CREDENTIALS, CR_ERROR, CR_OK, MYSQL_PLUGIN_VIO, MYSQL_SERVER_AUTH_INFO, ifo_read_packet_fn,
 };
+use failover::{Exemption, Verdict};
 
 callback! {
     /// Stands in front of the plugin of slot `N`.

@@ -2,7 +2,7 @@
 'use strict';
 
 const fs = require('node:fs');
-const { connect, targetOf } = require('../../../examples/follow/mysql2_follow.js');
+const { connect, targetOf } = require('../../../clients/node/mysql2_follow.js');
 const { answer, options, prepared, query } = require('./talk.js');
 
 // The file of the authority is `-` for no TLS.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Stream};
-use xtask::wire::{CLIENT_SSL, handshake_response, native_reply, packet, scramble};
+use support::wire::{CLIENT_SSL, handshake_response, native_reply, packet, scramble};
 
 use super::TARGET;
 

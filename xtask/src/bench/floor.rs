@@ -12,7 +12,7 @@ use std::thread;
 
 use anyhow::Result;
 use rustls::{ServerConfig, ServerConnection, Stream};
-use xtask::wire::packet;
+use support::wire::packet;
 
 use super::client::{SSL_REQUEST_LENGTH, read_packet};
 use super::server::{self, Server};

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use xtask::{build, packages, target_dir};
+use support::{build, packages, target_dir};
 
 use super::client::{Client, Expected};
 use super::report::{Ratio, Report};

@@ -12,8 +12,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use xtask::build::Flavour;
-use xtask::{output, server};
+use support::build::Flavour;
+use support::{output, server};
 
 use super::client::{Client, Expected};
 use super::mariadbd::{Mariadbd, Plugin};

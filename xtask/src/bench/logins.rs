@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustls::ClientConfig;
-use xtask::build::Flavour;
+use support::build::Flavour;
 
 use super::client::{Client, Expected};
 use super::mariadbd::{Mariadbd, Plugin};

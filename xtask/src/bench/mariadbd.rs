@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::Result;
-use xtask::server::{self, Server};
-use xtask::wire::Session;
+use support::server::{self, Server};
+use support::wire::Session;
 
 use super::TARGET;
 use super::client::{PASSWORD, USER};

@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use xtask::build::Flavour;
+use support::build::Flavour;
 
 use super::client::{Client, Expected};
 use super::mariadbd::{Mariadbd, Plugin};

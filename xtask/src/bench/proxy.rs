@@ -8,8 +8,8 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
-use xtask::build::Flavour;
-use xtask::wire::{self, Reply, Session};
+use support::build::Flavour;
+use support::wire::{self, Reply, Session};
 
 use super::Run;
 use super::client::{PASSWORD, USER};

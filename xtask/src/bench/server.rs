@@ -8,8 +8,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use support::child;
 use tempfile::NamedTempFile;
-use xtask::child;
 
 /// Long enough for a machine under load.
 const TIMEOUT: Duration = Duration::from_secs(10);

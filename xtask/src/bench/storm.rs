@@ -15,9 +15,9 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use xtask::build::Flavour;
-use xtask::wire::{Client, LoggedIn, Reply, handshake_response, native_reply, scramble};
-use xtask::{output, server};
+use support::build::Flavour;
+use support::wire::{Client, LoggedIn, Reply, handshake_response, native_reply, scramble};
+use support::{output, server};
 
 use super::Run;
 use super::client::{PASSWORD, USER};

@@ -6,8 +6,8 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
-use xtask::build::Flavour;
-use xtask::wire::{self, Reply};
+use support::build::Flavour;
+use support::wire::{self, Reply};
 
 use super::Run;
 use super::client::{PASSWORD, USER};

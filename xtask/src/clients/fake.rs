@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use xtask::wire::{CLIENT_SSL, packet};
+use support::wire::{CLIENT_SSL, packet};
 
 /// When the error comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

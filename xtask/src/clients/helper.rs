@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use xtask::server::Server;
-use xtask::wire;
+use support::server::Server;
+use support::wire;
 
 use super::fake::{Fake, When};
 use super::script::Script;
@@ -80,7 +80,7 @@ fn target_in(script: &mut Script, message: &[u8]) -> Result<String> {
 
 /// The test vectors of `docs/protocol.md`.
 fn parses_as_published(script: &mut Script) -> Result<()> {
-    let file = xtask::project_root().join("docs/protocol-vectors.json");
+    let file = support::project_root().join("docs/protocol-vectors.json");
     let vectors: Value = serde_json::from_str(&fs::read_to_string(file)?)?;
     let messages = vectors["messages"].as_array().context("no messages")?;
     ensure!(messages.len() > 100, "{} messages", messages.len());

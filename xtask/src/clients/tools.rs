@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, anyhow};
-use xtask::{output, project_root, target_dir};
+use support::{output, project_root, target_dir};
 
 use super::installed;
 

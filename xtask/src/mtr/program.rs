@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use anyhow::{Context, Result, bail};
-use xtask::system::System;
-use xtask::target_dir;
+use support::system::System;
+use support::target_dir;
 
 use crate::Outcome;
 

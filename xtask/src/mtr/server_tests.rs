@@ -6,9 +6,9 @@ use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 
 use anyhow::{Context, Result, bail};
-use xtask::build::Flavour;
-use xtask::system::System;
-use xtask::{packages, project_root};
+use support::build::Flavour;
+use support::system::System;
+use support::{packages, project_root};
 
 use super::{Mtr, State};
 use crate::Outcome;
@@ -19,7 +19,7 @@ const LIST: &str = "mysql-test/server_tests.txt";
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct ServerTests {
-    /// Keep the table in benches/RESULTS.md
+    /// Keep the table in docs/results/README.md
     #[arg(long)]
     keep: bool,
     /// Names of tests; without any, those of mysql-test/server_tests.txt

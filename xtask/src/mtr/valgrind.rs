@@ -7,8 +7,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use xtask::build::Flavour;
-use xtask::system::System;
+use support::build::Flavour;
+use support::system::System;
 
 use super::program::Mtr;
 use crate::Outcome;

@@ -1,8 +1,8 @@
 //! `cargo xtask versions`: one library, with the MariaDB of every release of Debian that has one.
 
 use anyhow::{Result, bail};
-use xtask::packages;
-use xtask::system::System;
+use support::packages;
+use support::system::System;
 
 use super::{Arguments, run as run_suite};
 use crate::{Outcome, results};

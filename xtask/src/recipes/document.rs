@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result, bail};
-use xtask::project_root;
+use support::project_root;
 
 /// A block without a prompt is SQL if it begins with one of these.
 const VERBS: [&str; 12] = [

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
-use xtask::server;
-use xtask::wire::{self, CLIENT_SSL, Client, LoggedIn, Reply, Session, handshake_response, native_reply, packet};
+use support::server;
+use support::wire::{self, CLIENT_SSL, Client, LoggedIn, Reply, Session, handshake_response, native_reply, packet};
 
 use super::Leg;
 use super::state::{ACCESS_DENIED, Account, Login, Outcome, REDIRECT, Way, judge};

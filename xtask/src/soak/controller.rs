@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use xtask::wire::Session;
+use support::wire::Session;
 
 use super::Leg;
 use super::clients::{DOMAIN, ROLES, user};

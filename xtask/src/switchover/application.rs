@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use xtask::child;
+use support::child;
 
 /// Who does not get on within this time hangs.
 const PATIENCE: Duration = Duration::from_mins(1);

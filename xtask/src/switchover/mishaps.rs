@@ -6,8 +6,8 @@ use std::thread::{self, sleep};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use xtask::run;
-use xtask::wire::{Reply, Session};
+use support::run;
+use support::wire::{Reply, Session};
 
 use super::application::{Application, Crowd};
 use super::pair::{PASSWORD, Pair, name};

@@ -8,11 +8,11 @@ use std::process::{Command, Output};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
+use support::server::{self, Server};
+use support::system::System;
+use support::wire::{Client, LoggedIn, Reply, Session};
+use support::{output, project_root};
 use tempfile::TempDir;
-use xtask::server::{self, Server};
-use xtask::system::System;
-use xtask::wire::{Client, LoggedIn, Reply, Session};
-use xtask::{output, project_root};
 
 use super::SECTION;
 use super::application::Order;

@@ -2,7 +2,7 @@
 //!
 //! The argument names the client: `mysql`, `sqlx`, or `mysql_follow` for the helper among the examples.
 
-#[path = "../../../../examples/follow/mysql_follow.rs"]
+#[path = "../../../../clients/rust/mysql_follow.rs"]
 #[expect(clippy::missing_errors_doc, clippy::must_use_candidate, reason = "it is to be short")]
 pub mod mysql_follow;
 

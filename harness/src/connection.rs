@@ -10,7 +10,7 @@
 //! The verdict is taken as soon as the client has said who it is, before anything else is answered, and once more when it
 //! comes back from a switch: the settings may have changed while it was waited for.
 
-use instant_failover::failover::{ER_INSTANT_FAILOVER, Exemption, Transport, Verdict};
+use failover::{ER_INSTANT_FAILOVER, Exemption, Transport, Verdict};
 use mysql_common::constants::CapabilityFlags;
 use tracing::debug;
 
@@ -322,7 +322,7 @@ impl Connection {
 
     /// Takes the verdict by the policy in force now. A client that is redirected has been told so.
     fn judge(&mut self, candidate: Candidate, shared: &Shared, out: &mut Vec<u8>) -> Result<Candidate, Next> {
-        let connection = instant_failover::failover::Connection {
+        let connection = failover::Connection {
             transport: self.transport,
             user: candidate.user.as_bytes(),
             address: self.peer.address,
@@ -466,7 +466,7 @@ mod tests {
     use super::{Connection, Next, Peer, Shared, Transport};
     use crate::accounts::{Accounts, Scramble};
     use crate::shared::{Configuration, Identity};
-    use instant_failover::failover::Settings;
+    use failover::Settings;
 
     /// A server that lets everybody in.
     fn server() -> Shared {

@@ -7,7 +7,7 @@
 //!   sent, in which `character_set`), `login` (what clients say about themselves), `accounts` (who gets in) and `session` (commands of those who are in);
 //! - [`Shared`]: what all connections share, with its `counters`.
 //!
-//! The verdict and its words come from [`instant_failover::failover`].
+//! The verdict and its words come from [`failover`].
 #![forbid(unsafe_code)]
 
 mod accounts;

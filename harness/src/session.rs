@@ -8,7 +8,7 @@ mod pattern;
 mod statement;
 mod variables;
 
-use instant_failover::failover::Variable;
+use failover::Variable;
 use mysql_common::constants::CapabilityFlags;
 use tracing::debug;
 
@@ -203,7 +203,7 @@ impl Session {
                     self.check_administrator()?;
                     let value = match value {
                         Some(value) => evaluate::setting(value, variable, self, shared)?,
-                        None => instant_failover::failover::Settings::default().value(variable),
+                        None => failover::Settings::default().value(variable),
                     };
                     changes.push((variable, value));
                 }
@@ -299,7 +299,7 @@ fn unknown_command() -> SqlError {
 
 #[cfg(test)]
 mod tests {
-    use instant_failover::failover::Settings;
+    use failover::Settings;
     use mysql_common::constants::CapabilityFlags;
 
     use super::{COM_INIT_DB, COM_PING, COM_QUERY, COM_STMT_PREPARE, Session};

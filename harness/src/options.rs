@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
-use instant_failover::failover::{Settings, Variable};
+use failover::{Settings, Variable};
 use nix::unistd::{Uid, User};
 use tracing::info;
 
@@ -416,7 +416,7 @@ mod tests {
                 let _ = writeln!(expected, "Default: {}.", default.display());
             }
         }
-        let page = include_str!("../../../packaging/instant-failover-harness.8");
+        let page = include_str!("../../packaging/instant-failover-harness.8");
         let (_, rest) = page.split_once(".\\\" begin options\n").unwrap();
         let (options, _) = rest.split_once(".\\\" end options\n").unwrap();
         assert_eq!(options, expected, "in packaging/instant-failover-harness.8, write:\n{expected}");

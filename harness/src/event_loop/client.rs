@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice, Read, Write};
 use std::time::Instant;
 
-use instant_failover::failover::Transport;
+use failover::Transport;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use rustls::ServerConnection;

@@ -1,6 +1,6 @@
 //! The values of expressions.
 
-use instant_failover::failover::Variable;
+use failover::Variable;
 use sqlparser::ast::{
     self, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, SelectItem, SetExpr, UnaryOperator,
 };

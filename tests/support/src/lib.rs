@@ -1,5 +1,5 @@
-//! What the project's commands and its tests share: packages, what cargo builds, private MariaDB servers, the
-//! standalone server, and a client that shows what is on the wire.
+//! What the project's tests and commands share: Debian packages, what cargo builds, private MariaDB servers, the
+//! stand-in, and a client that shows what is on the wire.
 
 pub mod build;
 pub mod child;
@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 /// The project's own directory.
 #[must_use]
 pub fn project_root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_path_buf)
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).map_or_else(PathBuf::new, Path::to_path_buf)
 }
 
 /// Where cargo puts what it builds.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use instant_failover::failover::{Exemption, WayIn};
+use failover::{Exemption, WayIn};
 
 /// A number that many threads count up.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use instant_failover::failover::{Caution, Policy, SettingError, Settings, ThisServer, Variable, shortened};
+use failover::{Caution, Policy, SettingError, Settings, ThisServer, Variable, shortened};
 use mysql_common::constants::CapabilityFlags;
 use tracing::{info, warn};
 

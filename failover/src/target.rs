@@ -248,7 +248,7 @@ pub(super) mod tests {
     use super::{Host, Target, is_of_one_host};
 
     /// Any valid target, as text and as it must come out.
-    pub(in crate::failover) fn any_target() -> impl Strategy<Value = String> {
+    pub(crate) fn any_target() -> impl Strategy<Value = String> {
         let label = "[a-zA-Z_]([a-zA-Z0-9_-]{0,20}[a-zA-Z0-9_])?";
         let name = proptest::collection::vec(label, 1..8).prop_map(|labels| labels.join("."));
         let v4 = any::<Ipv4Addr>().prop_filter("one host", |&a| is_of_one_host(a.into()));

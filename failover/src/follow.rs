@@ -17,7 +17,7 @@ const ALSO_ACCEPTED: u16 = 4200;
 /// One attempt to connect: from the server the caller named to the one that lets it in.
 ///
 /// ```
-/// use instant_failover::failover::{Follow, Next};
+/// use failover::{Follow, Next};
 ///
 /// let mut attempt = Follow::from("db1.example.com:3306");
 /// // ... connecting to db1 fails with error 4196 ...

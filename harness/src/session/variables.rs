@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use instant_failover::failover::Variable;
+use failover::Variable;
 
 use super::Session;
 use super::statement::Scope;
