@@ -113,7 +113,7 @@ impl Connection {
         if self.input.is_empty() {
             // As nearly always: whole packets, and nothing is copied.
             let (next, rest) = self.packets(bytes, shared, out);
-            self.keep(rest);
+            self.input.extend_from_slice(rest);
             return next;
         }
         let mut input = std::mem::take(&mut self.input);
@@ -127,11 +127,6 @@ impl Connection {
             self.input = input;
         }
         next
-    }
-
-    fn keep(&mut self, bytes: &[u8]) {
-        make_room(&mut self.input, bytes.len());
-        self.input.extend_from_slice(bytes);
     }
 
     /// Says which cipher suite TLS has, once it is there.
