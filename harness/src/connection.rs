@@ -41,6 +41,9 @@ pub enum Next {
     Close,
 }
 
+/// The client has been told to go elsewhere.
+struct Redirected;
+
 /// One connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -263,18 +266,16 @@ impl Connection {
 
     /// Decides about a client that has said who it is; `session` is what it has if it only changes the user.
     fn login(&mut self, login: &Login<'_>, session: Option<Box<Session>>, shared: &Shared, out: &mut Vec<u8>) -> Next {
+        let verdict = self.judge(&login.user, login.capabilities, login.collation, session.is_some(), shared, out);
+        let Ok(exemption) = verdict else { return self.back_to(session) };
         let candidate = Candidate {
             user: login.user.clone().into_owned(),
             // No more than an error about it shows.
             database: login.database.as_deref().map(|name| name.chars().take(LONGEST_SHOWN).collect()),
             capabilities: login.capabilities,
             collation: login.collation,
-            exemption: None,
+            exemption,
             session,
-        };
-        let candidate = match self.judge(candidate, shared, out) {
-            Ok(candidate) => candidate,
-            Err(next) => return next,
         };
         if !login.native && !login.capabilities.contains(CapabilityFlags::CLIENT_PLUGIN_AUTH) {
             let message = "Client does not support authentication protocol requested by server; consider upgrading \
@@ -309,32 +310,37 @@ impl Connection {
 
     fn switched(&mut self, reply: &[u8], shared: &Shared, out: &mut Vec<u8>) -> Next {
         let Phase::Switched(candidate) = std::mem::replace(&mut self.phase, Phase::Greeted) else { return Next::Close };
-        match self.judge(*candidate, shared, out) {
-            Ok(candidate) => self.check(candidate, reply, shared, out),
-            Err(next) => next,
+        let Candidate { capabilities, collation, .. } = *candidate;
+        match self.judge(&candidate.user, capabilities, collation, candidate.session.is_some(), shared, out) {
+            Ok(exemption) => self.check(Candidate { exemption, ..*candidate }, reply, shared, out),
+            Err(Redirected) => self.back_to(candidate.session),
         }
     }
 
-    /// Takes the verdict by the policy in force now. A client that is redirected has been told so.
-    fn judge(&mut self, candidate: Candidate, shared: &Shared, out: &mut Vec<u8>) -> Result<Candidate, Next> {
-        let connection = failover::Connection {
-            transport: self.transport,
-            user: candidate.user.as_bytes(),
-            address: self.peer.address,
-        };
-        let exemption = match shared.policy().verdict(&connection) {
-            Verdict::Serve => None,
-            Verdict::Exempt(exemption) => Some(exemption),
+    /// Takes the verdict by the policy in force now, and tells a client that is redirected so.
+    fn judge(
+        &self,
+        user: &str,
+        capabilities: CapabilityFlags,
+        collation: u8,
+        changes_user: bool,
+        shared: &Shared,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Exemption>, Redirected> {
+        let connection =
+            failover::Connection { transport: self.transport, user: user.as_bytes(), address: self.peer.address };
+        match shared.policy().verdict(&connection) {
+            Verdict::Serve => Ok(None),
+            Verdict::Exempt(exemption) => Ok(Some(exemption)),
             Verdict::Redirect(redirect) => {
-                let message = character_set::encode(redirect.message.as_bytes(), candidate.collation);
-                let mut writer = Writer::new(out, self.sequence, candidate.capabilities);
+                let message = character_set::encode(redirect.message.as_bytes(), collation);
+                let mut writer = Writer::new(out, self.sequence, capabilities);
                 writer.error_bytes(ER_INSTANT_FAILOVER, *b"HY000", &message);
-                shared.counters.redirect(redirect.way_in, candidate.session.is_some());
-                debug!(id = self.id, user = candidate.user, peer = ?self.peer, "redirected");
-                return Err(self.back_to(candidate.session));
+                shared.counters.redirect(redirect.way_in, changes_user);
+                debug!(id = self.id, user, peer = ?self.peer, "redirected");
+                Err(Redirected)
             }
-        };
-        Ok(Candidate { exemption, ..candidate })
+        }
     }
 
     fn check(&mut self, candidate: Candidate, reply: &[u8], shared: &Shared, out: &mut Vec<u8>) -> Next {

@@ -19,7 +19,7 @@ fn statements_of_the_suite() -> BTreeSet<String> {
     let suite = support::project_root().join("mysql-test/instant_failover/t");
     let tests = std::fs::read_dir(suite).unwrap().map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
     let is_ours = |line: &&str| {
-        let words_of_the_server = ["@", "$", "CONCAT", "_binary", "0x", "max_", "require_"];
+        let words_of_the_server = ["@", "$", "CONCAT", "CONVERT", "_binary", "0x", "max_", "require_"];
         line.starts_with("SET GLOBAL instant_failover_")
             && line.ends_with(';')
             && !words_of_the_server.iter().any(|word| line.contains(word) && !line.contains("root@"))

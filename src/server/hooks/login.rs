@@ -58,9 +58,9 @@ unsafe fn authenticate(original: Authenticate, vio: *mut MYSQL_PLUGIN_VIO, info:
         search();
         // SAFETY: the caller's promise.
         match unsafe { decide(vio, "login") } {
-            Some(Judged { decision: Decision::Refused, .. }) => CR_ERROR,
+            Judged { decision: Decision::Refused, .. } => CR_ERROR,
             // SAFETY: the caller's promise.
-            judged => unsafe { conclude(vio, original(), judged) },
+            judged => unsafe { conclude(vio, original(), Some(judged)) },
         }
     } else {
         // SAFETY: the caller's promise.
@@ -88,6 +88,8 @@ enum Decision {
     Exempt(Exemption),
     /// The client has been told where to go.
     Refused,
+    /// There was a panic: the outcome stands, as without us.
+    Failed,
 }
 
 /// A decision, and the number of the policy that it was made by.
@@ -108,30 +110,30 @@ unsafe fn conclude(vio: *mut MYSQL_PLUGIN_VIO, outcome: i32, judged: Option<Judg
     let judged = match judged {
         // The client has been told.
         Some(Judged { decision: Decision::Refused, .. }) => return CR_ERROR,
+        Some(Judged { decision: Decision::Failed, .. }) => return outcome,
         // The client is gone, or the account needs another plugin: that one is hooked too, and comes next.
         _ if outcome > CR_OK && outcome != CR_AUTH_USER_CREDENTIALS => return outcome,
-        Some(judged) if judged.policy == state::policy().number => Some(judged),
+        Some(judged) if judged.policy == state::policy().number => judged,
         // SAFETY: the caller's promise.
         _ => unsafe { decide(vio, "login") },
     };
-    match judged.map(|judged| judged.decision) {
-        None | Some(Decision::Stands) => outcome,
-        Some(Decision::Exempt(exemption)) => {
+    match judged.decision {
+        Decision::Stands | Decision::Failed => outcome,
+        Decision::Exempt(exemption) => {
             if outcome <= CR_OK {
                 status::count_exemption(exemption);
             }
             outcome
         }
-        Some(Decision::Refused) => CR_ERROR,
+        Decision::Refused => CR_ERROR,
     }
 }
 
-/// Takes the verdict on a login whose account is known, and sends the redirect if that is what it is. Nothing if there was
-/// a panic: then the outcome of the original stands.
+/// Takes the verdict on a login whose account is known, and sends the redirect if that is what it is.
 ///
 /// # Safety
 /// `vio` is the channel of the login that the current session is making.
-unsafe fn decide(vio: *mut MYSQL_PLUGIN_VIO, place: &'static str) -> Option<Judged> {
+unsafe fn decide(vio: *mut MYSQL_PLUGIN_VIO, place: &'static str) -> Judged {
     catch(place, || {
         // SAFETY: the caller's promise; `login` ends here.
         let login = unsafe { Login::of(vio) };
@@ -147,6 +149,7 @@ unsafe fn decide(vio: *mut MYSQL_PLUGIN_VIO, place: &'static str) -> Option<Judg
         };
         Judged { decision, policy: policy.number }
     })
+    .unwrap_or(Judged { decision: Decision::Failed, policy: 0 })
 }
 
 thread_local! {
@@ -202,8 +205,8 @@ callback! {
         }
         // SAFETY: the plugin passes on the vio that the server gave it; a packet was read, so the account is known.
         let judged = unsafe { decide(vio, "gate") };
-        GATE.set((server, judged));
-        if matches!(judged, Some(Judged { decision: Decision::Refused, .. })) { -1 } else { length }
+        GATE.set((server, Some(judged)));
+        if matches!(judged.decision, Decision::Refused) { -1 } else { length }
     } on_panic {
         // As in hook(): a failed read refuses the login.
         -1

@@ -62,6 +62,8 @@ impl Server {
             .arg(format!("--socket={}", self.socket().display()))
             .arg(format!("--pid-file={}", path("pid").display()))
             .arg(format!("--plugin-dir={}", path("plugin").display()))
+            // A server that starts removes the temporary tables that others have in the same directory.
+            .arg(format!("--tmpdir={}", self.dir.path().display()))
             .arg("--bind-address=127.0.0.1")
             .arg(format!("--port={}", self.port))
             .arg(format!("--extra-port={}", self.extra_port))
@@ -224,6 +226,7 @@ fn install_data(data: &Path) -> Result<()> {
                 .args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"])
                 .args(user_argument())
                 .args(["--innodb-log-file-size=4M", "--innodb-buffer-pool-size=8M"])
+                .arg(format!("--tmpdir={}", new.path().display()))
                 .arg(format!("--datadir={}", new.path().join("data").display())),
         )?;
         // Another process may have been quicker; either will do.
