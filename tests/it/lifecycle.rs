@@ -135,7 +135,7 @@ fn compile_many_plugins(number: usize, library: &Path, flags: &[&str]) {
 fn refused_where_the_server_lacks_a_function() {
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("mariadbd");
-    let mut bytes = fs::read(support::server::mariadbd()).unwrap();
+    let mut bytes = fs::read(support::system::mariadbd()).unwrap();
     let name = b"\0thd_query_id\0";
     let places: Vec<_> = (0..bytes.len() - name.len()).filter(|&at| bytes[at..].starts_with(name)).collect();
     assert!(!places.is_empty());
@@ -194,7 +194,7 @@ pub(crate) fn like_systemd(program: &Path) -> (tempfile::TempDir, PathBuf) {
 /// `extra_port` is 0 then, and the port is known by the name that systemd has given its socket.
 #[test]
 fn the_extra_port_that_systemd_opened() {
-    let (_directory, program) = like_systemd(&support::server::mariadbd());
+    let (_directory, program) = like_systemd(&support::system::mariadbd());
     let options = [
         "--plugin-load-add=instant_failover",
         "--instant-failover-target=db2",

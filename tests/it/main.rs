@@ -2,6 +2,11 @@
 //!
 //! Run by `cargo xtask test`, which builds what is tested and installs MariaDB. Each test has a server of its own; what both
 //! servers must do alike is tested on both ([`both`]).
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "clippy knows a test by its attribute alone, not its helpers"
+)]
 
 mod both;
 mod character_sets;

@@ -12,13 +12,11 @@ mod logins;
 mod mariadbd;
 mod memory;
 mod nginx;
-pub(crate) mod plot;
 mod proxy;
 mod report;
 mod server;
 mod storm;
 mod switch;
-pub(crate) mod tls;
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -28,7 +26,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use support::{packages, project_root, target_dir};
 
-use crate::results::{self, RESULTS};
+use crate::common::results::{self, RESULTS};
 
 /// Where every client is sent that does not follow.
 const TARGET: &str = "db2.example.com:3307";

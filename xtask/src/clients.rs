@@ -9,12 +9,11 @@ mod fake;
 mod helper;
 mod prompt;
 mod script;
-pub(crate) mod tools;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
@@ -28,8 +27,8 @@ use support::{packages, wire};
 use tempfile::TempDir;
 
 use crate::Outcome;
+use crate::common::tools::{self, Tool, Tools};
 use script::{Answer, Script};
-use tools::{Tool, Tools};
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
@@ -504,11 +503,4 @@ fn redirect(root: &mut wire::Session, target: Option<&str>) -> Result<()> {
         None => "SET GLOBAL instant_failover_mode = OFF".to_owned(),
     };
     root.query(&sql).map(drop)
-}
-
-/// Where the clients are installed, below cargo's target directory.
-fn installed() -> Result<PathBuf> {
-    let directory = support::target_dir().join("clients");
-    fs::create_dir_all(&directory)?;
-    Ok(directory)
 }

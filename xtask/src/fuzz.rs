@@ -7,7 +7,8 @@ use std::process::Command;
 use anyhow::{Result, bail};
 use support::{output, packages, project_root, target_dir};
 
-use crate::{Outcome, nightly};
+use crate::Outcome;
+use crate::common::nightly;
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {

@@ -2,13 +2,12 @@
 
 mod bench;
 mod clients;
+mod common;
 mod deb;
 mod demo;
 mod fuzz;
 mod mtr;
-mod nightly;
 mod recipes;
-mod results;
 mod sanitize;
 mod soak;
 mod switchover;

@@ -13,7 +13,8 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use support::{output, packages, project_root, target_dir};
 
-use crate::{Outcome, nightly};
+use crate::Outcome;
+use crate::common::nightly;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {

@@ -23,8 +23,8 @@ use support::wire::{Client, Session};
 use support::{output, packages};
 
 use crate::Outcome;
-use crate::bench::tls;
-use crate::results::{self, RESULTS, machine};
+use crate::common::results::{self, RESULTS, machine};
+use crate::common::tls;
 
 use clients::{PASSWORD, ROLES, Role, Worker, user};
 use controller::{Controller, Round};

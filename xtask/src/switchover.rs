@@ -19,10 +19,10 @@ use support::build::Flavour;
 use support::{output, packages, project_root};
 
 use crate::Outcome;
-use crate::bench::plot::{Axis, Line, count, lines_with_marks};
-use crate::clients::tools::{Tool, Tools};
+use crate::common::plot::{Axis, Line, count, lines_with_marks};
+use crate::common::results::{self, RESULTS, machine};
+use crate::common::tools::{Tool, Tools};
 use crate::recipes::{self, Document};
-use crate::results::{self, RESULTS, machine};
 
 use application::{Application, Crowd, Journal, in_words};
 use pair::{Pair, name, number};

@@ -2,22 +2,22 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::ops::{Deref, DerefMut};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
-use tempfile::TempDir;
+use anyhow::{Context, Result, bail};
 
+use crate::child::Process;
 use crate::packages::is_root;
-use crate::{child, wire};
+use crate::wire;
 
 /// A standalone server that runs as long as this value lives. Its user may log in through the socket without a password.
 #[derive(Debug)]
 pub struct Harness {
-    dir: TempDir,
-    process: Option<Child>,
+    process: Process,
     ready: String,
     address: SocketAddr,
     extra_address: SocketAddr,
@@ -29,20 +29,18 @@ impl Harness {
     /// # Errors
     /// If it is not ready within half a minute; what it logged is in the error.
     pub fn start(program: &Path, arguments: &[&str]) -> Result<Self> {
-        // A short path: that of a Unix socket has at most 107 bytes.
-        let dir = tempfile::Builder::new().prefix("instant-failover-").tempdir()?;
-        let path = |name| dir.path().join(name);
+        let mut process = Process::new("the stand-in")?;
         let mut command = Command::new(program);
         command
             .args(["--bind-address=127.0.0.1", "--port=0", "--extra-port=0"])
-            .arg(format!("--socket={}", path("socket").display()))
+            .arg(format!("--socket={}", process.socket().display()))
             .args(arguments)
             .stdin(Stdio::null())
-            .stdout(File::create(path("stdout"))?)
-            .stderr(File::create(path("error.log"))?);
+            .stdout(File::create(process.dir().join("stdout"))?)
+            .stderr(File::create(process.error_log_path())?);
         let unknown = ([0, 0, 0, 0], 0).into();
-        let process = Some(child::spawn(&mut command)?);
-        let mut harness = Self { dir, process, ready: String::new(), address: unknown, extra_address: unknown };
+        process.spawn(&mut command)?;
+        let mut harness = Self { process, ready: String::new(), address: unknown, extra_address: unknown };
         harness.ready = harness.wait_until_ready()?;
         let place = |before: &str| -> Result<SocketAddr> {
             let place = harness.ready.split(", ").find_map(|part| part.strip_prefix(before)?.parse().ok());
@@ -55,7 +53,7 @@ impl Harness {
     fn wait_until_ready(&mut self) -> Result<String> {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
-            let said = fs::read_to_string(self.dir.path().join("stdout"))?;
+            let said = fs::read_to_string(self.dir().join("stdout"))?;
             if let Some(line) = said.strip_suffix('\n') {
                 return Ok(line.to_owned());
             }
@@ -75,36 +73,6 @@ impl Harness {
         &self.ready
     }
 
-    /// The number of the process.
-    ///
-    /// # Panics
-    /// If it has been stopped.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.process.as_ref().expect("it has not been stopped").id()
-    }
-
-    /// Sends it a signal: SIGHUP, say.
-    pub fn signal(&self, signal: libc::c_int) {
-        if let Some(process) = &self.process {
-            child::signal(process, signal);
-        }
-    }
-
-    /// Ends it in good order.
-    ///
-    /// # Errors
-    /// If it does not end within half a minute, or with another status than 0.
-    pub fn stop(&mut self) -> Result<()> {
-        let Some(mut process) = self.process.take() else { return Ok(()) };
-        child::stop(&mut process).map_err(|why| anyhow!("the standalone server: {why}\n{}", self.error_log()))
-    }
-
-    /// Whether the process is there; false after a crash.
-    pub fn is_running(&mut self) -> bool {
-        self.process.as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(None)))
-    }
-
     /// The standard port, on 127.0.0.1.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -117,25 +85,6 @@ impl Harness {
         self.extra_address
     }
 
-    /// The Unix socket.
-    #[must_use]
-    pub fn socket(&self) -> PathBuf {
-        self.dir.path().join("socket")
-    }
-
-    /// A directory that goes with the server.
-    #[must_use]
-    pub fn dir(&self) -> &Path {
-        self.dir.path()
-    }
-
-    /// All it has logged.
-    #[must_use]
-    pub fn error_log(&self) -> String {
-        let log = fs::read(self.dir.path().join("error.log"));
-        log.map_or_else(|error| error.to_string(), |log| String::from_utf8_lossy(&log).into_owned())
-    }
-
     /// A session of an administrator, through the socket.
     ///
     /// # Errors
@@ -146,10 +95,16 @@ impl Harness {
     }
 }
 
-impl Drop for Harness {
-    fn drop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            child::kill(&mut process);
-        }
+impl Deref for Harness {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for Harness {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
     }
 }

@@ -3,25 +3,24 @@
 //! The system's service, its data and its configuration are never touched.
 
 use std::fs;
-use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, bail};
-use tempfile::TempDir;
+use anyhow::{Result, bail};
 
+use crate::child::Process;
 use crate::packages::is_root;
-use crate::system::System;
-use crate::{child, output, wire};
+use crate::system::{System, mariadbd};
+use crate::{output, wire};
 
 /// A server that runs as long as this value lives. Its root may log in through the socket without a password.
 #[derive(Debug)]
 pub struct Server {
-    dir: TempDir,
-    process: Option<Child>,
+    process: Process,
     port: u16,
     extra_port: u16,
 }
@@ -41,18 +40,17 @@ impl Server {
     /// # Errors
     /// As for [`start`](Self::start).
     pub fn start_program(program: &Path, library: &Path, arguments: &[&str]) -> Result<Self> {
-        // A short path: that of a Unix socket has at most 107 bytes.
-        let dir = tempfile::Builder::new().prefix("instant-failover-").tempdir()?;
-        install_data(&dir.path().join("data"))?;
-        System::this().install_plugins(&dir.path().join("plugin"), library)?;
+        let process = Process::new("mariadbd")?;
+        install_data(&process.dir().join("data"))?;
+        System::this().install_plugins(&process.dir().join("plugin"), library)?;
         let (port, extra_port) = free_ports()?;
-        let mut server = Self { dir, process: None, port, extra_port };
+        let mut server = Self { process, port, extra_port };
         server.run(program, arguments)?;
         Ok(server)
     }
 
     fn run(&mut self, program: &Path, arguments: &[&str]) -> Result<()> {
-        let path = |name| self.dir.path().join(name);
+        let path = |name| self.dir().join(name);
         let log = fs::OpenOptions::new().create(true).append(true).open(self.error_log_path())?;
         let mut command = Command::new(program);
         command
@@ -63,7 +61,7 @@ impl Server {
             .arg(format!("--pid-file={}", path("pid").display()))
             .arg(format!("--plugin-dir={}", path("plugin").display()))
             // A server that starts removes the temporary tables that others have in the same directory.
-            .arg(format!("--tmpdir={}", self.dir.path().display()))
+            .arg(format!("--tmpdir={}", self.dir().display()))
             .arg("--bind-address=127.0.0.1")
             .arg(format!("--port={}", self.port))
             .arg(format!("--extra-port={}", self.extra_port))
@@ -72,7 +70,7 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        self.process = Some(child::spawn(&mut command)?);
+        self.process.spawn(&mut command)?;
         let deadline = Instant::now() + Duration::from_mins(1);
         while wire::Client::connect_socket(&self.socket()).is_err() {
             if !self.is_running() {
@@ -86,42 +84,12 @@ impl Server {
         Ok(())
     }
 
-    /// Ends the server in good order.
-    ///
-    /// # Errors
-    /// If it does not end within half a minute, or does not end well.
-    pub fn stop(&mut self) -> Result<()> {
-        let Some(mut process) = self.process.take() else { return Ok(()) };
-        child::stop(&mut process).map_err(|why| anyhow!("mariadbd: {why}\n{}", self.error_log()))
-    }
-
-    /// Ends the server as a power failure would.
-    pub fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            child::kill(&mut process);
-        }
-    }
-
     /// Starts a server that has ended again, with the same data and ports, and arguments of its own.
     ///
     /// # Errors
     /// As for [`start`](Self::start).
     pub fn start_again(&mut self, arguments: &[&str]) -> Result<()> {
         self.run(&mariadbd(), arguments)
-    }
-
-    /// Whether the process is there; false after a crash.
-    pub fn is_running(&mut self) -> bool {
-        self.process.as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(None)))
-    }
-
-    /// The number of the process.
-    ///
-    /// # Panics
-    /// If it has been stopped.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.process.as_ref().expect("it has not been stopped").id()
     }
 
     /// The standard port, on 127.0.0.1.
@@ -136,34 +104,10 @@ impl Server {
         (Ipv4Addr::LOCALHOST, self.extra_port).into()
     }
 
-    /// The Unix socket.
-    #[must_use]
-    pub fn socket(&self) -> PathBuf {
-        self.dir.path().join("socket")
-    }
-
-    /// A directory that goes with the server.
-    #[must_use]
-    pub fn dir(&self) -> &Path {
-        self.dir.path()
-    }
-
     /// The directory with its plugins.
     #[must_use]
     pub fn plugin_dir(&self) -> PathBuf {
-        self.dir.path().join("plugin")
-    }
-
-    fn error_log_path(&self) -> PathBuf {
-        self.dir.path().join("error.log")
-    }
-
-    /// All it has logged.
-    #[must_use]
-    pub fn error_log(&self) -> String {
-        let mut log = Vec::new();
-        let read = fs::File::open(self.error_log_path()).and_then(|mut file| file.read_to_end(&mut log));
-        read.map_or_else(|error| error.to_string(), |_| String::from_utf8_lossy(&log).into_owned())
+        self.dir().join("plugin")
     }
 
     /// A session of root, through the socket.
@@ -175,9 +119,17 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
+impl Deref for Server {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for Server {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
     }
 }
 
@@ -192,14 +144,6 @@ const SMALL: &[&str] = &[
     "--performance-schema=OFF",
     "--skip-name-resolve",
 ];
-
-/// The server program of the machine. Debian has it where the shells of ordinary users do not look.
-#[must_use]
-pub fn mariadbd() -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let directories = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
-    directories.map(|directory| directory.join("mariadbd")).find(|program| program.is_file()).unwrap_or_default()
-}
 
 /// The client program of the machine, for people to see, without its configuration.
 #[must_use]

@@ -9,7 +9,6 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::packages::is_root;
-use crate::server::mariadbd;
 use crate::{output, packages, project_root, target_dir};
 
 /// A system with MariaDB on it.
@@ -222,6 +221,14 @@ impl System {
         }
         Ok(())
     }
+}
+
+/// The server program of the machine. Debian has it where the shells of ordinary users do not look.
+#[must_use]
+pub fn mariadbd() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let directories = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
+    directories.map(|directory| directory.join("mariadbd")).find(|program| program.is_file()).unwrap_or_default()
 }
 
 /// The root directory of a release of Debian in which a MariaDB server is installed, as on a machine, with systemd's tools. No

@@ -183,8 +183,8 @@ mod tests {
     use std::thread;
 
     use super::super::floor::Floor;
-    use super::super::tls;
     use super::*;
+    use crate::common::tls;
 
     const PLAIN: Client = Client::MariaDb(Expected::Redirect, None);
 

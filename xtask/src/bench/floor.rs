@@ -14,9 +14,10 @@ use anyhow::Result;
 use rustls::{ServerConfig, ServerConnection, Stream};
 use support::wire::packet;
 
+use super::TARGET;
 use super::client::{SSL_REQUEST_LENGTH, read_packet};
 use super::server::{self, Server};
-use super::{TARGET, tls};
+use crate::common::tls;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {

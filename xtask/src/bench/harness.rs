@@ -11,7 +11,8 @@ use support::{build, packages, target_dir};
 use super::client::{Client, Expected};
 use super::report::{Ratio, Report};
 use super::server::{self, Server};
-use super::{Run, TARGET, floor, load, nginx, seconds, tls};
+use super::{Run, TARGET, floor, load, nginx, seconds};
+use crate::common::tls;
 
 const RATIOS: &[Ratio] =
     &[("harness", "floor"), ("harness, TLS", "floor, TLS"), ("harness", "nginx 302"), ("floor", "nginx 302")];

@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use support::build::Flavour;
-use support::{output, server};
+use support::{output, system};
 
 use super::client::{Client, Expected};
 use super::mariadbd::{Mariadbd, Plugin};
-use super::plot::{self, Bar};
 use super::report::{Sample, table};
 use super::{Run, TARGET};
-use crate::results::machine;
+use crate::common::plot::{self, Bar};
+use crate::common::results::machine;
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
@@ -86,7 +86,7 @@ fn wrapper(dir: &Path) -> Result<PathBuf> {
     let text = format!(
         "#!/bin/sh\nexec valgrind --tool=callgrind --instr-atstart=no --callgrind-out-file={}/out {} \"$@\"\n",
         dir.display(),
-        server::mariadbd().display()
+        system::mariadbd().display()
     );
     fs::write(&path, text)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;

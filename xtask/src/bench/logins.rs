@@ -9,9 +9,10 @@ use support::build::Flavour;
 
 use super::client::{Client, Expected};
 use super::mariadbd::{Mariadbd, Plugin};
-use super::plot::{self, Axis, Line};
 use super::report::{Ratio, Report};
-use super::{Run, load, seconds, tls};
+use super::{Run, load, seconds};
+use crate::common::plot::{self, Axis, Line};
+use crate::common::tls;
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Arguments {

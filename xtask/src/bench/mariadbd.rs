@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use anyhow::Result;
-use support::server::{self, Server};
+use support::server::Server;
+use support::system;
 use support::wire::Session;
 
 use super::TARGET;
@@ -31,7 +32,7 @@ pub(super) struct Mariadbd {
 impl Mariadbd {
     /// Starts one, without the plugin.
     pub(super) fn start(library: &Path, options: &[&str]) -> Result<Self> {
-        Self::start_program(&server::mariadbd(), library, options)
+        Self::start_program(&system::mariadbd(), library, options)
     }
 
     /// The same with another mariadbd.

@@ -9,7 +9,7 @@ use super::client::{Client, Expected};
 use super::mariadbd::{Mariadbd, Plugin};
 use super::report::table;
 use super::{Run, load};
-use crate::results::machine;
+use crate::common::results::machine;
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Arguments {

@@ -14,10 +14,10 @@ use support::wire::{self, Reply, Session};
 use super::Run;
 use super::client::{PASSWORD, USER};
 use super::mariadbd::{Mariadbd, Plugin};
-use super::plot::{self, Bar};
 use super::report::{Sample, table};
 use super::server::Server;
-use crate::results::machine;
+use crate::common::plot::{self, Bar};
+use crate::common::results::machine;
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Arguments {

@@ -2,7 +2,7 @@
 
 use std::iter::zip;
 
-use crate::results::machine;
+use crate::common::results::machine;
 
 /// How many times as many clients as the second the first of two servers answers.
 pub(super) type Ratio = (&'static str, &'static str);

@@ -17,14 +17,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use support::build::Flavour;
 use support::wire::{Client, LoggedIn, Reply, handshake_response, native_reply, scramble};
-use support::{output, server};
+use support::{output, system};
 
 use super::Run;
 use super::client::{PASSWORD, USER};
 use super::mariadbd::{Mariadbd, Plugin};
-use super::plot::{self, Axis, Line};
 use super::report::{Sample, table};
-use crate::results::machine;
+use crate::common::plot::{self, Axis, Line};
+use crate::common::results::machine;
 use network::Resolver;
 
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -231,7 +231,7 @@ fn plot(storms: &[Vec<Storm>]) -> String {
 fn outcomes(case: &Case, library: &Path, clients: u32) -> Result<Vec<Outcome>> {
     let dir = tempfile::tempdir()?;
     let resolver = if case.names { Some(Resolver::start(Duration::from_secs(1))?) } else { None };
-    let program = resolver.as_ref().map_or_else(|| Ok(server::mariadbd()), |resolver| wrapper(dir.path(), resolver))?;
+    let program = resolver.as_ref().map_or_else(|| Ok(system::mariadbd()), |resolver| wrapper(dir.path(), resolver))?;
     // One more is the session that sets the mode.
     let max_connections = format!("--max-connections={}", clients + 1);
     let options = [case.options, &[max_connections.as_str()]].concat();
@@ -346,7 +346,7 @@ fn wrapper(dir: &Path, resolver: &Resolver) -> Result<PathBuf> {
          exec unshare --mount sh -c 'for file in resolv.conf nsswitch.conf; do mount --bind {}/$file /etc/$file || exit; done\n\
          exec {} \"$@\"' sh \"$@\"\n",
         dir.display(),
-        server::mariadbd().display()
+        system::mariadbd().display()
     );
     fs::write(path("mariadbd"), text)?;
     fs::set_permissions(path("mariadbd"), fs::Permissions::from_mode(0o755))?;

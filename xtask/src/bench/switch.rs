@@ -13,7 +13,7 @@ use super::Run;
 use super::client::{PASSWORD, USER};
 use super::mariadbd::{Mariadbd, Plugin};
 use super::report::{Sample, table};
-use crate::results::machine;
+use crate::common::results::machine;
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Arguments {

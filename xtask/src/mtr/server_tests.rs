@@ -12,7 +12,7 @@ use support::{packages, project_root};
 
 use super::{Mtr, State};
 use crate::Outcome;
-use crate::results::{self, RESULTS};
+use crate::common::results::{self, RESULTS};
 
 /// What is run, and why.
 const LIST: &str = "mysql-test/server_tests.txt";

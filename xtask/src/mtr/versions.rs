@@ -5,7 +5,8 @@ use support::packages;
 use support::system::System;
 
 use super::{Arguments, run as run_suite};
-use crate::{Outcome, results};
+use crate::Outcome;
+use crate::common::results;
 
 /// Besides this machine.
 const SUITES: &[&str] = &["bullseye", "trixie", "sid"];

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::SECTION;
 use super::application::Order;
-use crate::clients::tools::Tool;
+use crate::common::tools::Tool;
 use crate::recipes::{Document, run_statement};
 
 pub(super) const PASSWORD: &str = "open sesame";

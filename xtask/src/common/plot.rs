@@ -12,10 +12,10 @@ const TITLE: f64 = 48.0;
 
 /// A value with a name, and the lowest and the highest of what it is the median of.
 #[derive(Clone, Debug)]
-pub(super) struct Bar {
-    pub(super) name: String,
-    pub(super) value: f64,
-    pub(super) spread: (f64, f64),
+pub(crate) struct Bar {
+    pub(crate) name: String,
+    pub(crate) value: f64,
+    pub(crate) spread: (f64, f64),
 }
 
 /// Points with a name.
@@ -41,7 +41,7 @@ impl Axis {
     }
 
     /// An axis that holds two values, with round numbers.
-    pub(super) fn between(label: &str, lowest: f64, highest: f64) -> Self {
+    pub(crate) fn between(label: &str, lowest: f64, highest: f64) -> Self {
         let rough = ((highest - lowest) / 5.0).max(1e-9);
         let power = 10_f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|&step| step >= rough);
@@ -55,7 +55,7 @@ impl Axis {
     }
 
     /// A logarithmic axis with these numbers.
-    pub(super) fn logarithmic(label: &str, ticks: Vec<f64>) -> Self {
+    pub(crate) fn logarithmic(label: &str, ticks: Vec<f64>) -> Self {
         Self { label: label.to_owned(), ticks, logarithmic: true }
     }
 
@@ -68,7 +68,7 @@ impl Axis {
 }
 
 /// Bars from left to right, each with its value behind it.
-pub(super) fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
+pub(crate) fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
     let names = bars.iter().map(|bar| bar.name.chars().count()).max().unwrap_or_default();
     let left = MARGIN + 12.0 + 7.4 * count(names);
     let axis = Axis::up_to(unit, bars.iter().map(|bar| bar.spread.1.max(bar.value)).fold(0.0, f64::max));
@@ -92,7 +92,7 @@ pub(super) fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
 }
 
 /// Lines over two axes. Those named `..., TLS` have the colour of those without, and dashes.
-pub(super) fn lines(title: &str, x_axis: &Axis, y_axis: &Axis, lines: &[Line]) -> String {
+pub(crate) fn lines(title: &str, x_axis: &Axis, y_axis: &Axis, lines: &[Line]) -> String {
     lines_with_marks(title, x_axis, y_axis, lines, &[])
 }
 
@@ -142,7 +142,7 @@ pub(crate) fn lines_with_marks(
 }
 
 /// A line that goes up in steps, as a count does.
-pub(super) fn steps(points: impl IntoIterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
+pub(crate) fn steps(points: impl IntoIterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
     let mut last = 0.0;
     let steps = points.into_iter().flat_map(|(x, y)| [(x, std::mem::replace(&mut last, y)), (x, y)]);
     once((0.0, 0.0)).chain(steps).collect()

@@ -2,16 +2,14 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, anyhow};
 use support::{output, project_root, target_dir};
 
-use super::installed;
-
 /// What makes the certificates.
-pub(super) const ALWAYS: &[&str] = &["openssl"];
+pub(crate) const ALWAYS: &[&str] = &["openssl"];
 
 /// What runs a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -116,6 +114,13 @@ impl Tools {
     }
 }
 
+/// Where the clients are installed, below cargo's target directory.
+fn installed() -> Result<PathBuf> {
+    let directory = target_dir().join("clients");
+    fs::create_dir_all(&directory)?;
+    Ok(directory)
+}
+
 /// Whether what is installed in `directory` is what `wanted` says; if not, the directory is emptied.
 fn is_current(directory: &Path, wanted: &str) -> Result<bool> {
     if fs::read_to_string(directory.join(STAMP)).is_ok_and(|installed| installed == wanted) {
@@ -170,11 +175,11 @@ fn prepare_rust() -> Result<()> {
 }
 
 /// The file of the authority that signs all certificates, below the home of the clients.
-pub(super) const AUTHORITY: &str = "authority.pem";
+pub(crate) const AUTHORITY: &str = "authority.pem";
 
 /// Makes a certificate for a host, and returns the arguments that give it to a server. That for localhost holds for its
 /// address too.
-pub(super) fn certificate(home: &Path, host: &str) -> Result<Vec<String>> {
+pub(crate) fn certificate(home: &Path, host: &str) -> Result<Vec<String>> {
     const NEW_KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
     let openssl = |arguments: &str, more: &[&str]| {
         output(Command::new("openssl").current_dir(home).args(arguments.split(' ')).args(more))

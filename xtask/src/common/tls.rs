@@ -32,12 +32,12 @@ impl Files {
     }
 
     /// What tells a server to use them.
-    pub(super) fn options(&self) -> [String; 2] {
+    pub(crate) fn options(&self) -> [String; 2] {
         [format!("--ssl-cert={}", self.certificate.display()), format!("--ssl-key={}", self.key.display())]
     }
 }
 
-pub(super) fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
+pub(crate) fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
     let certificate = CertificateDer::from_pem_file(certificate)?;
     let key = PrivateKeyDer::from_pem_file(key)?;
     let mut config = ServerConfig::builder_with_provider(provider())

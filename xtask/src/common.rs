@@ -1,0 +1,7 @@
+//! What several commands use.
+
+pub(crate) mod nightly;
+pub(crate) mod plot;
+pub(crate) mod results;
+pub(crate) mod tls;
+pub(crate) mod tools;
