@@ -22,6 +22,9 @@ use support::{packages, project_root, wire};
 /// How many clients come all the time while the switch is made.
 const CLIENTS: usize = 4;
 
+/// The step that the picture begins with, and the first that is not in it any more: what fits a screen.
+const PICTURED: [&str; 2] = ["db1 must go down", "The DBA still gets in"];
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Keep a picture of it in docs/
@@ -43,11 +46,16 @@ fn keep() -> Result<()> {
         .stdout(Stdio::piped())
         .spawn()
         .context("script cannot be started")?;
-    let mut printed = "\x1b[1m$ cargo xtask demo\x1b[0m\n".to_owned();
+    let mut printed = "\x1b[1m$ cargo xtask demo\x1b[0m\n...\n".to_owned();
+    let mut pictured = false;
     for line in BufReader::new(script.stdout.take().context("script has no output")?).lines() {
         let line = line?;
         println!("{line}");
-        printed.extend([line.as_str(), "\n"]);
+        let begins = |step| line.contains(&format!("--- {step}"));
+        pictured = (pictured || begins(PICTURED[0])) && !begins(PICTURED[1]);
+        if pictured {
+            printed.extend([line.as_str(), "\n"]);
+        }
     }
     if !script.wait()?.success() {
         bail!("the demo failed");
@@ -83,7 +91,8 @@ fn run() -> Result<()> {
     dba.types("INSTALL SONAME 'instant_failover'")?;
 
     step(&format!(
-        "db1 must go down. While {CLIENTS} clients connect as fast as they can, the DBA types two statements"
+        "{}. While {CLIENTS} clients connect as fast as they can, the DBA types two statements",
+        PICTURED[0]
     ));
     let crowd = Crowd::start(one);
     dba.types(&format!("SET GLOBAL instant_failover_target = '{two}'"))?;
@@ -102,7 +111,7 @@ fn run() -> Result<()> {
     System::this().install_client_plugins(&plugins, &library)?;
     follower(&plugins, one)?;
 
-    step("The DBA still gets in, through the extra port and through the Unix socket");
+    step(&format!("{}, through the extra port and through the Unix socket", PICTURED[1]));
     client(&["-h", "127.0.0.1", "-P", &db1.extra_address().port().to_string(), "-u", "dba", "-pdemo"])?;
     client(&["-S", &db1.socket().display().to_string(), "-u", "dba", "-pdemo"])?;
 

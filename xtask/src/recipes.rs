@@ -1,4 +1,4 @@
-//! `cargo xtask recipes`: every statement that README and runbook tell a person to type, run as it is written on a primary
+//! `cargo xtask recipes`: every statement that the documents tell a person to type, run as it is written on a primary
 //! and its replica.
 
 mod document;
@@ -18,7 +18,8 @@ use crate::switchover::pair::{Pair, name};
 pub(crate) use document::{Document, Statement};
 
 /// The documents with recipes.
-const DOCUMENTS: [&str; 2] = ["README.md", RUNBOOK];
+const DOCUMENTS: [&str; 4] = ["README.md", "docs/install.md", REFERENCE, RUNBOOK];
+const REFERENCE: &str = "docs/reference.md";
 pub(crate) const RUNBOOK: &str = "docs/operations.md";
 
 pub(crate) fn command() -> Result<()> {
@@ -73,10 +74,10 @@ pub(crate) fn run() -> Result<Outcome> {
 /// The tenant is redirected by db1 alone, keeps its password on the replica, and comes back. Without the recipe's care the
 /// replica stops.
 fn one_tenant(library: &Path) -> Result<()> {
-    let recipe = Document::read("README.md")?;
+    let recipe = Document::read(REFERENCE)?;
     let blocks: Vec<_> =
         recipe.blocks.iter().filter(|block| block.statements.iter().any(|s| s.sql.contains("tenant7"))).collect();
-    ensure!(blocks.len() == 2, "README has a way there and a way back for a tenant, not {} blocks", blocks.len());
+    ensure!(blocks.len() == 2, "{REFERENCE} has a way there and a way back for a tenant, not {} blocks", blocks.len());
     let mut pair = Pair::start(library)?;
     pair.recipes_can_run()?;
     pair.query(1, "UNINSTALL SONAME 'instant_failover'")?;

@@ -13,7 +13,7 @@ const SUITES: &[&str] = &["bullseye", "trixie", "sid"];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Versions {
-    /// Keep the table in README.md
+    /// Keep the table in docs/install.md
     #[arg(long)]
     keep: bool,
 }
@@ -36,7 +36,7 @@ pub(crate) fn command(arguments: &Versions) -> Result<()> {
         bail!("the MTR suite failed");
     }
     if arguments.keep {
-        results::keep("README.md", "versions", &table)?;
+        results::keep("docs/install.md", "versions", &table)?;
     }
     Ok(())
 }
