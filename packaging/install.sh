@@ -38,14 +38,15 @@ if [ -z "$plugins" ] && command -v mariadbd >/dev/null; then
     # What the server would use with its own configuration.
     plugins=$(mariadbd --verbose --help 2>/dev/null | sed -n 's/^plugin-dir  *//p')
 fi
-if [ -z "$client_plugins" ] && command -v mariadb_config >/dev/null; then
-    client_plugins=$(mariadb_config --plugindir)
-fi
 if [ -z "$client_plugins" ]; then
-    # Where Debian and its derivatives have it, without the development package that has mariadb_config.
-    for directory in /usr/lib/*/libmariadb3/plugin; do
-        [ -d "$directory" ] && client_plugins=$directory
-    done
+    command -v mariadb_config >/dev/null && client_plugins=$(mariadb_config --plugindir)
+    # Where Debian and its derivatives have it. mariadb_config is in the development package, and that of 11.8 in forky
+    # names no real directory where there is no compiler.
+    if [ ! -d "$client_plugins" ]; then
+        for directory in /usr/lib/*/libmariadb3/plugin; do
+            [ -d "$directory" ] && client_plugins=$directory
+        done
+    fi
 fi
 # A package's files are the package manager's to change.
 for directory in "$plugins" "$client_plugins"; do

@@ -46,7 +46,7 @@ exports.connect = async (options) => {
         if (!target || (ssl && connection.stream.secureConnecting !== false)) throw error;
         chain.push(`${target.host}:${target.port}`.toLowerCase());
         if (new Set(chain).size < chain.length || chain.length > 9) {
-            throw Object.assign(new Error(`Redirected in circles, or too often: ${chain.join(' -> ')}`), { errno: 4196 });
+            throw Object.assign(new Error(`Redirect loop or too many redirects: ${chain.join(' -> ')}`), { errno: 4196 });
         }
     }
 };

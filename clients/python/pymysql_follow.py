@@ -39,7 +39,7 @@ def connect(**options):
         host = canonical(connection.host) or connection.host
         chain.append(connection.unix_socket or "{}:{}".format(host, connection.port).lower())
         if chain[-1] in chain[:-1] or len(chain) > 9:  # nine servers are eight redirects
-            raise pymysql.OperationalError(4196, "Redirected in circles, or too often: " + " -> ".join(chain))
+            raise pymysql.OperationalError(4196, "Redirect loop or too many redirects: " + " -> ".join(chain))
         try:
             connection.connect()
             break

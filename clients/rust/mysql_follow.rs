@@ -45,7 +45,7 @@ pub fn connect(opts: &Opts) -> mysql::Result<Conn> {
         let Some((host, port)) = target_of(&error) else { return Err(error.into()) };
         let here = known_as(&host, port);
         if chain.contains(&here) || chain.len() > 8 {
-            let message = format!("Redirected in circles, or too often: {} -> {here}", chain.join(" -> "));
+            let message = format!("Redirect loop or too many redirects: {} -> {here}", chain.join(" -> "));
             return Err(MySqlError { message, ..error }.into());
         }
         next = next.ip_or_hostname(Some(host)).tcp_port(port).socket(None::<String>).prefer_socket(false);

@@ -49,6 +49,13 @@ links() {
     done >"$work/dead"
     ! grep . "$work/dead"
 }
+# As on forky without a compiler.
+mistaken_mariadb_config() {
+    mkdir "$work/mistaken"
+    printf '#!/bin/sh\necho /usr/lib//libmariadb3/plugin\n' >"$work/mistaken/mariadb_config"
+    chmod 755 "$work/mistaken/mariadb_config"
+    PATH=$work/mistaken:$PATH "$installer" && [ ! -e /usr/lib/libmariadb3 ]
+}
 belongs_to_a_package() { ! "$installer" && "$installer" 2>&1 | grep 'belongs to a package'; }
 installed() { dpkg-query --show --showformat='${Version}' "$1" | grep -Fx "$2"; }
 nothing_in_etc() { ! dpkg --listfiles mariadb-plugin-instant-failover | grep '^/etc'; }
@@ -179,6 +186,7 @@ check 'tarball: SET GLOBAL' switch
 check 'tarball: a client is redirected' redirected
 check 'tarball: a client follows' follows
 check 'tarball: the same again' "$installer"
+check 'tarball: mariadb_config names no real directory' mistaken_mariadb_config
 check 'tarball: the server goes on' undisturbed
 check 'tarball: the units are right' systemd-analyze verify --man=no /etc/systemd/system/instant-failover-harness.service
 check 'tarball: uninstall' "$installer" --uninstall

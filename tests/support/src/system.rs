@@ -203,8 +203,16 @@ impl System {
     /// # Errors
     /// If it cannot be made, or there is no `mariadb_config`.
     pub fn install_client_plugins(&self, directory: &Path, library: &Path) -> Result<()> {
-        let plugins = self.ask("mariadb_config", &["--plugindir"])?;
-        self.fill(directory, library, Path::new(plugins.trim()))
+        let mut plugins = PathBuf::from(self.ask("mariadb_config", &["--plugindir"])?.trim());
+        if !self.path(&plugins).is_dir() {
+            // Debian's, since 11.8.9, asks the compiler for a part of the path. Without one, look for the directory.
+            let below = fs::read_dir(self.path(Path::new("/usr/lib")))?.filter_map(Result::ok);
+            let mut known = below.map(|entry| Path::new("/usr/lib").join(entry.file_name()).join("libmariadb3/plugin"));
+            plugins = known.find(|directory| self.path(directory).is_dir()).with_context(|| {
+                format!("mariadb_config says that plugins are in {}: no such directory", plugins.display())
+            })?;
+        }
+        self.fill(directory, library, &plugins)
     }
 
     /// Our library comes first: one that the machine has installed must be neither used nor written to.
@@ -212,7 +220,8 @@ impl System {
         const OURS: &str = "instant_failover.so";
         fs::create_dir_all(directory)?;
         fs::copy(library, directory.join(OURS)).with_context(|| format!("{} cannot be copied", library.display()))?;
-        let Ok(entries) = fs::read_dir(self.path(plugins)) else { return Ok(()) };
+        let entries =
+            fs::read_dir(self.path(plugins)).with_context(|| format!("no plugins in {}", plugins.display()))?;
         for entry in entries {
             let name = entry?.file_name();
             if name != OURS {
