@@ -238,10 +238,10 @@ fn no_replica(pair: &mut Pair) -> Result<()> {
     };
     pair.sql(DB1, "STOP SLAVE SQL_THREAD")?;
     let ended = pair.script(DB2, DB1)?.output()?;
-    refused(pair, &ended, "not a replica that runs", "0")?;
+    refused(pair, &ended, "replication is not running", "0")?;
     pair.sql(DB1, "START SLAVE SQL_THREAD")?;
     let ended = pair.script(DB1, DB2)?.output()?;
-    refused(pair, &ended, "not a replica that runs", "0")?;
+    refused(pair, &ended, "replication is not running", "0")?;
     pair.sql(DB1, "FLUSH TABLES WITH READ LOCK")?;
     pair.sql(DB2, "INSERT INTO shop.orders VALUES (1001, 1, 2)")?;
     let ended = pair.script(DB2, DB1)?.output()?;
