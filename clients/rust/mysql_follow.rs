@@ -1,4 +1,4 @@
-//! The crate `mysql`, following instant failover: `connect(opts)` stands for `Conn::new(opts)`.
+//! The crate `mysql`, following instant failover: `connect(opts)` replaces `Conn::new(opts)`.
 use mysql::{Conn, Error, MySqlError, Opts, OptsBuilder, prelude::Queryable};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -1,6 +1,6 @@
-"""What checks and monitoring see: mariadb-admin, monitoring-plugins, HAProxy and mysqld_exporter.
+"""What health checks and monitoring see: mariadb-admin, monitoring-plugins, HAProxy and mysqld_exporter.
 
-Each daemon is started for one command, so that what it says comes from a check made since then.
+Each daemon is started for one command, so that its result comes from a new check.
 """
 
 import csv
@@ -21,7 +21,7 @@ OURS = "instant_failover"
 
 
 def run(*command):
-    """The exit status, and all that the program prints."""
+    """The exit status, and the output of the program."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=SECONDS)
     return f"exit {done.returncode}: {done.stdout}"
 
@@ -41,7 +41,7 @@ def until(result, process, what):
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         if process.poll() is not None:
-            raise RuntimeError(f"{what} ended")
+            raise RuntimeError(f"{what} exited")
         try:
             found = result()
         except OSError:
@@ -81,13 +81,13 @@ backend with-user
 
 
 def haproxy_status():
-    """What HAProxy makes of the first check of each server."""
+    """HAProxy's result of the first check of each server."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect("haproxy.socket")
         connection.sendall(b"show stat\n")
         lines = connection.makefile().read().lstrip("# ").splitlines()
     rows = [row for row in csv.DictReader(lines) if row["svname"] == "db"]
-    # Before the first check it is INI, and has a star while a check is under way.
+    # It is INI before the first check, and starts with a star during a check.
     if any(row["check_status"] in ("", "INI") or row["check_status"].startswith("*") for row in rows):
         return None
     wanted = ("pxname", "status", "check_status", "check_code")

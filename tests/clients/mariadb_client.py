@@ -1,5 +1,5 @@
-"""MariaDB Connector/Python, which follows: Connector/C takes the URL in `host`. This client always names a directory of
-plugins itself, so that MARIADB_PLUGIN_DIR alone is of no use: `plugin_dir` must be given."""
+"""MariaDB Connector/Python, which follows: Connector/C takes the URL in `host`. This client always sets a plugin directory
+itself, so MARIADB_PLUGIN_DIR alone has no effect: `plugin_dir` must be given."""
 
 import os
 

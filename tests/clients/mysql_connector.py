@@ -27,7 +27,7 @@ def connect():
 
 
 def pool():
-    """The pool connects when it is made; one that could not is no pool yet."""
+    """The pool connects when it is created; if that fails, there is no pool yet."""
     if not pools:
         pools.append(MySQLConnectionPool(pool_name="pool", pool_size=2, **OPTIONS))
     with pools[0].get_connection() as connection:

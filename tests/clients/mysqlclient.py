@@ -16,7 +16,7 @@ def connect():
 
 
 def prepared(connection):
-    """MySQLdb prepares nothing by itself; SQL does."""
+    """MySQLdb has no prepared statements; SQL has."""
     plain = [talk.QUERY]
     middle = [f"PREPARE statement FROM '{talk.QUERY} {talk.CONDITION}'", "SET @one = 1", "EXECUTE statement USING @one"]
     names = []

@@ -1,6 +1,6 @@
 #!/bin/sh
 # MariaDB's own programs, which follow: Connector/C takes the URL in --host.
-# A command a line in, an answer a line out. The name of the program is the argument.
+# Reads one command per line, and answers each with a line. The argument is the name of the program.
 
 program=$1
 
@@ -15,7 +15,7 @@ there() {
     "$program" --no-defaults "$@"
 }
 
-# Runs SQL on the servers that have tables, by the ports that never redirect.
+# Runs SQL on the servers that have tables, through the ports that do not redirect.
 direct() {
     for port in $DB_DIRECT; do
         mariadb --no-defaults --skip-ssl --user="$DB_USER" --password="$DB_PASSWORD" --host=127.0.0.1 --port="$port" \
@@ -33,7 +33,7 @@ use() {
         there --skip-column-names "$DB_NAME" --execute="$DB_QUERY; $middle; $DB_QUERY"
         ;;
     mariadb-dump)
-        # The dump has the row that says which server it is.
+# The dump contains the row that names the server.
         there --compact --no-create-info --skip-lock-tables "$DB_NAME" this_server >dump || return
         sed -n "s/^('\(.*\)');$/\1/p; s/^INSERT INTO .* VALUES ('\(.*\)');$/\1/p" dump
         ;;
@@ -42,7 +42,7 @@ use() {
         sed -n 's/^| instant_failover_exempt_users *| *\([^ ]*\) *|$/\1/p' variables
         ;;
     mariadb-import)
-        # The row that it brings is found on one of the servers.
+# The imported row is on one of the servers.
         direct 'DELETE FROM arrivals' || return
         echo here >arrivals.txt
         there --local --silent "$DB_NAME" arrivals.txt || return
@@ -53,7 +53,7 @@ use() {
 
 scheme=${DB_HOST%127.0.0.1}
 while read -r command servers; do
-    # The servers of a list come separated by tabs, and are wanted separated by commas.
+# The servers of a list are separated by tabs; the client expects commas.
     if [ "$command" = list ]; then DB_HOST=$scheme$(echo "$servers" | tr '\t' ,); fi
     if text=$(use 2>&1); then echo "ok" $text; else echo "error" $text; fi
 done

@@ -1,4 +1,4 @@
-"""`mariadb` as a person has it: at a terminal, with its prompt. What follows a command until the next prompt is the answer."""
+"""`mariadb` at a terminal, with its prompt. The answer to a command is the output until the next prompt."""
 
 import os
 import pty

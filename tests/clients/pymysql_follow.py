@@ -1,4 +1,4 @@
-"""The helper for PyMySQL among the examples."""
+"""The helper for PyMySQL in `clients/`."""
 
 import os
 import sys

@@ -1,7 +1,7 @@
 """An application with a pool of connections, for `cargo xtask switchover`.
 
-Its writers and readers know nothing of a switchover. On an error they throw the connection away and try again. It prints a
-line for each thing that happens: when, who, what, on which server, which write, and words; it ends when its input does.
+Its writers and readers do not know about the switchover. On an error they close the connection and try again. It prints a
+line for each event: time, client, event, server, write and text; it ends at the end of its input.
 """
 
 import os
@@ -20,13 +20,13 @@ LOGIN = {
     "read_timeout": 10,
     "write_timeout": 10,
 }
-# What an application waits between two pieces of work, and before it tries again, in seconds.
+# The pause between two pieces of work, and before a retry, in seconds.
 PAUSE = 0.02
-# So long a slow writer holds its transaction open.
+# How long a slow writer keeps its transaction open.
 HOLD = 0.5
 # No connection is used for longer.
 LIFETIME = 0.5
-# The connection was lost: whether a COMMIT took place is not known.
+# The connection was lost: it is unknown whether a COMMIT succeeded.
 LOST = {2006, 2013}
 DUPLICATE = 1062
 
@@ -95,7 +95,7 @@ def order(client, number, hold):
 
 
 def write(client, number, work):
-    """Takes place once, however often it is tried."""
+    """Takes effect once, however often it is tried."""
     while (code := attempt(work)) is not None:
         if code == DUPLICATE:
             # An attempt whose end was not known did take place.

@@ -1,4 +1,4 @@
-"""How the Python clients talk with `cargo xtask clients`: a command a line in, an answer a line out."""
+"""The protocol between the Python clients and `cargo xtask clients`: one command per line in, one answer per line out."""
 
 import os
 import sys

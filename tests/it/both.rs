@@ -1,6 +1,6 @@
-//! One suite, two targets: a mariadbd with the plugin, and the standalone server.
+//! One suite, two targets: a mariadbd with the plugin, and the stand-in.
 //!
-//! What the contract fixes must come out the same on both, so the tests know neither.
+//! Both must behave as the contract says, so the tests do not know which server they test.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,15 +20,15 @@ const HASH: &str = "*14E65567ABDB5135D0CFD9A70B3032C179A49EE7";
 pub(crate) trait UnderTest: Send + Sync {
     /// The standard port.
     fn address(&self) -> SocketAddr;
-    /// The port for emergencies.
+    /// The extra port.
     fn extra_address(&self) -> SocketAddr;
     /// The Unix socket.
     fn socket(&self) -> PathBuf;
     /// A session that may set global variables.
     fn root(&self) -> Session;
-    /// Ends the server; it must end well.
+    /// Stops the server, which must succeed.
     fn stop(&mut self);
-    /// What the options of both have the same names for.
+    /// Starts a server with options that both servers have.
     fn start(options: &[&str]) -> Self
     where
         Self: Sized;
@@ -67,10 +67,10 @@ impl UnderTest for MariaDb {
     }
 }
 
-/// The standalone server.
+/// The stand-in.
 pub(crate) struct Standalone {
     harness: Harness,
-    /// Where its accounts stand.
+    /// Holds the accounts file.
     _directory: tempfile::TempDir,
 }
 
@@ -105,7 +105,7 @@ impl UnderTest for Standalone {
     }
 }
 
-/// Makes each test two: `mariadbd::name` and `standalone::name`.
+/// Turns each test into two: `mariadbd::name` and `standalone::name`.
 macro_rules! on_both {
     ($($name:ident),+ $(,)?) => {
         mod mariadbd {
@@ -124,7 +124,7 @@ macro_rules! on_both {
 }
 pub(crate) use on_both;
 
-/// A client that has been greeted and not said a word, and the scramble it was given.
+/// A client that has read the greeting and sent nothing, and the scramble from the greeting.
 pub(crate) fn greeted(server: &impl UnderTest) -> (Client, Vec<u8>) {
     let mut client = Client::connect(server.address()).unwrap();
     let scramble = wire::scramble(&client.greeting().unwrap()).unwrap();

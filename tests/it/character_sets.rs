@@ -1,14 +1,14 @@
-//! Messages that are not ASCII, for clients of every character set.
+//! Non-ASCII messages for clients of every character set.
 
 use support::wire::{Client, handshake_response};
 
 use crate::both::{MariaDb, Standalone, UnderTest};
 
-/// One collation, at least, of each character set that both know: those of latin1, latin2, cp1250, cp1251, cp1257, cp866,
-/// koi8r, koi8u, hebrew, ascii and utf8; and 0, the server's own.
+/// At least one collation of each character set that both servers know: latin1, latin2, cp1250, cp1251, cp1257, cp866,
+/// koi8r, koi8u, hebrew, ascii and utf8; and 0, the server's default.
 const COLLATIONS: [u8; 20] = [0, 2, 5, 7, 8, 9, 11, 14, 16, 22, 26, 29, 33, 36, 45, 47, 50, 51, 59, 224];
 
-/// What a client of each collation is told.
+/// The error that a client of each collation gets.
 fn told<S: UnderTest>(message: &str) -> Vec<String> {
     let server = S::start(&[]);
     let mut root = server.root();

@@ -1,4 +1,4 @@
-//! The client plugin in a program on Connector/C (`tests/fixtures/client.c`), with real servers to follow to.
+//! The client plugin in a program on Connector/C (`tests/fixtures/client.c`), with real servers as targets.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::{library, log_in, redirect_to, server_with_plugin};
 
-/// The program, and beside it a directory with the plugins of Connector/C and ours.
+/// The program, next to a directory with the plugins of Connector/C and ours.
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
@@ -34,7 +34,7 @@ fn program() -> &'static Path {
     })
 }
 
-/// A run of the program against `server`, by way of the plugin.
+/// Runs the program against `server`, using the plugin.
 fn client(through: &[&str], scenario: &str, server: &Server, count: u32) -> Command {
     let program = program();
     let mut words = through.iter().map(Path::new).chain([program]);
@@ -49,12 +49,12 @@ fn client(through: &[&str], scenario: &str, server: &Server, count: u32) -> Comm
     command
 }
 
-/// The lines it prints.
+/// The lines that a command prints.
 fn lines(mut command: Command) -> Vec<String> {
     support::output(&mut command).unwrap().lines().map(str::to_owned).collect()
 }
 
-/// Memory lost or misused ends the program with an error.
+/// Makes the program fail on leaks and memory errors.
 const VALGRIND: &[&str] =
     &["valgrind", "--quiet", "--leak-check=full", "--errors-for-leak-kinds=definite", "--error-exitcode=99"];
 
@@ -67,7 +67,7 @@ fn redirect(from: &Server, to: &Server) {
     from.root().unwrap().query(&sql).unwrap();
 }
 
-fn circle(chain: &[&Server]) -> String {
+fn redirect_loop(chain: &[&Server]) -> String {
     let chain: Vec<_> = chain.iter().map(|server| server.address().to_string()).collect();
     format!("error 4196 Redirect loop: {}", chain.join(" -> "))
 }
@@ -78,9 +78,9 @@ fn a_thousand_follows_and_a_thousand_circles_leave_nothing_behind() {
     redirect(&one, &two);
     assert_eq!(lines(client(VALGRIND, "many", &one, 1000)), [port(&two), "left open 0".to_owned()]);
     redirect(&two, &one);
-    let expected = [circle(&[&one, &two, &one]), "left open 0".to_owned()];
+    let expected = [redirect_loop(&[&one, &two, &one]), "left open 0".to_owned()];
     assert_eq!(lines(client(VALGRIND, "many", &one, 1000)), expected);
-    // Each attempt was told once by each server, and once more by nobody.
+    // Each server redirected each attempt exactly once.
     let told = |server: &Server| server.root().unwrap().status("Instant_failover_redirects").unwrap();
     assert_eq!((told(&one), told(&two)), ("2000".to_owned(), "1000".to_owned()));
 }
@@ -89,7 +89,7 @@ fn a_thousand_follows_and_a_thousand_circles_leave_nothing_behind() {
 fn thirty_two_threads_at_once() {
     let (one, two) = (server_with_plugin(), server_with_plugin());
     redirect(&one, &two);
-    // Connector/C refuses a plugin that two threads load at the same time. With this it is loaded at the start.
+    // Connector/C fails if two threads load a plugin at the same time. This loads it at the start.
     let mut command = client(VALGRIND, "threads", &one, 10);
     command.env("LIBMYSQL_PLUGINS", "instant_failover");
     let arrivals = lines(command);
@@ -103,11 +103,11 @@ fn without_blocking() {
     let expected = [port(&two), "waited yes".to_owned()];
     assert_eq!(lines(client(VALGRIND, "nonblocking", &one, 20)), expected);
     redirect(&two, &one);
-    let expected = [circle(&[&one, &two, &one]), "waited yes".to_owned()];
+    let expected = [redirect_loop(&[&one, &two, &one]), "waited yes".to_owned()];
     assert_eq!(lines(client(VALGRIND, "nonblocking", &one, 20)), expected);
 }
 
-/// A connection that was lost is made anew from the server that the program named, not from where it was sent then.
+/// A lost connection is reopened starting from the server that the program named, not from the last redirect target.
 #[test]
 fn reconnecting_begins_at_the_origin() {
     let servers = [server_with_plugin(), server_with_plugin(), server_with_plugin()];
@@ -126,13 +126,13 @@ fn reconnecting_begins_at_the_origin() {
     one.root().unwrap().query("SET GLOBAL instant_failover_mode = OFF").unwrap();
     lose();
     assert_eq!(next(), port(one));
-    // Nowhere to go: the connection stays lost, and can be tried again.
+    // No target works: the connection stays lost, and can be retried.
     redirect(one, one);
     lose();
-    assert_eq!(next(), circle(&[one, one]));
+    assert_eq!(next(), redirect_loop(&[one, one]));
     redirect(one, two);
     lose();
-    // Connector/C tries again on the next command only if the handle still knows how.
+    // Connector/C retries on the next command only if the handle still has its reconnect option.
     assert_eq!(next(), port(two));
     drop(input);
     assert!(process.wait().unwrap().success());
@@ -142,7 +142,7 @@ fn reconnecting_begins_at_the_origin() {
 fn a_handle_can_be_used_again_after_a_failure() {
     let one = server_with_plugin();
     redirect(&one, &one);
-    assert_eq!(lines(client(VALGRIND, "again", &one, 3)), vec![circle(&[&one, &one]); 3]);
+    assert_eq!(lines(client(VALGRIND, "again", &one, 3)), vec![redirect_loop(&[&one, &one]); 3]);
 }
 
 #[test]
@@ -156,13 +156,13 @@ fn a_program_can_opt_out() {
     let mut command = client(&[], "many", &one, 1);
     command.env("INSTANT_FAILOVER_FOLLOW", "0");
     assert_eq!(lines(command), [told.clone(), "left open 0".to_owned()]);
-    // Opting in leaves what the environment says.
+    // Opting in again does not override the environment.
     let mut command = client(VALGRIND, "opt_out", &one, 1);
     command.env("INSTANT_FAILOVER_FOLLOW", "never");
     assert_eq!(lines(command), [told.clone(), told]);
 }
 
-/// A server with TLS and a new certificate, its fingerprint, and what must live as long.
+/// A server with TLS and a new certificate, the fingerprint, and the directory that must live as long.
 fn server_with_tls() -> (Server, String, TempDir) {
     let files = TempDir::new().unwrap();
     let path = |name: &str| files.path().join(name);
@@ -199,7 +199,7 @@ fn a_server_without_tls_behind_one_with_tls_leaves_the_options_as_they_were() {
     assert_eq!(lines(client(VALGRIND, "tls", &one, 1)), [port(&three), options]);
 }
 
-/// A fingerprint is as good as an authority, and holds for every server on the way.
+/// A fingerprint verifies as well as an authority does, and applies to every server on the way.
 #[test]
 fn a_fingerprint_verifies_each_server() {
     let (one, fingerprint, files) = server_with_tls();
@@ -220,14 +220,14 @@ fn a_fingerprint_verifies_each_server() {
         let told = with(wrong);
         assert!(told[0].starts_with("error 2026 ") && told[1].ends_with(wrong), "{told:?}");
     }
-    // Without one, nothing is verified, and `verified` follows nobody.
+    // Without a fingerprint nothing is verified, and `verified` follows no redirect.
     let mut command = client(&[], "tls", &one, 1);
     command.env("INSTANT_FAILOVER_FOLLOW", "verified");
     let told = lines(command);
     assert!(told[0].contains(" (not followed: the server's certificate is not verified "), "{told:?}");
 }
 
-/// Servers change their minds while clients are on their way: each arrives, or says why not.
+/// The servers' settings change while clients are being redirected: each client arrives, or reports an error.
 #[test]
 fn while_everything_changes() {
     let (one, two) = (server_with_plugin(), server_with_plugin());

@@ -1,11 +1,11 @@
-//! The library as a file: what it gives, what it asks for, what is in it.
+//! The library as a file: its exports, its imports and its contents.
 
 use std::collections::BTreeSet;
 use std::process::Command;
 
 use crate::library;
 
-/// What may be exported: what the server and Connector/C look up, and what our C calls in our Rust.
+/// The allowed exports: symbols that the server and Connector/C look up, and Rust functions that our C code calls.
 const EXPORTS: &[&str] = &[
     "_maria_plugin_declarations_",
     "_maria_plugin_interface_version_",
@@ -24,10 +24,10 @@ const EXPORTS: &[&str] = &[
     "ifo_rs_update",
 ];
 
-/// What we use of the server. Each was found exported by MariaDB 10.5.23, 10.11.19 and 11.8.6.
+/// The server functions that we use. MariaDB 10.5.23, 10.11.19 and 11.8.6 export all of them.
 const SERVER: &[&str] = &[
     "_Z13plugin_statusPKcmi",
-    // One of the two; without them values must be ASCII.
+    // One of these two; without them, values must be ASCII.
     "_ZN4Item23const_charset_converterEP3THDPK15charset_info_stbPKc",
     "_ZN4Item23const_charset_converterEP3THDPK15charset_info_stbRK17Lex_ident_routine",
     "_current_thd",
@@ -48,10 +48,10 @@ const SERVER: &[&str] = &[
     "thd_user_name",
 ];
 
-/// The oldest glibc that has all we ask for. Debian 10's is 2.28.
+/// The oldest glibc that has everything we import. Debian 10 has 2.28.
 const OLDEST_GLIBC: (u32, u32) = (2, 18);
 
-/// The lines of `nm` about the library's dynamic symbols, each as its words.
+/// The output of `nm` for the library's dynamic symbols: each line as words.
 fn symbols(option: &str) -> Vec<Vec<String>> {
     let output = support::output(Command::new("nm").args(["--dynamic", option]).arg(library())).unwrap();
     output.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
@@ -71,14 +71,14 @@ fn needs_of_the_server_only_what_is_listed_and_can_do_without() {
         let [kind, name] = words.as_slice() else { panic!("{words:?}") };
         if !name.contains('@') && !name.starts_with("__gmon") && !name.starts_with("_ITM") && !name.starts_with("__cxa")
         {
-            assert_eq!(kind, "w", "{name} must be weak, so that the library loads and can say what is missing");
+            assert_eq!(kind, "w", "{name} must be weak, so that the library loads and can report what is missing");
             wanted.insert(name.clone());
         }
     }
     assert_eq!(wanted.iter().map(String::as_str).collect::<Vec<_>>(), SERVER);
 }
 
-/// The loader wants every version that is listed here, those of weak symbols too.
+/// The loader requires every listed version, even those of weak symbols.
 #[test]
 fn loads_with_an_old_glibc() {
     let versions = support::output(Command::new("readelf").args(["--version-info", "--wide"]).arg(library())).unwrap();

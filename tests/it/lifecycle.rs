@@ -1,4 +1,4 @@
-//! Coming and going under load, and servers that are not what we expect.
+//! Installing and uninstalling under load, and unusual servers.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -22,7 +22,7 @@ fn uninstalled_while_logins_hang_in_the_hook() {
     root.query("SET GLOBAL instant_failover_target = 'db2', instant_failover_mode = ON").unwrap();
     let waiting: Vec<_> = (0..16).map(|_| greeted(&server)).collect();
     root.query("UNINSTALL SONAME 'instant_failover'").unwrap();
-    // They are still inside our code; what it decides now is what the server decides.
+    // They are still inside our code, which must now leave the decision to the server.
     for (n, client) in waiting.into_iter().enumerate() {
         if n % 2 == 0 {
             assert_eq!(answer(client, "app").reply, Reply::Ok);
@@ -65,8 +65,7 @@ fn installed_and_uninstalled_over_and_over_while_clients_come() {
     server.stop().unwrap();
 }
 
-/// A login that began before its plugin was there does not get past the redirect: neither one that began under mode ON,
-/// nor one that began under OFF.
+/// A login that began before its plugin was installed is redirected, whether it began in mode ON or in mode OFF.
 #[test]
 fn a_plugin_installed_while_a_login_waits() {
     let mut server = Server::start(&library(), &["--plugin-maturity=unknown"]).unwrap();
@@ -106,7 +105,7 @@ fn more_plugins_than_slots() {
     let lines: Vec<_> = log.lines().filter(|line| line.contains("is one more than the 256")).collect();
     assert_eq!(lines.len(), 1, "{log}");
     assert!(lines[0].contains("plugin 'many253'"), "{}", lines[0]);
-    // Gone again, every one works.
+    // After uninstalling, all accounts work.
     root.query("UNINSTALL SONAME 'instant_failover'").unwrap();
     for n in 0..PLUGINS {
         assert_eq!(log_in(&server, &format!("user{n}")), Reply::Ok, "user{n}");
@@ -130,7 +129,7 @@ fn compile_many_plugins(number: usize, library: &Path, flags: &[&str]) {
     support::run(&mut cc).unwrap();
 }
 
-/// A server that lacks a function we need: a copy of this machine's, in which that function has another name.
+/// A server that lacks a function we need: a copy of this machine's mariadbd with that function renamed.
 #[test]
 fn refused_where_the_server_lacks_a_function() {
     let directory = tempfile::tempdir().unwrap();
@@ -156,8 +155,8 @@ fn refused_where_the_server_lacks_a_function() {
     server.stop().unwrap();
 }
 
-/// A program that opens sockets and passes them on to mariadbd as systemd does: the standard port of `127.0.0.1` and `::1`, the
-/// extra port of both, which on `127.0.0.2` is a standard port too, and the Unix socket.
+/// A program that opens sockets and passes them to mariadbd as systemd does: the standard port on `127.0.0.1` and `::1`, the
+/// extra port on both (the same port is a standard port on `127.0.0.2`), and the Unix socket.
 const LIKE_SYSTEMD: &str = r"#!/usr/bin/perl
 use strict;
 use warnings;
@@ -173,7 +172,7 @@ for (['mariadb', '127.0.0.1', 'port'], ['extra', '127.0.0.1', 'extra-port'], ['m
     my ($name, $host, $port) = @$_;
     push @sockets, [$name => IO::Socket::IP->new(LocalHost => $host, LocalPort => $option{$port}, Listen => 9, V6Only => 1)];
 }
-# Away from where they belong, then there.
+# Move them out of the way first, then to their final numbers.
 my @moved = map { POSIX::dup2(fileno $_->[1], 50 + fileno $_->[1]) } @sockets;
 POSIX::dup2($moved[$_], 3 + $_) for 0 .. $#moved;
 $ENV{LISTEN_FDS} = @moved;
@@ -182,7 +181,7 @@ $ENV{LISTEN_PID} = $$;
 exec $ENV{PROGRAM}, @program;
 ";
 
-/// A program that starts this one so; gone with the directory.
+/// A script that starts `program` this way; removed with the directory.
 pub(crate) fn like_systemd(program: &Path) -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let script = directory.path().join("like-systemd");
@@ -191,7 +190,7 @@ pub(crate) fn like_systemd(program: &Path) -> (tempfile::TempDir, PathBuf) {
     (directory, script)
 }
 
-/// `extra_port` is 0 then, and the port is known by the name that systemd has given its socket.
+/// `extra_port` is 0 in this case; the extra port is recognised by the name that systemd gave its socket.
 #[test]
 fn the_extra_port_that_systemd_opened() {
     let (_directory, program) = like_systemd(&support::system::mariadbd());
@@ -220,20 +219,20 @@ fn the_extra_port_that_systemd_opened() {
             let expected = if served { Reply::Ok } else { redirect_to("db2") };
             assert_eq!(log_in(host, port), expected, "{host} {port}");
         }
-        // The same for a plugin that is installed later.
+        // The same if the plugin is installed later.
         root.query("UNINSTALL SONAME 'instant_failover'").unwrap();
         root.query("INSTALL SONAME 'instant_failover'").unwrap();
         root.query("SET GLOBAL instant_failover_target = 'db2', instant_failover_mode = ON").unwrap();
     }
-    // In ALL it is the extra port that is redirected.
+    // In mode ALL the extra port is redirected, too.
     root.query("SET GLOBAL instant_failover_mode = ALL").unwrap();
     assert_eq!(log_in("::1", extra), redirect_to("db2"));
     assert_eq!(root.status("Instant_failover_redirects_extra_port").unwrap(), "1");
     server.stop().unwrap();
 }
 
-/// `information_schema.ALL_PLUGINS` has the server load every library of its plugin directory for a moment. None of those
-/// that are not installed is hooked, or kept.
+/// `information_schema.ALL_PLUGINS` makes the server load every library in its plugin directory for a moment. Those that are
+/// not installed must not be hooked or kept loaded.
 #[test]
 fn libraries_that_are_listed_and_not_installed() {
     let mut server = Server::start(&library(), &["--plugin-maturity=unknown"]).unwrap();
@@ -247,7 +246,7 @@ fn libraries_that_are_listed_and_not_installed() {
     let loaded = || {
         let maps = fs::read_to_string(format!("/proc/{}/maps", server.pid())).unwrap();
         let libraries = maps.lines().filter_map(|line| line.rsplit('/').next().filter(|_| line.contains("/plugin/")));
-        // Libraries in C++ may stay loaded by themselves.
+        // C++ libraries may stay loaded on their own.
         let plugins = libraries.filter(|name| name.contains("auth") || name.contains("dialog"));
         plugins.map(str::to_owned).collect::<BTreeSet<_>>()
     };
@@ -262,25 +261,25 @@ fn libraries_that_are_listed_and_not_installed() {
                 }
             });
         }
-        // Also if something here fails: the clients must not go on for ever.
+        // Even if something here fails: the clients must stop.
         let _stop = StopOnDrop(&stop);
         for _ in 0..200 {
-            // Another server that starts here may remove this one's temporary tables.
+            // Another server that starts on this machine may remove this one's temporary tables.
             let _ = root.query("SELECT COUNT(*) FROM information_schema.ALL_PLUGINS");
         }
     });
-    // The last search may have come while one of them was loaded.
+    // The last search may have run while one of them was loaded.
     assert_eq!(log_in(&server, "app"), redirect_to("db2"));
     assert_eq!(root.status("Instant_failover_hooked_plugins").unwrap(), hooked);
     assert_eq!(loaded(), before);
-    // One that is installed afterwards is found.
+    // A plugin that is installed afterwards is found.
     root.query("INSTALL SONAME 'dialog_examples'").unwrap();
     root.query("CREATE USER dialog IDENTIFIED VIA three_attempts USING 'secret'").unwrap();
     assert_eq!(log_in(&server, "dialog"), redirect_to("db2"));
     server.stop().unwrap();
 }
 
-/// A library that stays loaded when it is listed is hooked when it is installed, though none is loaded then.
+/// A library that stays loaded after being listed is hooked when it is installed, although nothing is loaded then.
 #[test]
 fn a_library_that_was_loaded_before_it_is_installed() {
     let mut server = server_with_plugin();

@@ -1,11 +1,11 @@
-//! The plugin in real servers, and the standalone server, seen from the wire and from outside the process.
+//! Tests of the plugin in real servers, and of the stand-in, on the wire and from outside the process.
 //!
-//! Run by `cargo xtask test`, which builds what is tested and installs MariaDB. Each test has a server of its own; what both
-//! servers must do alike is tested on both ([`both`]).
+//! Run them with `cargo xtask test`, which builds what is tested and installs MariaDB. Each test has its own server; common
+//! behaviour is tested on both servers ([`both`]).
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
-    reason = "clippy knows a test by its attribute alone, not its helpers"
+    reason = "clippy recognises tests by their attribute, but not their helpers"
 )]
 
 mod both;
@@ -27,12 +27,12 @@ use std::path::PathBuf;
 use support::server::Server;
 use support::wire::{Client, Error, LoggedIn, Reply};
 
-/// The plugin as it is shipped.
+/// The release build of the plugin.
 fn library() -> PathBuf {
     built("INSTANT_FAILOVER_SO", support::build::Flavour::Release.library())
 }
 
-/// The standalone server as it is shipped.
+/// The release build of the stand-in.
 fn harness() -> PathBuf {
     built("INSTANT_FAILOVER_HARNESS", support::build::harness_program())
 }
@@ -62,7 +62,7 @@ fn log_in(server: &Server, user: &str) -> Reply {
     Client::connect(server.address()).unwrap().log_in(user, b"").unwrap().reply
 }
 
-/// What a redirected client is told.
+/// The reply that redirects a client.
 fn redirect_to(target: &str) -> Reply {
     Reply::Err(Error {
         code: 4196,
@@ -71,12 +71,12 @@ fn redirect_to(target: &str) -> Reply {
     })
 }
 
-/// Whether the account is refused as a wrong password is.
+/// Whether the reply is "Access denied", as for a wrong password.
 fn is_access_denied(reply: &Reply) -> bool {
     matches!(reply, Reply::Err(error) if error.code == 1045)
 }
 
-/// A client that has been greeted and not said a word.
+/// A client that has read the greeting and sent nothing.
 fn greeted(server: &Server) -> Client {
     let mut client = Client::connect(server.address()).unwrap();
     client.greeting().unwrap();

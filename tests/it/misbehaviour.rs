@@ -1,4 +1,4 @@
-//! Clients that hang up, send nonsense, or say nothing: the server behaves as it does without us.
+//! Clients that disconnect, send invalid data, or send nothing: the server behaves as it does without the plugin.
 
 use std::time::Duration;
 use std::{io, thread};
@@ -30,8 +30,8 @@ fn hang_ups_at_every_byte() {
         }
         assert_eq!(aborted(server), wanted);
     };
-    // Each counts twice: as aborted, and as aborted before the client had said who it is. The first one was the question
-    // whether the server is there.
+    // Each counts twice: as aborted, and as aborted before authentication. The first one is the check whether the server is
+    // running.
     for server in [&ours, &stock] {
         wait_for(server, 2);
         for length in 0..login.len() {
@@ -48,8 +48,8 @@ fn hang_ups_at_every_byte() {
     ours.stop().unwrap();
 }
 
-/// Answers to all kinds of first packets, byte for byte those of a server that knows nothing of redirects, save that who
-/// has said who they are is redirected.
+/// Answers to all kinds of first packets must be, byte for byte, those of a server without the plugin, except that a client
+/// that has sent its user name is redirected.
 fn nonsense<S: UnderTest>() {
     let (ours, stock) = (S::start(&[]), MariaDb::start(&[]));
     let mut root = ours.root();
@@ -57,9 +57,9 @@ fn nonsense<S: UnderTest>() {
     for mode in ["OFF", "ON"] {
         root.query(&format!("SET GLOBAL instant_failover_mode = {mode}")).unwrap();
         for bytes in first_packets() {
-            // A server that asks its client to switch the plugin redirects after that.
+            // A server that asks the client to switch the plugin redirects afterwards.
             let (ours, stock) = (answer_to(&ours, &bytes, mode == "ON"), answer_to(&stock, &bytes, false));
-            // Access denied, let in, or asked to switch the plugin: all of them were recognised.
+            // Access denied, accepted, or asked to switch the plugin: in all these cases the packet was understood.
             let recognised = stock.starts_with(b"\xff\x15\x04") || matches!(stock.first(), Some(0 | 0xfe));
             let expected = if mode == "ON" && recognised { redirect(&bytes) } else { stock };
             assert_eq!(ours.escape_ascii().to_string(), expected.escape_ascii().to_string(), "{mode}: {bytes:02x?}");
@@ -67,14 +67,14 @@ fn nonsense<S: UnderTest>() {
     }
 }
 
-/// What a redirected client is told that sent this.
+/// The redirect for a client that sent this packet.
 fn redirect(first_packet: &[u8]) -> Vec<u8> {
     let is_4_1 = first_packet[5] & 2 != 0;
     let message = "|Server is directing clients to the alternative server 'db2'.|db2";
     [&b"\xff\x64\x10"[..], if is_4_1 { b"#HY000" } else { b"" }, message.as_bytes()].concat()
 }
 
-/// Whole logins, logins cut at every byte, and what is none.
+/// Complete logins, logins truncated at every byte, and invalid packets.
 fn first_packets() -> Vec<Vec<u8>> {
     const CONNECT_WITH_DB: u32 = 1 << 3;
     const SECURE_CONNECTION: u32 = 1 << 15;
@@ -114,9 +114,9 @@ fn first_packets() -> Vec<Vec<u8>> {
         flavour(CONNECT_ATTRS, 0, b"app\0\0mysql_native_password\0\x04\x09a\x01b"),
         flavour(CONNECT_ATTRS, 0, b"app\0\0mysql_native_password\0\x05\x01a\x01b"),
         flavour(CONNECT_ATTRS, 0, b"app\0\0mysql_native_password\0\xfe\xff\xff\xff\xff\xff\xff\xff\xff"),
-        // Longer than a user name may be: it is cut.
+        // Longer than a user name may be: it is truncated.
         flavour(0, 0, &[&[b'u'; 300], &b"\0\0mysql_native_password\0"[..]].concat()),
-        // Of before 4.1: two bytes of capabilities, three of the longest packet.
+        // Before protocol 4.1: two bytes of capabilities, three bytes of the maximum packet size.
         b"\x05\0\xff\xff\xffapp\0\0".to_vec(),
         b"\x05\0\xff\xff\xff".to_vec(),
         b"\x05\0\xff\xff".to_vec(),
@@ -128,8 +128,8 @@ fn first_packets() -> Vec<Vec<u8>> {
     packets
 }
 
-/// What a server says first to a client that sends `bytes` after the greeting; nothing if it hangs up. What is random in
-/// it is left out. With `switch`, the client switches its plugin if it is asked to.
+/// A server's first answer to a client that sends `bytes` after the greeting; empty if it disconnects. Random parts are
+/// removed. With `switch`, the client switches its plugin if asked to.
 fn answer_to(server: &impl UnderTest, bytes: &[u8], switch: bool) -> Vec<u8> {
     let (mut client, _) = greeted(server);
     client.write_raw(bytes).unwrap();
@@ -144,7 +144,7 @@ fn answer_to(server: &impl UnderTest, bytes: &[u8], switch: bool) -> Vec<u8> {
     answer
 }
 
-/// What no password can be: the plugin for passwords refuses it, but the client has said who it is.
+/// Not a valid password reply: the password plugin refuses it, but the client has sent its user name.
 fn a_reply_of_the_wrong_length<S: UnderTest>() {
     let server = S::start(&[]);
     let response = packet(1, &handshake_response("app", b"abc", 0));
@@ -153,7 +153,7 @@ fn a_reply_of_the_wrong_length<S: UnderTest>() {
     assert_eq!(answer_to(&server, &response, false), redirect(&response));
 }
 
-/// TLS is asked for, and something else is sent: no word more.
+/// The client asks for TLS and sends something else: the server reveals nothing more.
 fn no_tls_after_all<S: UnderTest>() {
     let server = S::start(&[]);
     let mut root = server.root();
@@ -171,7 +171,7 @@ fn silence<S: UnderTest>() {
     let mut root = ours.root();
     root.query("SET GLOBAL instant_failover_target = 'db2', instant_failover_mode = ON").unwrap();
     let (mut client, _) = greeted(&ours);
-    // Meanwhile nobody waits for the silent one.
+    // Meanwhile, other clients do not wait for the silent one.
     assert_eq!(log_in(&ours, "app", "wrong"), redirect_to("db2"));
     assert!(client.read_to_end().map_err(|error| error.kind()) != Err(io::ErrorKind::WouldBlock));
     assert_eq!(root.status("Instant_failover_redirects").unwrap(), "1");

@@ -1,4 +1,4 @@
-//! A defect in our code: the server stays up, and does what it would have done without us.
+//! A bug in our code: the server stays up, and does what it would do without the plugin.
 
 use std::fs;
 
@@ -35,14 +35,14 @@ fn in_every_callback() {
     root.query("SET GLOBAL instant_failover_target = 'db2', instant_failover_mode = ON").unwrap();
     assert_eq!(log_in(&server, "app"), redirect_to("db2"));
 
-    // A new connection, whose account is not known at first.
+    // A new connection, whose account is not yet known.
     inject("gate");
     assert_eq!(log_in(&server, "app"), Reply::Ok);
     assert!(is_access_denied(&log_in(&server, "locked")));
-    // The search for plugins: without it, too, everybody is redirected.
+    // The search for plugins: even if it fails, all clients are redirected.
     inject("search");
     assert_eq!(log_in(&server, "app"), redirect_to("db2"));
-    // An account that is known from the start: the server goes on and asks for the password its own way.
+    // An account that is known from the start: the server continues and asks for the password in its own way.
     inject("login");
     assert_eq!(log_in(&server, "ed"), Reply::Switch("client_ed25519".to_owned()));
     inject("ifo_rs_account_login");
@@ -69,7 +69,7 @@ fn in_every_callback() {
     inject("ifo_rs_last_redirect");
     assert_eq!(root.status(last).unwrap(), "");
 
-    // Whatever happens in deinit, the plugin is gone afterwards for those who log in.
+    // Whatever happens in deinit, later logins are not affected by the plugin.
     for place in ["ifo_rs_deinit", "leave"] {
         inject(place);
         root.query("UNINSTALL SONAME 'instant_failover'").unwrap();

@@ -1,4 +1,4 @@
-//! The settings: both servers take the same values and refuse the same ones, in the same words.
+//! The settings: both servers accept the same values and refuse the same values with the same errors.
 
 use std::collections::BTreeSet;
 
@@ -8,13 +8,13 @@ use crate::both::{MariaDb, PASSWORD, Standalone, UnderTest, log_in};
 
 type Rows = Vec<Vec<String>>;
 
-/// What a statement did: its rows and its warnings, or its error.
+/// The result of a statement: its rows and warnings, or its error.
 fn outcome(session: &mut Session, sql: &str) -> Result<[Rows; 2], Error> {
     let rows = session.query(sql).map_err(|error| error.downcast::<Error>().unwrap())?;
     Ok([rows, session.query("SHOW WARNINGS").unwrap()])
 }
 
-/// Every `SET GLOBAL` with values of its own in the MTR suite.
+/// Every `SET GLOBAL` with literal values in the MTR suite.
 fn statements_of_the_suite() -> BTreeSet<String> {
     let suite = support::project_root().join("mysql-test/instant_failover/t");
     let tests = std::fs::read_dir(suite).unwrap().map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
@@ -31,7 +31,7 @@ fn statements_of_the_suite() -> BTreeSet<String> {
         .collect()
 }
 
-/// Each variable with the longest value it can have, and with one that is longer by one.
+/// Each variable with its longest value, and with a value that is too long by one.
 fn at_the_bounds() -> Vec<String> {
     let name = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "b".repeat(61));
     let list = |entry: &str, times| vec![entry; times].join(",");
@@ -76,14 +76,14 @@ fn statements_do_the_same_on_both() {
         for mode in ["OFF", "ON"] {
             let show = |session: &mut Session| {
                 let mut rows = session.query("SHOW GLOBAL VARIABLES LIKE 'instant_failover_%'").unwrap();
-                // Where mariadbd ends a value here.
+                // mariadbd truncates values at this length here.
                 rows.iter_mut().flatten().for_each(|text| text.truncate(2048));
-                // It warns of that, until a statement with a table.
+                // It repeats the warning about that until a statement with a table.
                 session.query("SHOW GLOBAL STATUS LIKE 'none'").unwrap();
                 rows
             };
             let [(first, before), (second, _)] = [&mut one, &mut other].map(|session| {
-                // Both from the same state.
+                // Both start from the same state.
                 session.query("SET GLOBAL instant_failover_mode = OFF").unwrap();
                 session
                     .query("SET GLOBAL instant_failover_target = 'db2', instant_failover_message = DEFAULT")
@@ -114,7 +114,7 @@ fn only_administrators_change_anything() {
     }
 }
 
-/// The same logins leave the same numbers behind.
+/// The same logins result in the same counters.
 #[test]
 fn the_counters_agree() {
     fn numbers<S: UnderTest>() -> Vec<Vec<String>> {
@@ -138,7 +138,7 @@ fn the_counters_agree() {
         root.query("SET GLOBAL instant_failover_exempt_hosts = '127.0.0.0/8'").unwrap();
         log_in(&server, "app", PASSWORD);
         let _ = root.change_user("app", |_| Vec::new()).unwrap();
-        // Whether two logins fell into the same second does not matter; nor what only the plugin has.
+        // Ignore the time of the last redirect, and what only the plugin has.
         let rows = root.query("SHOW GLOBAL STATUS LIKE 'Instant_failover%'").unwrap();
         let alike = |row: &Vec<String>| {
             !["last_redirect", "account_redirects", "hooked_plugins"].iter().any(|name| row[0].ends_with(name))

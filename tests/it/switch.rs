@@ -17,18 +17,18 @@ fn a_login_under_way_when_the_mode_is_set_does_not_get_in<S: UnderTest>() {
     let waiting = greeted(&server);
     root.query("SET GLOBAL instant_failover_mode = ON").unwrap();
     assert_eq!(answer(waiting, "app", PASSWORD).reply, redirect_to("db2"));
-    // Whatever the password.
+    // The same with a wrong password.
     root.query("SET GLOBAL instant_failover_mode = OFF").unwrap();
     let waiting = greeted(&server);
     root.query("SET GLOBAL instant_failover_mode = ON").unwrap();
     assert_eq!(answer(waiting, "app", "wrong").reply, redirect_to("db2"));
-    // And the other way round: back to OFF, a login that began under ON gets in.
+    // In reverse: back to OFF, a login that began under ON is accepted.
     let waiting = greeted(&server);
     root.query("SET GLOBAL instant_failover_mode = OFF").unwrap();
     assert_eq!(answer(waiting, "app", PASSWORD).reply, Reply::Ok);
 }
 
-/// Clients that come while everything changes see one state or another, whole.
+/// Clients that connect during changes see one state or another, never a mix.
 fn no_client_sees_half_a_change<S: UnderTest>() {
     const CLIENTS: usize = 32;
     const CHANGES: usize = 400;
@@ -44,7 +44,7 @@ fn no_client_sees_half_a_change<S: UnderTest>() {
                 scope.spawn(move || {
                     let mut seen = [0_usize; 3];
                     while !stop.load(Ordering::Relaxed) {
-                        // Every fourth client must not get in whatever happens.
+                        // Every fourth client must never be accepted.
                         let password = if n % 4 == 0 { "wrong" } else { PASSWORD };
                         let reply = log_in(server, "app", password);
                         if reply == redirect_to(here) {
@@ -63,7 +63,7 @@ fn no_client_sees_half_a_change<S: UnderTest>() {
                 })
             })
             .collect();
-        // Also if something here fails: the clients must not go on for ever.
+        // Even if something here fails: the clients must stop.
         let _stop = StopOnDrop(&stop);
         for n in 0..CHANGES {
             let target = if n % 2 == 0 { there } else { here };
@@ -82,7 +82,7 @@ fn no_client_sees_half_a_change<S: UnderTest>() {
     assert_eq!(counted, attempts.iter().map(|seen| seen[0] + seen[1]).sum::<usize>());
 }
 
-/// Ends the threads that go on until this is true.
+/// Stops the threads that run until this is true.
 pub(crate) struct StopOnDrop<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {

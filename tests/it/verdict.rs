@@ -1,4 +1,4 @@
-//! A verdict holds at the moment of success: the settings change while a client keeps the server waiting.
+//! The verdict must be valid when the login succeeds: the settings change while a client keeps the server waiting.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -26,7 +26,7 @@ struct Change {
     before: &'static str,
     meanwhile: &'static str,
     way: Way,
-    /// Where the client is sent; nothing if it gets in.
+    /// The redirect target; none if the client is accepted.
     to: Option<&'static str>,
 }
 
@@ -98,7 +98,7 @@ impl Change {
         set(root, self.meanwhile);
     }
 
-    /// What exempts another user where this exempts `app`; else, what changes nothing.
+    /// Exempts `user` if this change exempts `app`; otherwise changes nothing.
     fn exempting(&self, user: &str) -> String {
         let users = if self.before.contains("'app'") { user } else { "" };
         format!("exempt_users = '{users}'")
@@ -113,7 +113,7 @@ fn set(root: &mut Session, what: &str) {
     root.query(&format!("SET GLOBAL instant_failover_{what}")).unwrap();
 }
 
-/// A client that has been greeted, over TLS if that is the way.
+/// A client that has read the greeting, over TLS for [`Way::Tls`].
 fn client(server: &impl UnderTest, way: Way) -> Client {
     let mut client = match way {
         Way::Tcp | Way::Tls => Client::connect(server.address()),
@@ -133,7 +133,7 @@ const fn capabilities(way: Way) -> u32 {
     if matches!(way, Way::Tls) { CLIENT_SSL } else { 0 }
 }
 
-/// The server has asked for a switch to native passwords, and gets the answer after the change.
+/// The server asks for a switch to native passwords, and gets the answer after the change.
 fn of_a_new_connection_that_switches<S: UnderTest>() {
     let (_directory, options) = certificate();
     let server = S::start(&options.each_ref().map(String::as_str));
@@ -148,7 +148,7 @@ fn of_a_new_connection_that_switches<S: UnderTest>() {
     }
 }
 
-/// The same for `COM_CHANGE_USER`; the session stays who it was where it is refused.
+/// The same for `COM_CHANGE_USER`; the session keeps its user if the change is refused.
 fn of_a_session_that_changes_user<S: UnderTest>() {
     let (_directory, options) = certificate();
     let server = S::start(&options.each_ref().map(String::as_str));
@@ -171,7 +171,7 @@ fn of_a_session_that_changes_user<S: UnderTest>() {
     }
 }
 
-/// Whatever the settings become: who is not known does not get in.
+/// A client with a wrong password is never accepted, whatever the settings become.
 fn of_a_client_that_is_wrong_after_all<S: UnderTest>() {
     let (_directory, options) = certificate();
     let server = S::start(&options.each_ref().map(String::as_str));
@@ -188,7 +188,7 @@ fn of_a_client_that_is_wrong_after_all<S: UnderTest>() {
     }
 }
 
-/// An exemption that is withdrawn is a redirect, and not an exemption.
+/// A withdrawn exemption counts as a redirect, and not as an exemption.
 fn counts_a_login_once<S: UnderTest>() {
     const COUNTERS: [&str; 4] = ["redirects", "redirects_tcp", "exempted_users", "exempted_hosts"];
     let server = S::start(&[]);
@@ -210,7 +210,7 @@ fn counts_a_login_once<S: UnderTest>() {
         let earlier = count(&mut root);
         client(&server, Way::Tcp)
             .converse("app", 0, |_, packet| {
-                // The host first: else there is a moment without an exemption, which is no matter here.
+                // There is a moment without an exemption, which does not matter here.
                 meanwhile.split("; ").for_each(|what| set(&mut root, what));
                 native_reply(PASSWORD, switch_scramble(packet).unwrap())
             })
@@ -221,7 +221,7 @@ fn counts_a_login_once<S: UnderTest>() {
     }
 }
 
-/// What a client of one of the server's other plugins answers in each round, the last of which comes after the change.
+/// A client's answers to another authentication plugin, one per round. The last one is sent after the change.
 #[derive(Debug)]
 struct Method {
     user: &'static str,
@@ -232,7 +232,7 @@ struct Method {
 #[derive(Clone, Copy, Debug)]
 enum Answer {
     Text(&'static [u8]),
-    /// What the client plugin for native passwords makes of the scramble.
+    /// The reply of the native password client plugin.
     Native,
 }
 
@@ -291,7 +291,7 @@ fn of_plugins_that_ask_more_than_once() {
     server.stop();
 }
 
-/// The program `mariadb` with ed25519, whose answer is held up on its way.
+/// The program `mariadb` with ed25519, whose answer is delayed.
 #[test]
 fn of_a_real_client_with_ed25519() {
     let mut server = MariaDb::start(&[]);
@@ -327,7 +327,7 @@ fn of_a_real_client_with_ed25519() {
     server.stop();
 }
 
-/// Takes one client to the server's Unix socket, and says before each piece of what it sends the how manieth that is.
+/// Relays one client to the server's Unix socket, and calls `before` with the number of each piece that the client sends.
 fn relay(listener: &TcpListener, socket: PathBuf, mut before: impl FnMut(usize)) {
     let (mut client, _) = listener.accept().unwrap();
     let mut server = UnixStream::connect(socket).unwrap();

@@ -1,14 +1,12 @@
-//! The bytes of a redirect, and those around it.
+//! The bytes of a redirect, and of the packets around it.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned, SupportedProtocolVersion,
-};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned, SupportedProtocolVersion};
+use support::tls::AnyCertificate;
 use support::wire::{CLIENT_SSL, Client, Reply, Session, Stream, handshake_response, native_reply, packet};
 
 use crate::both::{PASSWORD, UnderTest, answer, greeted, on_both};
@@ -43,7 +41,7 @@ fn one_error_packet_and_nothing_after<S: UnderTest>() {
         Client::connect(server.extra_address()).unwrap(),
         Client::connect_socket(&server.socket()).unwrap(),
     ];
-    // A right password, a wrong one, a user that does not exist: nothing tells them apart.
+    // A right password, a wrong one, a user that does not exist: the answers are identical.
     for (mut client, (user, scramble)) in
         over.into_iter().zip([("app", &b""[..]), ("app", &[7; 20]), ("nobody", &[7; 20])])
     {
@@ -58,7 +56,7 @@ fn to_a_client_of_the_oldest_protocol<S: UnderTest>() {
     let server = S::start(&[]);
     redirect_all(&server);
     let (mut client, _) = greeted(&server);
-    // Two bytes of capabilities, three of the largest packet, the user, an empty password.
+    // Two bytes of capabilities, three bytes of the maximum packet size, the user, an empty password.
     client.write(b"\0\0\0\0\0app\0\0").unwrap();
     assert_eq!(client.read_to_end().unwrap(), packet(2, &[b"\xff\x64\x10", MESSAGE].concat()));
 }
@@ -67,13 +65,13 @@ fn a_session_that_changes_user_stays<S: UnderTest>() {
     let server = S::start(&[]);
     let mut session = answer(greeted(&server), "app", PASSWORD).session().unwrap();
     redirect_all(&server);
-    let Reply::Err(error) = session.change_user("other", |_| Vec::new()).unwrap() else { panic!("let in") };
+    let Reply::Err(error) = session.change_user("other", |_| Vec::new()).unwrap() else { panic!("accepted") };
     assert_eq!((error.code, error.message.as_bytes()), (4196, MESSAGE));
     assert_eq!(session.query("SELECT USER()").unwrap(), [["app@127.0.0.1"]]);
 }
 
-/// Where nobody is redirected, the user is changed as ever: the right password is taken, the session stays with its user
-/// after a wrong one, and after three there is no more trying.
+/// Without a redirect, changing the user works as usual: the right password is accepted, the session keeps its user after a
+/// wrong one, and after three wrong ones no further attempt is allowed.
 fn a_session_that_may_change_user_does<S: UnderTest>() {
     let server = S::start(&[]);
     let mut session = answer(greeted(&server), "app", PASSWORD).session().unwrap();
@@ -88,7 +86,7 @@ fn a_session_that_may_change_user_does<S: UnderTest>() {
     assert_eq!(code(session.change_user("app", |scramble| native_reply(PASSWORD, scramble)).unwrap()), 1047);
 }
 
-/// A certificate for a server, as the options that both take; gone with the directory.
+/// A certificate for a server, as options for both servers; removed with the directory.
 pub(crate) fn certificate() -> (tempfile::TempDir, [String; 2]) {
     let directory = tempfile::tempdir().unwrap();
     let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -99,7 +97,7 @@ pub(crate) fn certificate() -> (tempfile::TempDir, [String; 2]) {
     (directory, options)
 }
 
-/// With TLS, all that the server says before the handshake is its greeting, and the redirect comes inside.
+/// With TLS, the server sends only its greeting before the handshake, and the redirect inside TLS.
 fn nothing_before_tls<S: UnderTest>() {
     let (_directory, options) = certificate();
     let server = S::start(&options.each_ref().map(String::as_str));
@@ -115,7 +113,7 @@ fn nothing_before_tls<S: UnderTest>() {
     client.write(&response[..32]).unwrap();
     let mut client = client.upgrade(|stream| Box::new(tls(stream)));
     client.write(&response).unwrap();
-    // TLS ends with the connection; MariaDB sends no close_notify on a refused login, the standalone server does.
+    // TLS ends with the connection; MariaDB sends no close_notify after a refused login, the stand-in does.
     let mut inside = Vec::new();
     while let Ok(packet) = client.read() {
         inside.push(packet);
@@ -126,14 +124,14 @@ fn nothing_before_tls<S: UnderTest>() {
     let heard = heard.lock().unwrap();
     let mut rest = heard.as_slice();
     while let [kind, major, _, high, low, ..] = *rest {
-        assert!((20..=23).contains(&kind) && major == 3, "{kind} {major} is no TLS record");
+        assert!((20..=23).contains(&kind) && major == 3, "{kind} {major} is not a TLS record");
         rest = &rest[5 + usize::from(u16::from_be_bytes([high, low]))..];
     }
     assert!(rest.is_empty(), "{rest:02x?}");
     assert!(!heard.windows(4).any(|window| window == b"4196" || window == b"db2."));
 }
 
-/// A stream that remembers what it received.
+/// A stream that records what it receives.
 #[derive(Debug)]
 struct Tap(TcpStream, Arc<Mutex<Vec<u8>>>);
 
@@ -157,17 +155,17 @@ impl Write for Tap {
 
 pub(crate) type TlsStream = StreamOwned<ClientConnection, Box<dyn Stream>>;
 
-/// TLS over a stream, whoever is at its other end.
+/// TLS over a stream, without verifying the server.
 pub(crate) fn tls(stream: Box<dyn Stream>) -> TlsStream {
     tls_noting(stream, &Arc::default())
 }
 
-/// The same, and notes the certificate of the other end.
+/// The same, and records the server's certificate.
 pub(crate) fn tls_noting(stream: Box<dyn Stream>, certificate: &Arc<Mutex<Vec<u8>>>) -> TlsStream {
     tls_over(stream, rustls::ALL_VERSIONS, certificate, None)
 }
 
-/// The same in these versions, and perhaps with a certificate and its key.
+/// The same with these TLS versions, and optionally with a client certificate and its key.
 pub(crate) fn tls_with(
     stream: Box<dyn Stream>,
     versions: &[&'static SupportedProtocolVersion],
@@ -196,44 +194,4 @@ fn tls_over(
     };
     let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
     StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), stream)
-}
-
-/// What is tested is when the server speaks, not who it is.
-#[derive(Debug)]
-struct AnyCertificate(Arc<Mutex<Vec<u8>>>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        *self.0.lock().unwrap() = certificate.to_vec();
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
-    }
 }

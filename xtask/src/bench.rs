@@ -1,7 +1,7 @@
-//! `cargo xtask bench`: what the plugin costs, what it spares, and how fast the standalone server is.
+//! `cargo xtask bench`: what the plugin costs, what it saves, and how fast the stand-in is.
 //!
-//! Nothing is asserted about a speed: a machine is as fast as it is. What counts are the ratios, so all that is compared
-//! runs side by side and takes turns, round by round, under the same load.
+//! No absolute speed is asserted, as machines differ. The ratios count, so everything that is compared runs side by side
+//! and in turn, round by round, under the same load.
 
 mod client;
 mod floor;
@@ -28,7 +28,7 @@ use support::{packages, project_root, target_dir};
 
 use crate::common::results::{self, RESULTS};
 
-/// Where every client is sent that does not follow.
+/// The redirect target for clients that do not follow.
 const TARGET: &str = "db2.example.com:3307";
 
 #[derive(Debug, clap::Args)]
@@ -42,43 +42,43 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Bench {
-    /// Count the instructions of a login, without the plugin, with it, and redirected
+    /// Count the instructions of a login: without the plugin, with it, and redirected
     Instructions(instructions::Arguments),
-    /// Measure logins per second without the plugin and with it, and redirects per second
+    /// Measure logins per second with and without the plugin, and redirects per second
     Logins(logins::Arguments),
     /// Measure the time from SET GLOBAL to the first client that is redirected
     Switch(switch::Arguments),
-    /// Compare a redirect with a proxy: the time to connect, and that of each query
+    /// Compare a redirect with a proxy: time to connect, and time per query
     Proxy(proxy::Arguments),
     /// Measure the memory of mariadbd before and after many redirects
     Memory(memory::Arguments),
-    /// Let thousands of clients come back at once to a server that redirects
+    /// Let thousands of clients reconnect at once to a server that redirects
     Storm(storm::Arguments),
-    /// Measure the standalone server, next to nginx and to the least that a server can do
+    /// Compare the stand-in with nginx and with the simplest possible server
     Harness(harness::Arguments),
-    /// The least that a server can do
+    /// Run the simplest possible server
     #[command(hide = true)]
     Floor(floor::Arguments),
 }
 
-/// What every measurement is told.
+/// The options of every measurement.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 struct Run {
-    /// Take a few seconds only: enough to see that it works
+    /// Run for a few seconds only: enough to see that it works
     #[arg(long)]
     short: bool,
-    /// Keep the numbers in docs/results/README.md, and the plots beside it
+    /// Write the results to docs/results/README.md, and the plots next to it
     #[arg(long)]
     keep: bool,
 }
 
 impl Run {
-    /// How much to do: what was asked for, if something was.
+    /// How much to do: as given on the command line, or the default.
     fn length<T>(self, asked: Option<T>, usual: T, short: T) -> T {
         asked.unwrap_or(if self.short { short } else { usual })
     }
 
-    /// Prints a report, and keeps it if that is asked for. Each plot has a title, which also names its file.
+    /// Prints a report, and keeps it with `--keep`. The title of a plot also names its file.
     fn show(self, name: &str, report: &str, plots: &[(&str, String)]) -> Result<()> {
         println!("{report}\n");
         let directory = if self.keep { project_root().join("docs/results") } else { target_dir().join("benches") };
@@ -100,7 +100,9 @@ impl Run {
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let duration = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    duration.filter(|duration| !duration.is_zero()).ok_or_else(|| "not a number of seconds above 0".to_owned())
+    duration
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "expected a number of seconds greater than 0".to_owned())
 }
 
 pub(crate) fn command(arguments: Arguments) -> Result<()> {
@@ -110,7 +112,7 @@ pub(crate) fn command(arguments: Arguments) -> Result<()> {
         None => all(arguments.run),
     };
     if cfg!(debug_assertions) {
-        // Clients and floor are to be as fast as they can.
+        // Clients and floor must be as fast as possible.
         return run_optimized();
     }
     packages::install(&[packages::BUILD, packages::SERVER, packages::BENCH])?;
@@ -144,11 +146,11 @@ impl Bench {
     }
 }
 
-/// Goes on as the release build.
+/// Continues as the release build.
 fn run_optimized() -> Result<()> {
     eprintln!("Building ...");
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["run", "--quiet", "--release", "--package=xtask", "--manifest-path"]);
     cargo.arg(project_root().join("Cargo.toml")).arg("--").args(std::env::args_os().skip(1));
-    Err(cargo.exec()).context("cargo cannot be started")
+    Err(cargo.exec()).context("cannot start cargo")
 }

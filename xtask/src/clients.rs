@@ -1,8 +1,8 @@
-//! `cargo xtask clients`: real clients, tried against real servers.
+//! `cargo xtask clients`: real clients, tested with real servers.
 //!
-//! Each client is a small script in `tests/clients` that reads commands and answers what happened. What should have
-//! happened is decided here: which server it reached, which error it showed, and how often it knocked. It is the same
-//! whether a mariadbd with the plugin redirects or the standalone server, without TLS and with it.
+//! Each client is a small script in `tests/clients` that reads commands and answers with what happened. The expectations
+//! are here: which server it reaches, which error it shows, and how often it connects. They are the same for a mariadbd
+//! with the plugin and for the stand-in, without TLS and with it.
 
 mod checks;
 mod fake;
@@ -32,11 +32,11 @@ use script::{Answer, Script};
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
-    /// Names of clients: all of them if none is given
+    /// Names of clients [default: all]
     clients: Vec<String>,
 }
 
-/// A client, and what is expected of it.
+/// A client and its expected behaviour.
 #[derive(Debug)]
 struct Client {
     name: &'static str,
@@ -48,25 +48,25 @@ struct Client {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// A program on Connector/C, which follows. It names the server that many times.
+    /// A program on Connector/C, which follows. It names the server this many times.
     Follows(usize),
-    /// The same of one that asks the server for what the standalone one does not have: tables or prepared statements.
+    /// The same, for a program that needs what the stand-in lacks: tables or prepared statements.
     FollowsForData(usize),
     /// A client that shows the error.
     Stays,
-    /// The same, and its pool. A pool may try again until its time is up: at most that often.
+    /// The same, and its pool. A pool may retry until it times out: at most this many times.
     StaysWithPool(u64),
-    /// A program on Connector/C that is given a list of servers, and follows.
+    /// A program on Connector/C with a list of servers, which follows.
     FollowsList,
-    /// A client with a list of servers, which takes the next one where it is redirected.
+    /// A client with a list of servers, which tries the next server when it is redirected.
     GoesOn,
-    /// The same of one that takes the next one only where a server is down.
+    /// The same, but it tries the next server only if one is down.
     GoesOnIfDown,
-    /// What checks a server, or watches it.
+    /// Health checks and monitoring.
     Checks,
     /// `mariadb` at a terminal.
     Prompt,
-    /// A helper among the examples.
+    /// One of the helpers in `clients/`.
     Helper,
 }
 
@@ -84,7 +84,7 @@ const CLIENTS: &[Client] = &[
     client("mysql-connector-python", Tool::Python, &["mysql_connector.py", "c"], Kind::StaysWithPool(1)),
     client("mysql-connector-python-pure", Tool::Python, &["mysql_connector.py", "pure"], Kind::StaysWithPool(1)),
     client("node-mysql2", Tool::Node, &["node/mysql2.js"], Kind::StaysWithPool(1)),
-    // It tries again each half second until its time is up: 3 seconds in the script, 10 by default.
+    // It retries every half second until it times out: after 3 seconds in the script, 10 by default.
     client("node-mariadb", Tool::Node, &["node/mariadb.js"], Kind::StaysWithPool(10)),
     client("rust-mysql", Tool::Rust, &["mysql"], Kind::StaysWithPool(1)),
     client("rust-sqlx", Tool::Rust, &["sqlx"], Kind::StaysWithPool(1)),
@@ -105,16 +105,16 @@ const fn client(name: &'static str, tool: Tool, script: &'static [&'static str],
     Client { name, tool, script, kind }
 }
 
-/// A single attempt to connect takes no longer, on a machine under load.
+/// A single connection attempt takes no longer, even on a machine under load.
 const SOON: Duration = Duration::from_secs(10);
 /// How long a pool is watched after it has given up.
 const WATCHED: Duration = Duration::from_secs(2);
 
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
-    run(arguments)?.conclude("a client did not do as it should")
+    run(arguments)?.conclude("a client did not behave as expected")
 }
 
-/// Installs the clients, and tries each.
+/// Installs the clients and tests each.
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let chosen = choose(&arguments.clients)?;
     let mut tools = Tools::default();
@@ -127,7 +127,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     for mut world in [World::start(&library, None)?, World::start(&library, Some(&harness))?] {
         println!("redirected by {}:", world.db1.name());
         for client in &chosen {
-            // What is said of checks is said of mariadbd: the standalone server has no users without passwords.
+            // Checks apply to mariadbd only: the stand-in has no users without passwords.
             if client.kind == Kind::Checks && !world.db1.has_data() {
                 continue;
             }
@@ -163,19 +163,19 @@ fn choose(names: &[String]) -> Result<Vec<&'static Client>> {
             CLIENTS
                 .iter()
                 .find(|client| client.name == name)
-                .with_context(|| format!("there is no client '{name}'; there are {}", known()))
+                .with_context(|| format!("unknown client '{name}'; known clients: {}", known()))
         })
         .collect()
 }
 
-/// What is worth knowing about a client that did as it should.
+/// What is worth reporting about a client that passed.
 #[derive(Debug, Default)]
 struct Notes {
     said: Vec<String>,
     skipped: Vec<String>,
 }
 
-/// The server that redirects when it is told to.
+/// The server that redirects on demand.
 enum Old {
     MariaDb(Server),
     Harness(Harness),
@@ -185,11 +185,11 @@ impl Old {
     fn name(&self) -> &'static str {
         match self {
             Self::MariaDb(_) => "mariadbd with the plugin",
-            Self::Harness(_) => "the standalone server",
+            Self::Harness(_) => "the stand-in",
         }
     }
 
-    /// Whether it has data, and prepares statements.
+    /// Whether it has data and supports prepared statements.
     fn has_data(&self) -> bool {
         matches!(self, Self::MariaDb(_))
     }
@@ -223,14 +223,13 @@ impl Old {
     }
 }
 
-/// Three servers with the same account, and with certificates. db1 redirects to db2 when it is told to.
+/// Three servers with the same account, and with certificates. db1 redirects to db2 on demand.
 ///
-/// Each can be told from the others by a user whom it exempts, and who does not exist. A mariadbd has that name in a table,
-/// too.
+/// Each is identified by an exempt user that does not exist. A mariadbd also has that name in a table.
 struct World {
     db1: Old,
     db2: Server,
-    /// One whose certificate is for another name.
+    /// Its certificate is for another name.
     db3: Server,
     /// Sessions of root, through the sockets.
     one: wire::Session,
@@ -243,11 +242,11 @@ const USER: &str = "app";
 const PASSWORD: &str = "open sesame";
 const DATABASE: &str = "demo";
 
-/// In an error about what the standalone server does not do.
+/// Part of the error for what the stand-in does not support.
 const WHAT_HARNESS_IS: &str = "This is instant-failover-harness, which redirects clients and has no data";
 
 impl World {
-    /// db1 is that standalone server if there is one.
+    /// db1 is the stand-in if its program is given.
     fn start(library: &Path, harness: Option<&Path>) -> Result<Self> {
         let home = tempfile::Builder::new().prefix("instant-failover-clients-").tempdir()?;
         System::this().install_client_plugins(&home.path().join("plugin"), library)?;
@@ -271,11 +270,11 @@ impl World {
         Ok(Self { db1, db2, db3, one, two, home })
     }
 
-    /// Tries a client without TLS and with it.
+    /// Tests a client without TLS and with it.
     fn try_out(&mut self, client: &Client) -> Result<Notes> {
         let mut notes = Notes::default();
         self.try_once(client, false, &mut notes)?;
-        // The helpers try TLS by themselves; for checks it makes no difference.
+        // The helpers have their own TLS cases; for checks it makes no difference.
         if !matches!(client.kind, Kind::Helper | Kind::Checks) {
             self.try_once(client, true, &mut notes).context("with TLS")?;
         }
@@ -292,7 +291,7 @@ impl World {
             Kind::StaysWithPool(most) if !is_secure => {
                 self.stays(&mut script, notes).and_then(|()| self.pool(&mut script, most, notes))
             }
-            // What the connections of a pool do with TLS, any connection does.
+            // With TLS, a pool's connections behave like any other connection.
             Kind::Stays | Kind::StaysWithPool(_) => self.stays(&mut script, notes),
             Kind::FollowsList | Kind::GoesOn => self.list(&mut script, true, notes),
             Kind::GoesOnIfDown => self.list(&mut script, false, notes),
@@ -303,7 +302,7 @@ impl World {
         .with_context(|| script.errors())?;
         script.end()?;
         let handshakes = self.handshakes()? - before;
-        // A helper tries both; who was skipped has done nothing.
+        // A helper tries both; a skipped client did nothing.
         let tells = !matches!(client.kind, Kind::Helper | Kind::Checks) && notes.skipped.is_empty();
         ensure!(!tells || is_secure == (handshakes > 0), "{handshakes} TLS handshakes");
         if let (true, Some(said)) = (is_secure, notes.said.last_mut()) {
@@ -347,7 +346,7 @@ impl World {
         Ok(command)
     }
 
-    /// Makes db1 redirect there, or nowhere.
+    /// Makes db1 redirect to the target, or not at all.
     fn redirect(&mut self, target: Option<&str>) -> Result<()> {
         redirect(&mut self.one, target)
     }
@@ -370,7 +369,7 @@ impl World {
         Ok(self.one.status("Ssl_accepts")?.parse()?)
     }
 
-    /// Sends a command, and returns the answer with the redirects that it took.
+    /// Sends a command, and returns the answer and the number of redirects.
     fn ask(&mut self, script: &mut Script, words: &[&str]) -> Result<(Answer, u64)> {
         let before = self.redirects()?;
         let answer = script.ask(words)?;
@@ -398,10 +397,10 @@ impl World {
         Ok(())
     }
 
-    /// Whether people see what they should: the error's number, and the sentence with the target in it.
+    /// Whether the user sees the error number and the sentence that names the target.
     fn is_told(&self, text: &str) -> bool {
         let target = self.db2.address();
-        // The second is what node-mariadb puts inside its pool's own error.
+        // The second form is how node-mariadb embeds it in the error of its pool.
         (text.starts_with("error 4196 ") || text.contains("[(conn:") && text.contains(", no: 4196, "))
             && text.contains(&format!("Server is directing clients to the alternative server '{target}'."))
     }
@@ -424,7 +423,7 @@ impl World {
         Ok(())
     }
 
-    /// The list has db1 or, where that is down, an address at which nothing listens, and then db2.
+    /// The list has db1 or an address where nothing listens, followed by db2.
     fn list(&mut self, script: &mut Script, goes_on: bool, notes: &mut Notes) -> Result<()> {
         let (up, down) = (self.db1.address().to_string(), "127.0.0.1:1".to_owned());
         let next = self.db2.address().to_string();
@@ -441,34 +440,34 @@ impl World {
                 let is_told = answer.text.starts_with("error ") && answer.text.contains("|Server is directing clients");
                 ensure!(is_told, "{case}: got '{}'", answer.text);
             }
-            // The pool of Node's mariadb tries again until its time is up.
+            // The pool of Node's mariadb retries until it times out.
             ensure!(
                 if mode == "OFF" { redirects == 0 } else { (1..=5).contains(&redirects) },
                 "{case}: {redirects} redirects"
             );
             ensure!(answer.took < SOON, "{case}: it took {:?}", answer.took);
             if mode == "ON" {
-                let does = if goes_on { "went on" } else { "told" };
+                let does = if goes_on { "moved on" } else { "told" };
                 notes.said.push(format!("{does} in {:.0?}", answer.took));
             }
         }
         Ok(())
     }
 
-    /// The pool is made while db1 redirects; it must say so, knock no more than `most` times, and recover.
+    /// The pool is created while db1 redirects; it must report that, connect at most `most` times, and recover.
     fn pool(&mut self, script: &mut Script, most: u64, notes: &mut Notes) -> Result<()> {
         let db2 = self.db2.address().to_string();
         self.redirect(Some(&db2))?;
         let (answer, redirects) = self.ask(script, &["pool"])?;
         ensure!(self.is_told(&answer.text), "redirected, the pool says '{}'", answer.text);
         ensure!(redirects > 0, "the pool was never redirected");
-        // Does it go on knocking while nobody asks it for anything?
+        // Does it keep connecting while it is idle?
         let before = self.redirects()?;
         sleep(WATCHED);
         let idle = self.redirects()? - before;
         notes.said.push(format!("pool: {redirects} redirects in {:.1?}, {idle} in the next {WATCHED:?}", answer.took));
         ensure!(redirects <= most, "the pool was redirected {redirects} times in {:?}", answer.took);
-        // One that was under way when the pool gave up.
+        // One attempt may have been in progress when the pool gave up.
         ensure!(idle <= 1, "the pool was redirected {idle} times after it gave up");
         self.redirect(None)?;
         let (answer, _) = self.ask(script, &["pool"])?;
@@ -496,7 +495,7 @@ fn start_mariadbd(library: &Path, name: &str, tls: &[String]) -> Result<Server> 
     Ok(server)
 }
 
-/// Makes a server redirect there, or nowhere.
+/// Makes a server redirect to the target, or not at all.
 fn redirect(root: &mut wire::Session, target: Option<&str>) -> Result<()> {
     let sql = match target {
         Some(target) => format!("SET GLOBAL instant_failover_target = '{target}', instant_failover_mode = ON"),

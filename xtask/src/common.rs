@@ -1,4 +1,4 @@
-//! What several commands use.
+//! Code shared by several commands.
 
 pub(crate) mod nightly;
 pub(crate) mod plot;

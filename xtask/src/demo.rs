@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: what the plugin does, watched on two private servers.
+//! `cargo xtask demo`: shows what the plugin does, on two private servers.
 
 mod picture;
 
@@ -19,7 +19,7 @@ use support::server::{self, Server};
 use support::system::System;
 use support::{packages, project_root, wire};
 
-/// How many clients come all the time while the switch is made.
+/// How many clients keep connecting during the switch.
 const CLIENTS: usize = 4;
 
 /// The step that the picture begins with, and the first that is not in it any more: what fits a screen.
@@ -27,7 +27,7 @@ const PICTURED: [&str; 2] = ["db1 must go down", "The DBA still gets in"];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Keep a picture of it in docs/
+    /// Write a picture of the demo to docs/
     #[arg(long)]
     keep: bool,
 }
@@ -36,7 +36,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     if arguments.keep { keep() } else { run() }
 }
 
-/// Runs this program without the option, in a terminal of its own, and draws what it prints.
+/// Runs this program without the option, in a separate terminal, and draws its output.
 fn keep() -> Result<()> {
     const PICTURE: &str = "docs/demo.svg";
     let program = env::current_exe()?;
@@ -45,7 +45,7 @@ fn keep() -> Result<()> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
-        .context("script cannot be started")?;
+        .context("cannot start script")?;
     let mut printed = "\x1b[1m$ cargo xtask demo\x1b[0m\n...\n".to_owned();
     let mut pictured = false;
     for line in BufReader::new(script.stdout.take().context("script has no output")?).lines() {
@@ -61,7 +61,7 @@ fn keep() -> Result<()> {
         bail!("the demo failed");
     }
     fs::write(project_root().join(PICTURE), picture::draw("cargo xtask demo", &printed))
-        .with_context(|| format!("{PICTURE} cannot be written"))?;
+        .with_context(|| format!("cannot write {PICTURE}"))?;
     println!("{PICTURE}: written");
     Ok(())
 }
@@ -72,7 +72,7 @@ fn run() -> Result<()> {
     let library = Flavour::Release.build()?;
     say("Starting two private MariaDB servers, db1 and db2 ...");
     let (db1, db2) = (start(&library, "db1")?, start(&library, "db2")?);
-    // Ctrl-C would leave the directories behind: the servers end with us, but we would not tidy up.
+    // On Ctrl-C the servers end with this process, but their directories must be removed here.
     let directories = [db1.dir().to_path_buf(), db2.dir().to_path_buf()];
     ctrlc::set_handler(move || {
         for directory in &directories {
@@ -83,15 +83,15 @@ fn run() -> Result<()> {
     let (one, two) = (db1.address(), db2.address());
     say(&format!("db1 listens on {one} (extra port {}), db2 on {two}.", db1.extra_address().port()));
 
-    step("A client connects to db1 and gets in");
+    step("A client connects to db1 and is accepted");
     application(one)?;
 
-    step("The DBA, on db1, installs the plugin");
+    step("The DBA installs the plugin on db1");
     let mut dba = Dba(db1.root()?);
     dba.types("INSTALL SONAME 'instant_failover'")?;
 
     step(&format!(
-        "{}. While {CLIENTS} clients connect as fast as they can, the DBA types two statements",
+        "{}. While {CLIENTS} clients connect as fast as they can, the DBA runs two statements",
         PICTURED[0]
     ));
     let crowd = Crowd::start(one);
@@ -103,7 +103,7 @@ fn run() -> Result<()> {
 
     step("The same client, the same command as before");
     application(one)?;
-    say("Where it was told to go, it gets in:");
+    say("The server that the error names accepts it:");
     application(two)?;
 
     step("A client that follows: the same command, with instant_failover:// before the host");
@@ -115,7 +115,7 @@ fn run() -> Result<()> {
     client(&["-h", "127.0.0.1", "-P", &db1.extra_address().port().to_string(), "-u", "dba", "-pdemo"])?;
     client(&["-S", &db1.socket().display().to_string(), "-u", "dba", "-pdemo"])?;
 
-    step("Monitoring should not notice: its user is exempt");
+    step("Monitoring still reaches db1: its user is exempt");
     dba.types("SET GLOBAL instant_failover_exempt_users = 'monitor'")?;
     client(&["-h", "127.0.0.1", "-P", &one.port().to_string(), "-u", "monitor", "-pdemo"])?;
 
@@ -125,7 +125,7 @@ fn run() -> Result<()> {
         println!("    {line}");
     }
 
-    step("Maintenance is over. Both clients are back on db1; nothing remembers the redirect");
+    step("Maintenance is over. Both clients return to db1 at once");
     dba.types("SET GLOBAL instant_failover_mode = OFF")?;
     application(one)?;
     follower(&plugins, one)?;
@@ -168,11 +168,11 @@ fn client(arguments: &[&str]) -> Result<()> {
     show_client(arguments, &mut server::client())
 }
 
-/// Runs the program with these arguments, shows them, and what it prints.
+/// Runs the program with these arguments, and shows them and its output.
 fn show_client(arguments: &[&str], program: &mut Command) -> Result<()> {
     const QUERY: &str = "SELECT * FROM demo.hello";
     println!("    {}", bold(&format!("$ mariadb {} -Ne \"{QUERY}\"", arguments.join(" "))));
-    let output = program.args(arguments).args(["-N", "-e", QUERY]).output().context("mariadb cannot be started")?;
+    let output = program.args(arguments).args(["-N", "-e", QUERY]).output().context("cannot start mariadb")?;
     for bytes in [output.stdout, output.stderr] {
         for line in String::from_utf8_lossy(&bytes).lines().filter(|line| !line.starts_with("---") && *line != QUERY) {
             println!("    {line}");
@@ -201,7 +201,7 @@ impl Dba {
     }
 }
 
-/// Clients that connect and leave all the time.
+/// Clients that connect and disconnect all the time.
 struct Crowd {
     stop: Arc<AtomicBool>,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -217,8 +217,8 @@ struct Seen {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Outcome {
-    LetIn,
-    Told,
+    Accepted,
+    Redirected,
     Failed,
 }
 
@@ -234,8 +234,8 @@ impl Crowd {
                         let client = wire::Client::connect(address).map(|client| client.log_in("crowd", b""));
                         let outcome = match client {
                             Ok(Ok(client)) => match client.reply {
-                                wire::Reply::Ok => Outcome::LetIn,
-                                wire::Reply::Err(error) if error.code == 4196 => Outcome::Told,
+                                wire::Reply::Ok => Outcome::Accepted,
+                                wire::Reply::Err(error) if error.code == 4196 => Outcome::Redirected,
                                 _ => Outcome::Failed,
                             },
                             _ => Outcome::Failed,
@@ -262,17 +262,18 @@ impl Crowd {
             seen.iter().filter(|seen| seen.outcome == outcome && when(seen)).count()
         };
         let (early, late) = (|seen: &Seen| seen.ended < before, |seen: &Seen| seen.began > after);
-        println!("    Clients that came before:                {} let in", count(Outcome::LetIn, &early));
+        println!("    Clients that connected before:           {} accepted", count(Outcome::Accepted, &early));
         println!(
-            "    Clients that came once SET had returned: {} told to go to db2, {} let in",
-            count(Outcome::Told, &late),
-            count(Outcome::LetIn, &late)
+            "    Clients that connected after SET returned: {} redirected to db2, {} accepted",
+            count(Outcome::Redirected, &late),
+            count(Outcome::Accepted, &late)
         );
-        println!("    Clients that saw anything else:          {}", count(Outcome::Failed, &|_| true));
-        if let Some(first) = seen.iter().filter(|seen| seen.outcome == Outcome::Told).map(|seen| seen.ended).min() {
+        println!("    Clients with any other result:           {}", count(Outcome::Failed, &|_| true));
+        if let Some(first) = seen.iter().filter(|seen| seen.outcome == Outcome::Redirected).map(|seen| seen.ended).min()
+        {
             match first.checked_duration_since(after) {
-                Some(later) => println!("    First one told:                          {later:.1?} after SET returned"),
-                None => println!("    First one told:                          before SET had even returned"),
+                Some(later) => println!("    First redirect:                          {later:.1?} after SET returned"),
+                None => println!("    First redirect:                          before SET returned"),
             }
         }
         Ok(())

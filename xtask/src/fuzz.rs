@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: random bytes for every parser of what a peer sends. The targets are in `fuzz/`.
+//! `cargo xtask fuzz`: random input for every parser of untrusted input. The targets are in `fuzz/`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,20 +15,20 @@ pub(crate) struct Arguments {
     /// Seconds for each target
     #[arg(long, default_value_t = 20)]
     seconds: u64,
-    /// Try this input only, with the one target that is named
+    /// Run the named target with this input only
     #[arg(long, value_name = "FILE", requires = "targets")]
     input: Option<PathBuf>,
-    /// Names of targets: all of them if none is given
+    /// Names of targets [default: all]
     #[arg(value_parser = TARGETS)]
     targets: Vec<String>,
 }
 
 const TARGETS: [&str; 5] = ["connection", "proxy_header", "session", "metrics", "redirect_message"];
 
-/// What builds the targets.
+/// The version of the program that builds the targets.
 const CARGO_FUZZ: &str = "0.13.2";
 
-/// Longer than the longest packet that a server takes. Whoever needs so much memory or time for it fails.
+/// Input longer than the longest packet that a server accepts. A target that needs more memory or time for it fails.
 const LIMITS: [&str; 3] = ["-max_len=70000", "-rss_limit_mb=1024", "-timeout=10"];
 
 impl Arguments {
@@ -39,7 +39,7 @@ impl Arguments {
 }
 
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
-    run(arguments)?.conclude("an input was found that should not be")
+    run(arguments)?.conclude("a target failed on an input")
 }
 
 /// Installs what is missing, builds the targets, and runs each.
@@ -49,11 +49,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         named => named.iter().map(String::as_str).collect(),
     };
     if arguments.input.is_some() && targets.len() > 1 {
-        bail!("an input is for one target");
+        bail!("--input needs exactly one target");
     }
-    if !nightly::is_there(&[]) {
-        return Ok(Outcome { skipped: targets.len(), ..Outcome::default() });
-    }
+    nightly::install(&[])?;
     packages::install(&[packages::BUILD, packages::FUZZ])?;
     let binaries = build()?;
     let mut outcome = Outcome::default();
@@ -77,12 +75,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Where all that belongs to fuzzing lies, but for the sources and seeds.
+/// The directory of everything that fuzzing writes.
 fn directory() -> PathBuf {
     target_dir().join("fuzz")
 }
 
-/// Builds all targets, and returns where they lie.
+/// Builds all targets, and returns their directory.
 fn build() -> Result<PathBuf> {
     let tools = target_dir().join("tools");
     let cargo_fuzz = tools.join("bin/cargo-fuzz");
@@ -90,7 +88,7 @@ fn build() -> Result<PathBuf> {
     if !installed.is_ok_and(|output| output.stdout == format!("cargo-fuzz {CARGO_FUZZ}\n").as_bytes()) {
         eprintln!("Installing cargo-fuzz {CARGO_FUZZ} ...");
         let package = format!("cargo-fuzz@{CARGO_FUZZ}");
-        // Quick to build rather than to run: it starts the compiler.
+        // A debug build: cargo-fuzz only starts the compiler, so its build time matters more than its speed.
         output(
             Command::new(env!("CARGO")).args(["install", "--debug", "--locked", "--root"]).arg(&tools).arg(package),
         )?;
@@ -105,7 +103,7 @@ struct Target<'a> {
     binary: PathBuf,
 }
 
-/// What a run of a target has shown.
+/// The result of running a target.
 struct Found {
     notes: String,
     problem: Option<String>,
@@ -116,7 +114,7 @@ impl Target<'_> {
         self.run(Command::new(&self.binary).arg(input))
     }
 
-    /// Goes on from what was found before, and from the seeds; those stay as they are.
+    /// Continues with the corpus of earlier runs and the seeds; the seeds do not change.
     fn fuzz(&self, seconds: u64) -> Result<Found> {
         let sources = project_root().join("fuzz");
         let corpus = directory().join("corpus").join(self.name);
@@ -150,20 +148,20 @@ impl Target<'_> {
         Ok(Found { notes, problem })
     }
 
-    /// What went wrong, and how to see it again.
+    /// What went wrong, and how to reproduce it.
     fn problem(&self, said: &str, log: &Path) -> String {
         let mut lines = said.lines().skip_while(|line| !line.contains("panicked at") && !line.contains("ERROR: "));
         let mut why: Vec<&str> = lines.by_ref().take(2).collect();
         why.retain(|line| !line.is_empty());
         let again = match said.lines().find_map(|line| line.split_once("Test unit written to ")) {
-            Some((_, input)) => format!("again: cargo xtask fuzz {} --input {input}", self.name),
-            None => "there is no input that shows it again".to_owned(),
+            Some((_, input)) => format!("to reproduce: cargo xtask fuzz {} --input {input}", self.name),
+            None => "no input reproduces it".to_owned(),
         };
         format!("{}\n{again}\nmore: {}", why.join("\n"), log.display())
     }
 }
 
-/// The last word in `text` that comes after `before`.
+/// The word after the last occurrence of `before` in `text`.
 fn last_after<'a>(text: &'a str, before: &str) -> Option<&'a str> {
     text.rsplit_once(before)?.1.split_whitespace().next()
 }

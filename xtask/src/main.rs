@@ -18,7 +18,7 @@ use std::ops::AddAssign;
 
 use clap::{Parser, Subcommand};
 
-/// What can be done with instant failover for MariaDB.
+/// Tests, measurements and packages of instant failover for MariaDB.
 #[derive(Debug, Parser)]
 #[command(name = "xtask", bin_name = "cargo xtask", version)]
 struct Arguments {
@@ -28,31 +28,31 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Watch new clients being sent away from one private server to another
+    /// Show how one private server redirects new clients to another
     Demo(demo::Arguments),
-    /// Install what is missing, and run every test of the project
+    /// Install missing packages and run every test of the project
     Test,
-    /// Run tests of the MTR suite: all of them, or those named
+    /// Run the MTR suite: all tests, or those named
     Mtr(mtr::Arguments),
-    /// Run the MTR suite with the MariaDB of every release of Debian that has one
+    /// Run the MTR suite with the MariaDB of every Debian release that has one
     Versions(mtr::Versions),
-    /// Run MariaDB's own tests of logins, without the plugin and with it in mode OFF
+    /// Run MariaDB's own login tests, without the plugin and with it in mode OFF
     ServerTests(mtr::ServerTests),
-    /// Try real client libraries: all of them, or those named
+    /// Test real client libraries: all of them, or those named
     Clients(clients::Arguments),
-    /// Measure what the plugin and the standalone server cost: everything, or what is named
+    /// Measure what the plugin and the stand-in cost: everything, or one measurement
     Bench(bench::Arguments),
-    /// Make the Debian packages and the tarball
+    /// Build the Debian packages and the tarball
     Deb(deb::Arguments),
-    /// Run every statement that README and runbook tell a person to type
+    /// Run every statement that the README and the runbook tell you to type
     Recipes,
-    /// Feed random bytes to every parser of what a peer sends: to all of them, or those named
+    /// Fuzz the parsers of untrusted input: all of them, or those named
     Fuzz(fuzz::Arguments),
-    /// Run the plugin from many threads with sanitizers: for memory, leaks, undefined behaviour and races
+    /// Run the plugin from many threads with sanitizers: memory errors, leaks, undefined behaviour, data races
     Sanitize(sanitize::Arguments),
-    /// Let clients of every kind come to a server while everything about it changes, and check every answer
+    /// Connect clients of every kind while the server's settings change, and check every answer
     Soak(soak::Arguments),
-    /// Move the primary from one server to another and back while clients write, and see that nothing is lost
+    /// Move the primary to another server and back while clients write, and check that nothing is lost
     Switchover(switchover::Arguments),
 }
 
@@ -74,11 +74,11 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-/// How tests ended.
+/// The results of tests.
 #[derive(Clone, Debug, Default)]
 struct Outcome {
     passed: usize,
-    /// Which, and what is known of it.
+    /// The failed tests, each with the reason.
     failed: Vec<String>,
     skipped: usize,
 }
@@ -92,12 +92,12 @@ impl Outcome {
         }
     }
 
-    /// The same, with the place in front of each failure.
+    /// The same, with `place` in front of each failure.
     fn at(self, place: &str) -> Self {
         Self { failed: self.failed.into_iter().map(|what| format!("{place}: {what}")).collect(), ..self }
     }
 
-    /// The end of a command: shows it, and is an error if anything failed.
+    /// Ends a command: prints the result, and returns an error if anything failed.
     fn conclude(&self, complaint: &'static str) -> anyhow::Result<()> {
         println!("{self}");
         if self.failed.is_empty() { Ok(()) } else { Err(anyhow::anyhow!(complaint)) }

@@ -22,16 +22,16 @@ pub(crate) use versions::{Versions, command as versions, run as run_versions};
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
-    /// Write what the tests print down as what they should print
+    /// Record the output of the tests as their expected results
     #[arg(long)]
     record: bool,
-    /// Run them with the MariaDB of another system, which has this root directory
+    /// Run them with the MariaDB of another system, with this root directory
     #[arg(long, value_name = "DIR")]
     server_root: Option<PathBuf>,
-    /// Run them with the server under valgrind: those named, or a selection
+    /// Run the server under valgrind: with the named tests, or a selection
     #[arg(long, conflicts_with_all = ["record", "server_root"])]
     valgrind: bool,
-    /// Names of tests, as in mysql-test/instant_failover/t
+    /// Names of tests, as in mysql-test/instant_failover/t [default: all]
     tests: Vec<String>,
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn run(system: &System, arguments: &Arguments) -> Result<Outcome> {
     Ok(mtr.run(command, "var")?.into_iter().collect())
 }
 
-/// A directory with a link to the suite: mtr cuts the names of suites at a hyphen, and our own path has one.
+/// A directory with a link to the suite: mtr truncates suite names at a hyphen, and our own path may contain one.
 fn link_to_suite() -> Result<TempDir> {
     let dir = tempfile::Builder::new().prefix("instant_failover_").tempdir_in("/tmp")?;
     symlink(project_root().join("mysql-test/instant_failover"), dir.path().join("instant_failover"))?;

@@ -1,4 +1,4 @@
-//! `cargo xtask recipes`: every statement that the documents tell a person to type, run as it is written on a primary
+//! `cargo xtask recipes`: runs every statement that the documents tell you to type, as written, on a primary
 //! and its replica.
 
 mod document;
@@ -23,13 +23,13 @@ const REFERENCE: &str = "docs/reference.md";
 pub(crate) const RUNBOOK: &str = "docs/operations.md";
 
 pub(crate) fn command() -> Result<()> {
-    run()?.conclude("see above for what failed")
+    run()?.conclude("a recipe failed; see above")
 }
 
-/// Runs every recipe. Each section finds a pair of servers as it is before a switchover.
+/// Runs every recipe. Each section starts with a pair of servers as they are before a switchover.
 ///
 /// # Errors
-/// If a server cannot be started. A statement that fails is in the outcome.
+/// If a server cannot be started. The outcome contains statements that fail.
 pub(crate) fn run() -> Result<Outcome> {
     packages::install(&[packages::BUILD, packages::SERVER])?;
     let library = Flavour::Release.build()?;
@@ -45,13 +45,13 @@ pub(crate) fn run() -> Result<Outcome> {
             }
             if pair.as_ref().is_none_or(|(section, _)| *section != block.section) {
                 println!("\n== {path}: {}", block.section);
-                // The old pair ends before the new one takes its memory.
+                // Stop the old pair before the new one needs the memory.
                 drop(pair.take());
                 let mut servers = Pair::start(&library)?;
                 servers.recipes_can_run()?;
                 pair = Some((block.section.clone(), servers));
             }
-            let (_, servers) = pair.as_mut().context("there is a pair")?;
+            let (_, servers) = pair.as_mut().context("no pair of servers")?;
             println!("\n-- {place}");
             let ran = block.statements.iter().try_for_each(|statement| run_statement(servers, statement).map(drop));
             let ran = ran.and_then(|()| servers.still_replicates());
@@ -61,7 +61,7 @@ pub(crate) fn run() -> Result<Outcome> {
     }
     for (name, test) in [
         ("one tenant, and a replica without the plugin", one_tenant as fn(&Path) -> Result<()>),
-        ("the dead man's switch goes off", dead_mans_switch),
+        ("the dead man's switch fires", dead_mans_switch),
     ] {
         println!("\n== {name}");
         let ended = test(&library);
@@ -71,38 +71,41 @@ pub(crate) fn run() -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// The tenant is redirected by db1 alone, keeps its password on the replica, and comes back. Without the recipe's care the
-/// replica stops.
+/// Only db1 redirects the tenant, which keeps its password on the replica and can be moved back. Without the precautions
+/// of the recipe, the replica stops.
 fn one_tenant(library: &Path) -> Result<()> {
     let recipe = Document::read(REFERENCE)?;
     let blocks: Vec<_> =
         recipe.blocks.iter().filter(|block| block.statements.iter().any(|s| s.sql.contains("tenant7"))).collect();
-    ensure!(blocks.len() == 2, "{REFERENCE} has a way there and a way back for a tenant, not {} blocks", blocks.len());
+    ensure!(blocks.len() == 2, "{REFERENCE} must have two blocks for a tenant, there and back, but has {}", blocks.len());
     let mut pair = Pair::start(library)?;
     pair.recipes_can_run()?;
     pair.query(1, "UNINSTALL SONAME 'instant_failover'")?;
-    for (block, answer) in blocks.iter().zip(["a redirect", "let in"]) {
+    for (block, answer) in blocks.iter().zip(["a redirect", "access"]) {
         block.statements.iter().try_for_each(|statement| run_statement(&mut pair, statement).map(drop))?;
         pair.still_replicates()?;
-        for (server, expected) in [(0, answer), (1, "let in")] {
+        for (server, expected) in [(0, answer), (1, "access")] {
             let told = match pair.try_login(server, Some(pair.address(server)), "tenant7")? {
                 Reply::Err(error) if error.code == 4196 => "a redirect",
-                Reply::Ok => "let in",
-                other => bail!("tenant7 was told {other:?} by {}", name(server)),
+                Reply::Ok => "access",
+                other => bail!("tenant7 got {other:?} from {}", name(server)),
             };
-            ensure!(told == expected, "tenant7 at {}: {told}, not {expected}", name(server));
+            ensure!(told == expected, "tenant7 on {}: got {told}, expected {expected}", name(server));
         }
     }
     pair.sql(0, "ALTER USER tenant7 IDENTIFIED VIA instant_failover USING 'db7.example.com:3306'")?;
-    ensure!(pair.still_replicates().is_err(), "the recipe need not keep the statement from the replica");
+    ensure!(
+        pair.still_replicates().is_err(),
+        "the replica survives the statement, so the recipe's precautions are unnecessary"
+    );
     Ok(())
 }
 
-/// As it is written, but for the time.
+/// Runs the recipe as written, with a shorter time.
 fn dead_mans_switch(library: &Path) -> Result<()> {
     let runbook = Document::read(RUNBOOK)?;
     let blocks: Vec<_> = runbook.blocks.iter().filter(|block| block.section == "A dead man's switch").collect();
-    let [there, back] = blocks[..] else { bail!("the runbook has a dead man's switch of two blocks") };
+    let [there, back] = blocks[..] else { bail!("\"A dead man's switch\" in the runbook must have two blocks") };
     let mut pair = Pair::start(library)?;
     pair.recipes_can_run()?;
     for statement in &there.statements {
@@ -117,16 +120,16 @@ fn dead_mans_switch(library: &Path) -> Result<()> {
     pair.still_replicates()
 }
 
-/// Runs a statement as it is written, but for the names, positions and passwords that are examples, and compares what it
-/// returns with what the document promises. Statements that it returns are for db2, as the document says.
+/// Runs a statement as written, with real names, positions and passwords in place of the examples, and compares its result
+/// with the document. Statements in the result are run on db2, as the document says.
 ///
 /// # Errors
-/// If it fails, or does not return what is promised within some seconds.
+/// If it fails, or does not return the documented result within a few seconds.
 pub(crate) fn run_statement(pair: &mut Pair, statement: &Statement) -> Result<Vec<Vec<String>>> {
     let sql = pair.with_real_names(&statement.sql)?;
     let [primary, replica] = pair.roles();
     let server = if statement.server == 0 { primary } else { replica };
-    // These servers have the library installed; the recipe is for one that has not.
+    // These servers have the plugin installed; the recipe is for one that does not.
     if sql.starts_with("INSTALL SONAME") {
         pair.query(server, "UNINSTALL SONAME 'instant_failover'")?;
     }
@@ -134,9 +137,9 @@ pub(crate) fn run_statement(pair: &mut Pair, statement: &Statement) -> Result<Ve
     if let Some(expected) = &statement.returns {
         let deadline = Instant::now() + Duration::from_secs(5);
         while rows.concat() != *expected {
-            // What a replica has yet to apply, or a session that ends.
+            // A replica may still be applying, or a session ending.
             if !sql.starts_with("SELECT") || Instant::now() > deadline {
-                bail!("{}> {} returns {:?}, not {expected:?}", name(server), statement.sql, rows.concat());
+                bail!("{}> {} returns {:?}, expected {expected:?}", name(server), statement.sql, rows.concat());
             }
             sleep(Duration::from_millis(20));
             rows = pair.query(server, &sql)?;

@@ -1,8 +1,8 @@
-//! `cargo xtask sanitize`: the plugin with sanitizers, in a host that plays mariadbd (`tests/host/`).
+//! `cargo xtask sanitize`: the plugin with sanitizers, in a host that simulates mariadbd (`tests/host/`).
 //!
-//! Everything has one runtime, rustc's own, which the host holds: our Rust code, the standard library, which is built anew
-//! for this, our C code and the host, which `cc` compiles. Each sanitizer first has to find faults that are made on
-//! purpose in each of these; only then is its silence worth something.
+//! Everything uses one runtime, rustc's own, which the host contains: our Rust code, the standard library (rebuilt for
+//! this), our C code and the host (both compiled by `cc`). Each sanitizer must first find deliberate faults in each of
+//! these; only then does its silence mean something.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -18,43 +18,40 @@ use crate::common::nightly;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// How long the host drives the plugin with each sanitizer
+    /// How long the host drives the plugin with each sanitizer, in seconds
     #[arg(long, default_value_t = 20)]
     seconds: u64,
-    /// The sanitizers: all if none is named
+    /// Sanitizers [default: all]
     sanitizers: Vec<Sanitizer>,
 }
 
-/// Undefined behaviour of C code is looked for with either.
+/// Either also looks for undefined behaviour in C code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Sanitizer {
-    /// Wrong use of memory, and leaks
+    /// Memory errors and leaks
     Address,
-    /// Races
+    /// Data races
     Thread,
 }
 
-/// A fault that the host makes on purpose, and what the report of it must say: its kind, and where it was made.
+/// A deliberate fault of the host, and what its report must contain: its kind and its place.
 struct Fault(&'static str, [&'static str; 2]);
 
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
-    run(&arguments.sanitizers, arguments.seconds)?
-        .conclude("a sanitizer found something, or did not find what it should")
+    run(&arguments.sanitizers, arguments.seconds)?.conclude("a sanitizer found an error, or missed a deliberate fault")
 }
 
-/// Runs these sanitizers, or all if none is named, that long each.
+/// Runs these sanitizers, or all if the list is empty, for this many seconds each.
 pub(crate) fn run(sanitizers: &[Sanitizer], seconds: u64) -> Result<Outcome> {
     let sanitizers = if sanitizers.is_empty() { Sanitizer::value_variants() } else { sanitizers };
-    if !nightly::is_there(&["rust-src"]) {
-        return Ok(Outcome { skipped: sanitizers.len(), ..Outcome::default() });
-    }
+    nightly::install(&["rust-src"])?;
     packages::install(&[packages::BUILD, packages::TEST, packages::SANITIZE])?;
     let mut outcome = Outcome::default();
     for sanitizer in sanitizers {
         let build = Build::new(*sanitizer)?;
         outcome += build.find_faults()?;
         outcome += build.drive(seconds)?;
-        // They have one thread each: there is no race to find.
+        // Each unit test has one thread: there is no race to find.
         if *sanitizer == Sanitizer::Address {
             outcome += build.unit_tests()?;
         }
@@ -63,7 +60,7 @@ pub(crate) fn run(sanitizers: &[Sanitizer], seconds: u64) -> Result<Outcome> {
 }
 
 impl Sanitizer {
-    /// As rustc calls it.
+    /// The name that rustc uses.
     const fn name(self) -> &'static str {
         match self {
             Self::Address => "address",
@@ -71,7 +68,7 @@ impl Sanitizer {
         }
     }
 
-    /// As its functions and its runtime are called.
+    /// The name that its functions and its runtime use.
     const fn short(self) -> &'static str {
         match self {
             Self::Address => "asan",
@@ -100,7 +97,7 @@ impl Sanitizer {
     }
 }
 
-/// What was built with one sanitizer.
+/// A build with one sanitizer.
 struct Build {
     sanitizer: Sanitizer,
     directory: PathBuf,
@@ -120,7 +117,7 @@ impl Build {
         Ok(build)
     }
 
-    /// Cargo, for a library or its unit tests, where every part has the sanitizer.
+    /// Cargo, for a library or its unit tests, with the sanitizer in every part.
     fn cargo(&self, command: &str) -> Command {
         let mut cargo = nightly::command("cargo");
         cargo
@@ -173,7 +170,7 @@ impl Build {
         let runtime = Path::new(libraries.trim()).join(format!("librustc-nightly_rt.{}.a", self.sanitizer.short()));
         let mut cc = Command::new("cc");
         cc.arg("-o").arg(self.file("host")).args([self.file("main.o"), self.file("server.o")]);
-        // Whole: the libraries need what the host does not.
+        // The whole archive: the libraries need parts of it that the host does not.
         cc.args(["-rdynamic", "-Wl,-z,relro,-z,now", "-Wl,--whole-archive"]).arg(runtime).args([
             "-Wl,--no-whole-archive",
             "-lpthread",
@@ -186,7 +183,7 @@ impl Build {
         output(&mut cc).map(drop)
     }
 
-    /// Whether all that should be checked calls the sanitizers.
+    /// Checks that everything to be checked calls the sanitizers.
     fn check_symbols(&self) -> Result<()> {
         let objects = ["main.o", "server.o", "other.o", "fixed.o"].map(|object| (self.file(object), "-u"));
         for (file, option) in objects.into_iter().chain([(self.plugin(), "-uD")]) {
@@ -231,7 +228,7 @@ impl Build {
         self.tell("unit tests", success, &log)
     }
 
-    /// Says how something ended, and if it did not end well, what was printed.
+    /// Reports how something ended, with its output if it failed.
     fn tell(&self, what: &str, success: bool, log: &Path) -> Result<Outcome> {
         println!("{} {:<8} {what}", if success { "passed  " } else { "FAILED  " }, self.sanitizer.name());
         if success {
@@ -239,12 +236,12 @@ impl Build {
         }
         let said = fs::read_to_string(log)?;
         let start = said.lines().take(60).collect::<Vec<_>>().join("\n    ");
-        let failed = format!("{} {what}\n    {start}\n    all of it: {}", self.sanitizer.name(), log.display());
+        let failed = format!("{} {what}\n    {start}\n    full log: {}", self.sanitizer.name(), log.display());
         Ok(Outcome::of(false, failed))
     }
 }
 
-/// Runs a program that is checked, and keeps what it prints. Whether it ended well.
+/// Runs a checked program, and keeps its output. Returns whether it succeeded.
 fn run_into(program: &mut Command, log: &Path) -> Result<bool> {
     let file = File::create(log)?;
     let status = program
@@ -255,11 +252,11 @@ fn run_into(program: &mut Command, log: &Path) -> Result<bool> {
         .stdout(file.try_clone()?)
         .stderr(file)
         .status()
-        .with_context(|| format!("{program:?} cannot be started"))?;
+        .with_context(|| format!("cannot start {program:?}"))?;
     Ok(status.success())
 }
 
-/// The headers for plugins of the server.
+/// The directory of the server's plugin headers.
 fn include_directory() -> Result<PathBuf> {
     let include = output(Command::new("mariadb_config").arg("--variable=pkgincludedir"))?;
     Ok(Path::new(include.trim()).join("server"))

@@ -1,7 +1,7 @@
-//! `cargo xtask soak`: clients of every kind come to one mariadbd while everything about it changes.
+//! `cargo xtask soak`: clients of every kind connect to one mariadbd while its settings and plugins change.
 //!
-//! Each login must end as one of the states allows that the server may have been in meanwhile. In the end the counters
-//! must agree with what the clients saw, and the server must hold no more than before.
+//! Each login must end as allowed by one of the states that the server may have been in during the login. At the end the
+//! counters must agree with what the clients saw, and the server must hold no more resources than before.
 
 mod clients;
 mod controller;
@@ -33,21 +33,21 @@ use state::{Account, History, State};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// How long everything changes; what comes before takes some more
+    /// How long settings and plugins change; the phases before that take extra time
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) minutes: u64,
-    /// What the random choices start from; what a run prints makes it come again, as far as threads allow
+    /// Seed of the random choices; each run prints its seed, which repeats the run as far as threads allow
     #[arg(long, value_name = "S")]
     pub(crate) seed: Option<u64>,
-    /// Keep the numbers in docs/results/README.md
+    /// Write the results to docs/results/README.md
     #[arg(long)]
     pub(crate) keep: bool,
 }
 
-/// How the server serves its clients, a part of the run each.
+/// How the server handles threads: one leg of the run each.
 const HANDLING: [&str; 2] = ["one-thread-per-connection", "pool-of-threads"];
 
-/// Few, so that threads come and go, and so that hosts are blocked and accounts locked soon if they ever are.
+/// Low limits, so that threads start and end often, and hosts would be blocked and accounts locked soon.
 const OPTIONS: [&str; 9] = [
     "--skip-name-resolve=0",
     "--max-connect-errors=3",
@@ -56,16 +56,16 @@ const OPTIONS: [&str; 9] = [
     "--thread-pool-idle-timeout=1",
     "--max-connections=200",
     "--extra-max-connections=100",
-    // The server's own test plugins are of all sorts.
+    // The server's own test plugins have any maturity.
     "--plugin-maturity=unknown",
-    // No line for each client that hangs up.
+    // No log line for each client that disconnects.
     "--log-warnings=1",
 ];
 
-/// The most KiB that the server may grow by while everything changes. It holds on to some of what the largest packets, TLS
-/// and each INSTALL took.
+/// How many KiB the server may grow by while everything changes. It keeps some of the memory of the largest packets, TLS
+/// and each INSTALL.
 const CHANGES: u64 = 16 * 1024;
-/// The same while nothing changes, or nobody comes; and for each login.
+/// The same while nothing changes or no clients connect, and in addition for each login.
 const LOGINS: u64 = 256;
 const BYTES_PER_LOGIN: u64 = 32;
 const REINSTALLS: u64 = 100;
@@ -74,10 +74,10 @@ const REINSTALLS: u64 = 100;
 const ENOUGH: usize = 10;
 
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
-    run(arguments)?.conclude("see above for what should not be")
+    run(arguments)?.conclude("the soak test failed; see above")
 }
 
-/// Set by Ctrl-C: the run ends early, in good order.
+/// Set by Ctrl-C: the run ends early, and cleans up.
 static STOP: AtomicBool = AtomicBool::new(false);
 
 /// One server for each way of handling threads.
@@ -87,7 +87,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let duration = Duration::from_mins(arguments.minutes);
     packages::install(&[packages::BUILD, packages::SERVER, packages::TEST])?;
     let library = Flavour::Release.build()?;
-    // Somebody else's may be there already, in which case Ctrl-C ends everything at once.
+    // If another handler is already set, Ctrl-C ends everything at once.
     let _ = ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed));
     println!("seed {seed}");
     let mut outcome = Outcome::default();
@@ -118,11 +118,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// One server's part of the run: what everybody shares.
+/// One server's part of the run: what all clients share.
 struct Leg {
     server: Server,
     tls: Arc<ClientConfig>,
-    /// Whose account is identified by the socket.
+    /// The user whose account uses `unix_socket`.
     system_user: String,
     pid: u32,
     /// Whether it has a thread pool.
@@ -146,7 +146,7 @@ impl Leg {
         lock(&self.tally)
     }
 
-    /// The states that may have been in force between two instants.
+    /// The states that may have applied between two instants.
     fn states(&self, from: Instant, until: Instant) -> Vec<State> {
         self.history().between(from, until)
     }
@@ -211,7 +211,7 @@ fn create_accounts(leg: &Leg) -> Result<()> {
     for soname in ["auth_ed25519", "instant_failover"] {
         root.query(&format!("INSTALL SONAME '{soname}'"))?;
     }
-    // Accounts for one host go before ours, which are for all.
+    // Accounts for one host would take precedence over ours, which are for any host.
     root.query("DELETE FROM mysql.global_priv WHERE User = '' OR User = 'root' AND Host <> 'localhost'")?;
     root.query("FLUSH PRIVILEGES")?;
     for number in 0..ROLES.len() {
@@ -246,7 +246,7 @@ fn create_accounts(leg: &Leg) -> Result<()> {
     Ok(())
 }
 
-/// One server, from start to stop: what to print, and what was wrong.
+/// One server, from start to stop. Returns what to print, and the complaints.
 fn run_leg(library: &Path, handling: &str, duration: Duration, seed: u64) -> Result<(String, Vec<String>)> {
     let mut leg = start(library, handling)?;
     let done = AtomicBool::new(false);
@@ -254,7 +254,7 @@ fn run_leg(library: &Path, handling: &str, duration: Duration, seed: u64) -> Res
         let sessions = staying_sessions(&leg)?;
         let staying = sessions.len();
         scope.spawn(|| stay(&leg, sessions, &done));
-        // Also if something here fails: they must not stay for ever.
+        // Even if something here fails: the thread must end.
         let _done = SetOnDrop(&done);
         Part { leg: &leg, workers: workers(seed), controller: Controller::new(&leg, seed)?, staying }.run(duration)
     });
@@ -266,7 +266,7 @@ fn run_leg(library: &Path, handling: &str, duration: Duration, seed: u64) -> Res
     let log = leg.server.error_log();
     let mut complaints = leg.complaints.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Err(error) = stopped {
-        // Before all that follows from it.
+        // Before its consequences.
         complaints.insert(0, error.to_string());
     } else {
         let wrong = |line: &&str| line.contains("[ERROR]") || line.contains("panicked");
@@ -283,7 +283,7 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-/// Sessions that came before everything, by every way.
+/// Sessions opened before everything else, one by each way to connect.
 fn staying_sessions(leg: &Leg) -> Result<Vec<Session>> {
     let clients = [
         Client::connect(leg.server.address())?,
@@ -293,7 +293,7 @@ fn staying_sessions(leg: &Leg) -> Result<Vec<Session>> {
     clients.into_iter().map(|client| clients::open(client, "staying")).collect()
 }
 
-/// Asks in all sessions who they are, again and again.
+/// Asks all sessions for their user, repeatedly.
 fn stay(leg: &Leg, mut sessions: Vec<Session>, done: &AtomicBool) {
     let ask = |session: &mut Session| session.query("SELECT CONNECTION_ID(), CURRENT_USER()");
     let before: Vec<_> = sessions.iter_mut().map(|session| ask(session).unwrap_or_default()).collect();
@@ -302,7 +302,7 @@ fn stay(leg: &Leg, mut sessions: Vec<Session>, done: &AtomicBool) {
             match ask(session) {
                 Ok(rows) if rows == *before && rows.len() == 1 => {}
                 other => {
-                    leg.complain(format!("a session that was open said {before:?}, and now {other:?}"));
+                    leg.complain(format!("an open session said {before:?}, and now {other:?}"));
                     return;
                 }
             }
@@ -315,12 +315,12 @@ fn workers(seed: u64) -> Vec<Worker> {
     ROLES.into_iter().enumerate().map(|(number, role)| Worker::new(number, role, seed)).collect()
 }
 
-/// What is done to one server while it runs.
+/// The phases of one leg.
 struct Part<'a> {
     leg: &'a Leg,
     workers: Vec<Worker>,
     controller: Controller<'a>,
-    /// Sessions that stay.
+    /// The number of sessions that stay open.
     staying: usize,
 }
 
@@ -329,13 +329,13 @@ impl Part<'_> {
         let start = Instant::now();
         let logins = (duration.as_secs() * 300).clamp(20_000, 100_000);
         self.controller.toggle_ed25519()?;
-        // First of all: later, what leaks may go into memory that the server holds but does not use.
+        // This comes first: later, a leak may go unnoticed in memory that the server holds but does not use.
         println!("{logins} logins without the plugin, twice");
         self.flood(logins)?;
         let mut growths =
             vec![self.growth(format!("{logins} logins without the plugin"), None, |part| part.flood(logins))?];
-        println!("{logins} logins that are all redirected, twice");
-        self.controller.redirect_everybody()?;
+        println!("{logins} logins, all redirected, twice");
+        self.controller.redirect_all()?;
         self.flood(logins)?;
         let bound = LOGINS + logins * BYTES_PER_LOGIN / 1024;
         growths.push(self.growth(format!("{logins} redirects"), Some(bound), |part| part.flood(logins))?);
@@ -345,12 +345,12 @@ impl Part<'_> {
 
         let third = duration / 3;
         let length = (third / 4).clamp(Duration::from_secs(3), Duration::from_secs(30));
-        println!("everything changes, without the plugin");
+        println!("changes, without the plugin");
         self.controller.uninstall_ours()?;
         growths.push(self.growth("changes without the plugin".to_owned(), None, |part| {
             part.rounds(&[Round::Without], length, third)
         })?);
-        println!("everything changes");
+        println!("changes, with the plugin");
         let rounds = [Round::Stays, Round::ComesAndGoes];
         self.rounds(&rounds, length, third)?;
         growths.push(
@@ -374,7 +374,7 @@ impl Part<'_> {
         ))
     }
 
-    /// Does something, and notes what the server holds before and after.
+    /// Does something, and records what the server holds before and after.
     fn growth(
         &mut self,
         what: String,
@@ -386,7 +386,7 @@ impl Part<'_> {
         Ok(Growth { what, before, after: self.rest()?, bound })
     }
 
-    /// One of these rounds after the other, that long.
+    /// Repeats these rounds in turn for this long.
     fn rounds(&mut self, rounds: &[Round], length: Duration, duration: Duration) -> Result<()> {
         let start = Instant::now();
         for &round in rounds.iter().cycle().take_while(|_| start.elapsed() < duration && self.leg.goes_on()) {
@@ -395,13 +395,13 @@ impl Part<'_> {
         Ok(())
     }
 
-    /// Waits until all clients are gone, and looks what the server holds.
+    /// Waits until all clients have disconnected, and samples what the server holds.
     fn rest(&mut self) -> Result<Sample> {
         self.controller.wait_for_rest(self.staying)?;
         Sample::of(self.leg.pid)
     }
 
-    /// All clients come while the controller changes everything.
+    /// All clients connect while the controller changes everything.
     fn round(&mut self, round: Round, length: Duration) -> Result<()> {
         if round == Round::Stays {
             self.controller.install_ours()?;
@@ -413,7 +413,7 @@ impl Part<'_> {
                 for worker in &mut part.workers {
                     scope.spawn(|| {
                         while !over.load(Ordering::Relaxed) {
-                            worker.come(leg);
+                            worker.run_once(leg);
                         }
                     });
                 }
@@ -422,7 +422,7 @@ impl Part<'_> {
         })
     }
 
-    /// So many logins, as fast as they can, while nothing changes.
+    /// This many logins, as fast as possible, while nothing changes.
     fn flood(&mut self, logins: u64) -> Result<()> {
         self.counted(true, |part| {
             let (leg, left) = (part.leg, AtomicU64::new(logins));
@@ -433,7 +433,7 @@ impl Part<'_> {
                         let one_less = |left: u64| left.checked_sub(1);
                         while leg.goes_on() && left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
                         {
-                            worker.come_at_once(leg);
+                            worker.run_without_pause(leg);
                             leg.show_progress();
                         }
                     });
@@ -443,8 +443,8 @@ impl Part<'_> {
         })
     }
 
-    /// Does something, and compares what the server counts meanwhile with what the clients see, unless the plugin does not
-    /// stay.
+    /// Does something, and compares the server's counters with what the clients see meanwhile, unless the plugin is
+    /// reinstalled in between.
     fn counted(&mut self, stays: bool, what: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         let (seen, counted) = (self.leg.tally().clone(), self.controller.counters()?);
         what(self)?;

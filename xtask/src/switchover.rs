@@ -1,8 +1,8 @@
-//! `cargo xtask switchover`: a primary and its replica change places while an application writes.
+//! `cargo xtask switchover`: a primary and its replica swap roles while an application writes.
 //!
-//! The statements are those of `docs/operations.md`, taken from there; each is printed with its time. Nothing may be committed
-//! on the old primary after the position that the new one waits for, and in the end every write that the application was told
-//! of must be there, once, those of procedures and events with root as their definer, too.
+//! The statements are read from `docs/operations.md`; each is printed with its time. Nothing may be committed on the old
+//! primary after the position that the new one waits for. In the end every acknowledged write must exist exactly once, also
+//! those of procedures and events with root as their definer.
 
 mod application;
 mod mishaps;
@@ -29,30 +29,30 @@ use pair::{Pair, name, number};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// By the script alone, and not by hand
+    /// Switch by the script only, not by hand
     #[arg(long, conflicts_with = "keep")]
     pub(crate) short: bool,
-    /// Keep the result in docs/results/README.md and docs/switchover.svg
+    /// Write the result to docs/results/README.md and docs/switchover.svg
     #[arg(long)]
     pub(crate) keep: bool,
 }
 
-/// How a DBA goes about it. New connections are sent away only when the new primary may be written to: before that, a
+/// How the DBA switches over. New connections are redirected only once the new primary is writable: before that, a
 /// procedure whose definer is root would write to it while it is a replica, and replication would stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
-    /// As `docs/operations.md` has it: the fence, promote, and only then mode ON.
+    /// As in `docs/operations.md`: the fence, promote, and only then mode ON.
     Runbook,
     /// By `examples/switchover.sh`.
     Script,
 }
 
-/// What is done, and how long the DBA thinks between two steps.
+/// The order of the steps, and how long the DBA waits between two steps.
 type Plan = (Order, Duration);
 
 const AT_ONCE: Duration = Duration::ZERO;
 const BY_HAND: Duration = Duration::from_millis(300);
-/// An odd number of them: in the end db2 is the primary.
+/// An odd number, so that db2 is the primary at the end.
 const PLANS: &[Plan] = &[(Order::Runbook, AT_ONCE), (Order::Runbook, BY_HAND), (Order::Script, AT_ONCE)];
 const SHORT: &[Plan] = &[(Order::Script, AT_ONCE)];
 
@@ -65,10 +65,10 @@ impl Order {
     }
 }
 
-/// The runbook's section with the steps.
+/// The section of the runbook with the steps.
 const SECTION: &str = "Switchover";
 
-/// A switch that was made: when, and its steps.
+/// A finished switchover: its time and its steps.
 struct Switch {
     plan: Plan,
     from: usize,
@@ -76,7 +76,7 @@ struct Switch {
     marks: Vec<(f64, &'static str)>,
 }
 
-/// An application needs as long to come to rest.
+/// How long the application needs to settle.
 const SETTLE: Duration = Duration::from_millis(1500);
 const PLOT: &str = "docs/switchover.svg";
 
@@ -85,10 +85,10 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Moves the primary, by hand and by the script or by the script alone, and tries the mishaps.
+/// Moves the primary by hand and by the script, or by the script only, and tests the mishaps.
 ///
 /// # Errors
-/// If a write is lost or doubled, or anything else is not as `docs/operations.md` says.
+/// If a write is lost or duplicated, or anything else differs from `docs/operations.md`.
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     packages::install(&[packages::BUILD, packages::SERVER, &Tool::Python.packages()])?;
     let library = Flavour::Release.build()?;
@@ -116,15 +116,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     ensure!(journal.called() > 0, "no procedure was called");
     pair.check_totals(from)?;
     ensure!(sum == other, "the tables differ: {sum:?} and {other:?}");
-    ensure!(journal.reads() > 0, "nobody has read");
+    ensure!(journal.reads() > 0, "the application made no reads");
     let report = report(&journal, &switches);
     let plot = plot(&journal, &switches[0]);
-    println!("{} writes were acknowledged; all are there, once, on both servers.", journal.acknowledged().len());
+    println!("{} writes were acknowledged; all exist exactly once on both servers.", journal.acknowledged().len());
 
     pair.no_more_events(from)?;
     pair.wait_for_replica(from, to)?;
     let mut outcome = Outcome { passed: switches.len(), ..Outcome::default() };
-    ensure!(from == 1, "the mishaps begin with db2 as the primary");
+    ensure!(from == 1, "the mishaps need db2 as the primary");
     outcome.passed += mishaps::all(&mut pair)?;
     println!("\n{report}\n");
     if arguments.keep {
@@ -150,7 +150,7 @@ fn switch(pair: &mut Pair, runbook: &Document, plan: Plan, from: usize, to: usiz
     if order == Order::Script {
         println!("{:16}{}", "", output(&mut pair.script(from, to)?)?.trim());
         marks.push((pair.now(), "switchover.sh"));
-        // The script ends every session on the old primary, this one's too.
+        // The script ends every session on the old primary, including this one.
         pair.log_in(from)?;
     } else {
         pair.sql(from, &format!("SET GLOBAL instant_failover_target = '{}'", pair.address(to)))?;
@@ -163,14 +163,14 @@ fn switch(pair: &mut Pair, runbook: &Document, plan: Plan, from: usize, to: usiz
         }
         pair.step(runbook, 6)?;
         let now = pair.value(from, "SELECT @@gtid_binlog_pos")?;
-        ensure!(now == position, "{} wrote behind the fence: {position} became {now}", name(from));
+        ensure!(now == position, "{} wrote despite the fence: {position} became {now}", name(from));
     }
     let span = start..pair.now() + 1.0;
     pair.nothing_is_left_behind(from, to)?;
     Ok(Switch { plan, from, span, marks })
 }
 
-/// A transaction would be cut off, and `read_only` would wait for a statement.
+/// A long transaction would be killed, and `read_only` would wait for a long statement.
 fn nothing_takes_long(pair: &mut Pair, server: usize) -> Result<()> {
     const TRANSACTIONS: &str = "SELECT trx_mysql_thread_id, trx_started, trx_rows_modified FROM \
                                 information_schema.INNODB_TRX WHERE trx_started < NOW() - INTERVAL 5 SECOND";
@@ -178,7 +178,7 @@ fn nothing_takes_long(pair: &mut Pair, server: usize) -> Result<()> {
                               TIME > 5";
     for what in [TRANSACTIONS, STATEMENTS] {
         let rows = pair.sql(server, what)?;
-        ensure!(rows.is_empty(), "the application does nothing that takes so long: {rows:?}");
+        ensure!(rows.is_empty(), "unexpected long transactions or statements: {rows:?}");
     }
     Ok(())
 }

@@ -3,9 +3,9 @@
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use support::build::{self, Flavour};
-use support::{packages, project_root, run, target_dir};
+use support::{output, packages, project_root, run, target_dir};
 
 use crate::{Outcome, clients, deb, fuzz, mtr, recipes, sanitize, soak, switchover};
 
@@ -13,7 +13,7 @@ use crate::{Outcome, clients, deb, fuzz, mtr, recipes, sanitize, soak, switchove
 const SECONDS_OF_FUZZING: u64 = 15;
 /// With each sanitizer.
 const SECONDS_IN_THE_HOST: u64 = 20;
-/// Those that valgrind sees in every run; `cargo xtask mtr --valgrind` has more.
+/// Tests to run under valgrind every time; `cargo xtask mtr --valgrind` runs more.
 const UNDER_VALGRIND: &[&str] = &["instant_failover", "change_user", "install_order"];
 const MINUTES_OF_SOAK: u64 = 2;
 
@@ -32,13 +32,13 @@ pub(crate) fn run_all() -> Result<()> {
     stages.run("Switchover", || switchover::run(&switchover::Arguments { short: true, keep: false }));
     stages.run("Recipes of the documents", recipes::run);
     stages.run("Packages", deb::test);
-    // A process of its own: what measures is built to be fast.
+    // A separate process: measurements need an optimized build.
     stages
         .run("Measurements, short", || run(cargo("xtask").args(["bench", "--short"])).map(|()| Outcome::of(true, "")));
 
     let Stages { started, outcome } = stages;
-    println!("\n=== All of it === (after {} s)", started.elapsed().as_secs());
-    outcome.conclude("see above for what failed")
+    println!("\n=== Total === (after {} s)", started.elapsed().as_secs());
+    outcome.conclude("some tests failed; see above")
 }
 
 struct Stages {
@@ -47,7 +47,7 @@ struct Stages {
 }
 
 impl Stages {
-    /// Says what comes, and how long it took to get there. A stage that fails does not keep the others from running.
+    /// Announces and runs a stage. The other stages run even if one fails.
     fn run(&mut self, title: &str, stage: impl FnOnce() -> Result<Outcome>) {
         println!("\n=== {title} === (after {} s)", self.started.elapsed().as_secs());
         let outcome = stage().unwrap_or_else(|error| Outcome::of(false, format!("{title}: {error:#}")));
@@ -62,16 +62,15 @@ fn lint() -> Result<Outcome> {
         ("fmt", &["--all", "--check"][..]),
         ("clippy", &["--quiet", "--workspace", "--all-targets", "--", "--deny=warnings"]),
     ] {
-        if cargo(tool).arg("--version").output().is_ok_and(|output| output.status.success()) {
-            for manifest in ["Cargo.toml", "fuzz/Cargo.toml"] {
-                let mut cargo = cargo(tool);
-                run(cargo.args(["--manifest-path", manifest]).args(arguments).env("CARGO_TARGET_DIR", target_dir()))?;
-            }
-            outcome.passed += 1;
-        } else {
-            println!("skipped: cargo {tool} is not installed (rustup component add)");
-            outcome.skipped += 1;
+        output(cargo(tool).arg("--version")).with_context(|| {
+            let component = if tool == "fmt" { "rustfmt" } else { tool };
+            format!("cargo {tool} is not installed; run `rustup component add {component}`")
+        })?;
+        for manifest in ["Cargo.toml", "fuzz/Cargo.toml"] {
+            let mut cargo = cargo(tool);
+            run(cargo.args(["--manifest-path", manifest]).args(arguments).env("CARGO_TARGET_DIR", target_dir()))?;
         }
+        outcome.passed += 1;
     }
     run(cargo("doc")
         .args(["--quiet", "--no-deps", "--document-private-items", "--lib"])
@@ -81,7 +80,7 @@ fn lint() -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// `cargo test` counts for itself, and is one test here.
+/// `cargo test` has its own count; it is one test here.
 fn cargo_test() -> Result<Outcome> {
     let (plugin, panicking, harness) = (Flavour::Release.build()?, Flavour::PanicInjection.build()?, build::harness()?);
     run(cargo("test")

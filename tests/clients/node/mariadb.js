@@ -8,7 +8,7 @@ if (ca) {
     options.ssl = { ca };
 }
 
-// It fills itself as soon as it is made, and goes on trying. Its defaults, but for an acquireTimeout of 10 s.
+// It fills itself as soon as it is created, and keeps retrying. Its defaults, but for an acquireTimeout of 10 s.
 let pool;
 
 answer({
@@ -20,7 +20,7 @@ answer({
     list: async (...addresses) => {
         const cluster = mariadb.createPoolCluster({ defaultSelector: 'ORDER' });
         for (const address of addresses) {
-            // It waits that long, 10 s by default, before it goes on to the next server.
+            // It waits this long, 10 s by default, before it tries the next server.
             cluster.add(address, { ...at(address), acquireTimeout: 1000 });
         }
         const connection = await cluster.getConnection();

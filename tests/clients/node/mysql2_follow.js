@@ -1,4 +1,4 @@
-// The helper for mysql2 among the examples.
+// The helper for mysql2 in `clients/`.
 'use strict';
 
 const fs = require('node:fs');

@@ -1,4 +1,4 @@
-// How the Node clients talk with `cargo xtask clients`: a command a line in, an answer a line out.
+// The protocol between the Node clients and `cargo xtask clients`: one command per line in, one answer per line out.
 'use strict';
 
 const fs = require('node:fs');

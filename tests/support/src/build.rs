@@ -1,4 +1,4 @@
-//! The plugin and the standalone server as cargo builds them.
+//! Builds the plugin and the stand-in with cargo.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,9 +10,9 @@ use crate::{project_root, run, target_dir};
 /// A build of the plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flavour {
-    /// As it is shipped.
+    /// The release build.
     Release,
-    /// The same with the `panic-injection` feature, in a directory of its own.
+    /// The same with the `panic-injection` feature, in a separate directory.
     PanicInjection,
 }
 
@@ -24,16 +24,16 @@ impl Flavour {
         }
     }
 
-    /// Where the library lies once it is built.
+    /// The path of the built library.
     #[must_use]
     pub fn library(self) -> PathBuf {
         self.target_dir().join("release/libinstant_failover.so")
     }
 
-    /// Builds it, and returns where it lies.
+    /// Builds the library, and returns its path.
     ///
     /// # Errors
-    /// If cargo fails; it has said why.
+    /// If cargo fails; it prints the reason.
     pub fn build(self) -> Result<PathBuf> {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.current_dir(project_root()).args(["build", "--quiet", "--release", "--lib", "--package"]);
@@ -48,22 +48,22 @@ impl Flavour {
 
 const HARNESS: &str = "instant-failover-harness";
 
-/// A directory of its own: with the standalone server, the libraries that the plugin is built with have other features. In
-/// one directory, each build of one would undo the other.
+/// A separate directory: the plugin and the stand-in use the same dependencies with different features. In one directory,
+/// each build would undo the other.
 fn harness_dir() -> PathBuf {
     target_dir().join("harness")
 }
 
-/// Where the standalone server lies once it is built.
+/// The path of the built stand-in.
 #[must_use]
 pub fn harness_program() -> PathBuf {
     harness_dir().join("release").join(HARNESS)
 }
 
-/// Builds the standalone server as it is shipped, and returns where it lies.
+/// Builds the release build of the stand-in, and returns its path.
 ///
 /// # Errors
-/// If cargo fails; it has said why.
+/// If cargo fails; it prints the reason.
 pub fn harness() -> Result<PathBuf> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(project_root()).args(["build", "--quiet", "--release", "--bin", HARNESS, "--package", HARNESS]);

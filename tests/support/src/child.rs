@@ -1,4 +1,4 @@
-//! Servers as children of this process.
+//! Servers as child processes.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -10,33 +10,33 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use tempfile::TempDir;
 
-/// Starts a command that ends with us, however we end.
+/// Starts a command that ends with this process, however this process ends.
 ///
 /// # Errors
 /// If it cannot be started.
 pub fn spawn(command: &mut Command) -> Result<Child> {
-    // SAFETY: prctl is safe to call between fork and exec. It ends the child, and lets it end its own, if we are killed.
+    // SAFETY: prctl is safe to call between fork and exec. If we are killed, the child gets SIGTERM and can end its own.
     unsafe {
         command.pre_exec(|| {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
             Ok(())
         });
     }
-    command.spawn().with_context(|| format!("{} cannot be started", command.get_program().display()))
+    command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()))
 }
 
 /// Sends a signal to a child that has not been waited for.
 pub fn signal(child: &Child, signal: libc::c_int) {
     if let Ok(pid) = libc::pid_t::try_from(child.id()) {
-        // SAFETY: our own child, which has not been waited for, so the number is still its.
+        // SAFETY: our own child, which has not been waited for, so the pid is still its own.
         unsafe { libc::kill(pid, signal) };
     }
 }
 
-/// Ends a child with SIGTERM.
+/// Stops a child with SIGTERM.
 ///
 /// # Errors
-/// If it does not end well within half a minute; it is killed then.
+/// If it fails, or does not exit within half a minute; then it is killed.
 pub fn stop(child: &mut Child) -> Result<()> {
     if let Ok(None) = child.try_wait() {
         signal(child, libc::SIGTERM);
@@ -45,23 +45,23 @@ pub fn stop(child: &mut Child) -> Result<()> {
     loop {
         match child.try_wait()? {
             Some(status) if status.success() => return Ok(()),
-            Some(status) => bail!("it ended with {status}"),
+            Some(status) => bail!("it exited with {status}"),
             None if Instant::now() > deadline => {
                 kill(child);
-                bail!("it did not end within 30 seconds and was killed");
+                bail!("it did not exit within 30 seconds and was killed");
             }
             None => sleep(Duration::from_millis(5)),
         }
     }
 }
 
-/// Ends a child at once.
+/// Kills a child.
 fn kill(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();
 }
 
-/// A server in a directory of its own: what mariadbd and the stand-in have alike. Both end when the value is dropped.
+/// A server with its own directory: what mariadbd and the stand-in have in common. Both end when the value is dropped.
 #[derive(Debug)]
 pub struct Process {
     name: &'static str,
@@ -70,9 +70,9 @@ pub struct Process {
 }
 
 impl Process {
-    /// A server that has yet to be started, and its directory.
+    /// A server that is not yet started, and its directory.
     pub(crate) fn new(name: &'static str) -> Result<Self> {
-        // A short path: that of a Unix socket has at most 107 bytes.
+        // A short path: the path of a Unix socket has at most 107 bytes.
         let dir = tempfile::Builder::new().prefix("instant-failover-").tempdir()?;
         Ok(Self { name, dir, child: None })
     }
@@ -83,35 +83,35 @@ impl Process {
         Ok(())
     }
 
-    /// Ends it in good order.
+    /// Stops it normally.
     ///
     /// # Errors
-    /// If it does not end within half a minute, or with another status than 0.
+    /// If it does not exit within half a minute, or exits with a status other than 0.
     pub fn stop(&mut self) -> Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         stop(&mut child).map_err(|why| anyhow!("{}: {why}\n{}", self.name, self.error_log()))
     }
 
-    /// Ends it as a power failure would.
+    /// Kills it, as a power failure would.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             kill(&mut child);
         }
     }
 
-    /// Sends it a signal: SIGHUP, say.
+    /// Sends it a signal, for example SIGHUP.
     pub fn signal(&self, signal: libc::c_int) {
         if let Some(child) = &self.child {
             self::signal(child, signal);
         }
     }
 
-    /// Whether the process is there; false after a crash.
+    /// Whether the process is running; false after a crash.
     pub fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
-    /// The number of the process; 0, which no process has, once it has been stopped.
+    /// The process id; 0, which no process has, after it was stopped.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.as_ref().map_or(0, Child::id)
@@ -123,7 +123,7 @@ impl Process {
         self.dir.path().join("socket")
     }
 
-    /// A directory that goes with the server.
+    /// A directory that is removed with the server.
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.dir.path()
@@ -133,7 +133,7 @@ impl Process {
         self.dir.path().join("error.log")
     }
 
-    /// All it has logged.
+    /// Its error log.
     #[must_use]
     pub fn error_log(&self) -> String {
         let log = fs::read(self.error_log_path());

@@ -1,4 +1,4 @@
-//! The standalone server as a process of its own, gone when the value is dropped.
+//! The stand-in as a separate process that ends when the value is dropped.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use crate::child::Process;
 use crate::packages::is_root;
 use crate::wire;
 
-/// A standalone server that runs as long as this value lives. Its user may log in through the socket without a password.
+/// A stand-in that runs until this value is dropped. Its user may log in through the socket without a password.
 #[derive(Debug)]
 pub struct Harness {
     process: Process,
@@ -24,10 +24,10 @@ pub struct Harness {
 }
 
 impl Harness {
-    /// Starts `program` on free ports of 127.0.0.1 and a socket of its own. `arguments` come last, so they win.
+    /// Starts `program` on free ports of 127.0.0.1 and its own socket. `arguments` come last, so they win.
     ///
     /// # Errors
-    /// If it is not ready within half a minute; what it logged is in the error.
+    /// If it is not ready within half a minute; the error contains its log.
     pub fn start(program: &Path, arguments: &[&str]) -> Result<Self> {
         let mut process = Process::new("the stand-in")?;
         let mut command = Command::new(program);
@@ -58,16 +58,16 @@ impl Harness {
                 return Ok(line.to_owned());
             }
             if !self.is_running() {
-                bail!("the standalone server ended while starting:\n{}", self.error_log());
+                bail!("the stand-in exited while starting:\n{}", self.error_log());
             }
             if Instant::now() > deadline {
-                bail!("the standalone server is not ready:\n{}", self.error_log());
+                bail!("the stand-in is not ready:\n{}", self.error_log());
             }
             sleep(Duration::from_millis(5));
         }
     }
 
-    /// The line with which it said that it is ready, and where it listens.
+    /// The line that says it is ready, and where it listens.
     #[must_use]
     pub fn ready(&self) -> &str {
         &self.ready
@@ -79,7 +79,7 @@ impl Harness {
         self.address
     }
 
-    /// The port for emergencies, on 127.0.0.1.
+    /// The extra port, on 127.0.0.1.
     #[must_use]
     pub fn extra_address(&self) -> SocketAddr {
         self.extra_address
@@ -88,7 +88,7 @@ impl Harness {
     /// A session of an administrator, through the socket.
     ///
     /// # Errors
-    /// If root, or who else runs this, is not let in.
+    /// If the user who runs this is not accepted.
     pub fn root(&self) -> Result<wire::Session> {
         let user = if is_root() { "root".to_owned() } else { std::env::var("USER")? };
         wire::Client::connect_socket(&self.socket())?.log_in(&user, b"")?.session()

@@ -1,5 +1,5 @@
 //! What the project's tests and commands share: Debian packages, what cargo builds, private MariaDB servers, the
-//! stand-in, and a client that shows what is on the wire.
+//! stand-in, and a client that shows the bytes on the wire.
 
 pub mod build;
 pub mod child;
@@ -7,6 +7,7 @@ pub mod harness;
 pub mod packages;
 pub mod server;
 pub mod system;
+pub mod tls;
 pub mod wire;
 
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail};
 
-/// The project's own directory.
+/// The root directory of the project.
 #[must_use]
 pub fn project_root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).map_or_else(PathBuf::new, Path::to_path_buf)
@@ -26,25 +27,24 @@ pub fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| project_root().join("target"), PathBuf::from)
 }
 
-/// Runs a command to its end, showing what it prints.
+/// Runs a command and shows its output.
 ///
 /// # Errors
-/// If it cannot be started, or does not succeed.
+/// If it cannot be started or fails.
 pub fn run(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("{command:?} cannot be started"))?;
+    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
     if !status.success() {
         bail!("{command:?}: {status}");
     }
     Ok(())
 }
 
-/// Runs a command to its end and returns what it printed.
+/// Runs a command and returns its output.
 ///
 /// # Errors
-/// If it cannot be started, or does not succeed; what it printed is in the error.
+/// If it cannot be started or fails; the error contains its output.
 pub fn output(command: &mut Command) -> Result<String> {
-    let Output { status, stdout, stderr } =
-        command.output().with_context(|| format!("{command:?} cannot be started"))?;
+    let Output { status, stdout, stderr } = command.output().with_context(|| format!("cannot start {command:?}"))?;
     let (stdout, stderr) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
     if !status.success() {
         bail!("{command:?}: {status}\n{stdout}{stderr}");

@@ -1,4 +1,4 @@
-//! Debian packages that a command needs, installed where they are missing.
+//! Installs Debian packages that a command needs.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,29 +7,29 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-/// To build the plugin: MariaDB's headers, and what bindgen reads them with.
+/// To build the plugin: MariaDB's headers, and the library with which bindgen reads them.
 pub const BUILD: &[&str] = &["libmariadbd-dev", "libclang-dev"];
-/// To run a private server and talk to it.
+/// To run a private server and connect to it.
 pub const SERVER: &[&str] = &["mariadb-server-core", "mariadb-client-core"];
-/// To run the tests: `mtr`, and the authentication plugins they log in with.
+/// To run the tests: `mtr`, and the authentication plugins that they use.
 pub const TEST: &[&str] = &["mariadb-test", "mariadb-server", "binutils", "valgrind"];
-/// To measure: what is measured against, and the tool that counts instructions.
+/// To measure: the servers to compare with, and the tool that counts instructions.
 pub const BENCH: &[&str] = &["nginx-light", "haproxy", "valgrind"];
-/// To unpack other releases of Debian.
+/// To unpack other Debian releases.
 pub const ROOTS: &[&str] = &["mmdebstrap"];
-/// To make Debian packages.
+/// To build Debian packages.
 pub const PACKAGES: &[&str] = &["dpkg-dev"];
-/// To test them in a network of their own.
+/// To test them in a separate network.
 pub const PACKAGES_TEST: &[&str] = &["iproute2", "lintian", "shellcheck"];
 /// To build the fuzz targets: libFuzzer is C++.
 pub const FUZZ: &[&str] = &["g++"];
 /// For names in the reports of sanitizers: `llvm-symbolizer`.
 pub const SANITIZE: &[&str] = &["llvm"];
 
-/// Installs those of `packages` that are missing. No service is started or restarted by that.
+/// Installs those of `packages` that are missing, without starting or restarting any service.
 ///
 /// # Errors
-/// If something is missing and this user may not install it: the error has the command line that does.
+/// If a package is missing and this user may not install it; the error contains the command to run.
 pub fn install(packages: &[&[&str]]) -> Result<()> {
     let missing: Vec<&str> = packages.concat().into_iter().filter(|package| !is_installed(package)).collect();
     if missing.is_empty() {
@@ -38,7 +38,7 @@ pub fn install(packages: &[&[&str]]) -> Result<()> {
     let list = missing.join(" ");
     if !is_root() {
         bail!(
-            "these packages are missing; please install them and try again:\n\n    \
+            "these packages are missing; install them and try again:\n\n    \
                sudo apt-get install --no-install-recommends {list}\n"
         );
     }
@@ -64,8 +64,8 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
     crate::output(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive")).map(drop)
 }
 
-/// While it lives, Debian's packages start no service (`invoke-rc.d` asks this file). A machine that has a policy of its
-/// own keeps it.
+/// While it exists, Debian's packages start no service (`invoke-rc.d` runs this file). A machine with its own policy keeps
+/// it.
 struct NoServices {
     ours: bool,
 }

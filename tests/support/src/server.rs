@@ -1,4 +1,4 @@
-//! Private MariaDB servers: data, socket and ports of their own, gone when the value is dropped.
+//! Private MariaDB servers with their own data, socket and ports, removed when the value is dropped.
 //!
 //! The system's service, its data and its configuration are never touched.
 
@@ -17,7 +17,7 @@ use crate::packages::is_root;
 use crate::system::{System, mariadbd};
 use crate::{output, wire};
 
-/// A server that runs as long as this value lives. Its root may log in through the socket without a password.
+/// A server that runs until this value is dropped. Its root may log in through the socket without a password.
 #[derive(Debug)]
 pub struct Server {
     process: Process,
@@ -27,10 +27,10 @@ pub struct Server {
 
 impl Server {
     /// Starts a server on free ports of 127.0.0.1, with fresh data and the authentication plugins of this machine.
-    /// `library` is put among them as `instant_failover.so`, but not loaded. `arguments` are mariadbd's.
+    /// `library` is added to them as `instant_failover.so`, but not loaded. `arguments` are mariadbd's.
     ///
     /// # Errors
-    /// If it does not run within a minute; what it logged is in the error.
+    /// If it does not run within a minute; the error contains its log.
     pub fn start(library: &Path, arguments: &[&str]) -> Result<Self> {
         Self::start_program(&mariadbd(), library, arguments)
     }
@@ -60,7 +60,7 @@ impl Server {
             .arg(format!("--socket={}", self.socket().display()))
             .arg(format!("--pid-file={}", path("pid").display()))
             .arg(format!("--plugin-dir={}", path("plugin").display()))
-            // A server that starts removes the temporary tables that others have in the same directory.
+            // A starting server removes the temporary tables of other servers in the same directory.
             .arg(format!("--tmpdir={}", self.dir().display()))
             .arg("--bind-address=127.0.0.1")
             .arg(format!("--port={}", self.port))
@@ -74,7 +74,7 @@ impl Server {
         let deadline = Instant::now() + Duration::from_mins(1);
         while wire::Client::connect_socket(&self.socket()).is_err() {
             if !self.is_running() {
-                bail!("mariadbd ended while starting:\n{}", self.error_log());
+                bail!("mariadbd exited while starting:\n{}", self.error_log());
             }
             if Instant::now() > deadline {
                 bail!("mariadbd does not answer:\n{}", self.error_log());
@@ -84,7 +84,7 @@ impl Server {
         Ok(())
     }
 
-    /// Starts a server that has ended again, with the same data and ports, and arguments of its own.
+    /// Restarts a stopped server with the same data and ports, and with these arguments.
     ///
     /// # Errors
     /// As for [`start`](Self::start).
@@ -98,7 +98,7 @@ impl Server {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    /// The port for emergencies, on 127.0.0.1.
+    /// The extra port, on 127.0.0.1.
     #[must_use]
     pub fn extra_address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.extra_port).into()
@@ -113,7 +113,7 @@ impl Server {
     /// A session of root, through the socket.
     ///
     /// # Errors
-    /// If root is not let in.
+    /// If root is not accepted.
     pub fn root(&self) -> Result<wire::Session> {
         wire::Client::connect_socket(&self.socket())?.log_in("root", b"")?.session()
     }
@@ -133,7 +133,7 @@ impl DerefMut for Server {
     }
 }
 
-/// What makes a server small and quick to start.
+/// Options that make a server small and fast to start.
 const SMALL: &[&str] = &[
     "--innodb-buffer-pool-size=8M",
     "--innodb-log-file-size=4M",
@@ -145,7 +145,7 @@ const SMALL: &[&str] = &[
     "--skip-name-resolve",
 ];
 
-/// The client program of the machine, for people to see, without its configuration.
+/// This machine's `mariadb` program, without its configuration.
 #[must_use]
 pub fn client() -> Command {
     let mut command = Command::new("mariadb");
@@ -158,7 +158,7 @@ fn user_argument() -> Option<&'static str> {
     is_root().then_some("--user=root")
 }
 
-/// Fills a fresh data directory. Making one takes seconds, copying one does not: the first is kept for later ones.
+/// Fills a new data directory. Creating one takes seconds, so the first one is kept and copied.
 fn install_data(data: &Path) -> Result<()> {
     let version = System::this().server_version()?;
     let template = crate::target_dir().join(format!("private-server-data-{version}"));
@@ -173,7 +173,7 @@ fn install_data(data: &Path) -> Result<()> {
                 .arg(format!("--tmpdir={}", new.path().display()))
                 .arg(format!("--datadir={}", new.path().join("data").display())),
         )?;
-        // Another process may have been quicker; either will do.
+        // Another process may have been faster; either directory will do.
         let _ = fs::rename(new.path().join("data"), &template);
     }
     output(Command::new("cp").arg("--recursive").arg(&template).arg(data)).map(drop)

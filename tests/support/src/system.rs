@@ -1,4 +1,4 @@
-//! Where a MariaDB is installed: on this machine, or in the root directory of another release of Debian.
+//! Where MariaDB is installed: on this machine, or in the root directory of another Debian release.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,14 +11,14 @@ use anyhow::{Context, Result, bail};
 use crate::packages::is_root;
 use crate::{output, packages, project_root, target_dir};
 
-/// A system with MariaDB on it.
+/// A system with MariaDB.
 #[derive(Clone, Debug)]
 pub struct System {
-    /// Nothing for this machine.
+    /// None for this machine.
     root: Option<PathBuf>,
 }
 
-/// What is unpacked into another release's root: MariaDB, its tests, and what the test program calls.
+/// The packages to unpack into another release's root: MariaDB, its tests, and the programs that the tests call.
 const PACKAGES: &[&str] = &[
     "base-files",
     "base-passwd",
@@ -42,8 +42,8 @@ const PACKAGES: &[&str] = &[
     "sed",
 ];
 
-/// Runs a program under another root, which sees the directories `$2` to `--` at their usual places. All mounts, and all it
-/// has started, end with it.
+/// Runs a program in another root, where the directories from `$2` to `--` are at their usual places. All mounts, and all
+/// processes it started, end with it.
 const IN_ROOT: &str = r#"
 set -e
 root=$1; shift
@@ -60,10 +60,10 @@ impl System {
         Self { root: None }
     }
 
-    /// The system whose root directory that is.
+    /// The system with this root directory.
     ///
     /// # Errors
-    /// If there is no MariaDB in it, or this user may not change the root directory.
+    /// If it contains no MariaDB, or this user may not change the root directory.
     pub fn at(root: &Path) -> Result<Self> {
         if !root.join("usr/sbin/mariadbd").exists() {
             bail!("{} is not the root directory of a system with MariaDB: it has no usr/sbin/mariadbd", root.display());
@@ -74,11 +74,11 @@ impl System {
         Ok(Self { root: Some(root.canonicalize()?) })
     }
 
-    /// A release of Debian, by the name of its suite. It is unpacked, not installed, which takes seconds; and kept in the
+    /// A Debian release, by the name of its suite. It is unpacked, not installed, which takes seconds, and kept in the
     /// target directory.
     ///
     /// # Errors
-    /// If its packages cannot be had.
+    /// If its packages cannot be downloaded.
     pub fn debian(suite: &str) -> Result<Self> {
         let roots = target_dir().join("roots");
         let root = roots.join(suite);
@@ -91,14 +91,14 @@ impl System {
             output(
                 Command::new("mmdebstrap")
                     .args(["--quiet", "--mode=root", "--variant=extract"])
-                    // A mirror's copy of an unstable release may be older than its week. Signatures are checked.
+                    // A mirror's copy of an unstable release may be past its Valid-Until date. Signatures are checked.
                     .arg("--aptopt=Acquire::Check-Valid-Until \"false\"")
                     .arg(format!("--include={}", PACKAGES.join(",")))
                     .arg(suite)
                     .arg(&unpacked)
                     .arg(mirror()?),
             )?;
-            // What the packages would have done when installed.
+            // What installing the packages would have done.
             for file in ["passwd", "group"] {
                 fs::copy(
                     unpacked.join(format!("usr/share/base-passwd/{file}.master")),
@@ -114,8 +114,8 @@ impl System {
         Self::at(&root)
     }
 
-    /// A program of that system, to be run in this directory. It sees the project, its target directory and `/tmp` where they
-    /// are here.
+    /// A program of that system, to run in this directory. The project, its target directory and `/tmp` are at the same paths
+    /// as here.
     pub fn command(&self, directory: &Path, program: impl AsRef<OsStr>) -> Command {
         let Some(root) = &self.root else {
             let mut command = Command::new(program);
@@ -133,7 +133,7 @@ impl System {
         command
     }
 
-    /// Where a file of that system is to be found from here.
+    /// The path from here of a file of that system.
     #[must_use]
     pub fn path(&self, file: &Path) -> PathBuf {
         let root = self.root.as_deref().unwrap_or(Path::new("/"));
@@ -148,17 +148,17 @@ impl System {
         self.root.as_ref().map_or_else(mariadbd, |_| "/usr/sbin/mariadbd".into())
     }
 
-    /// What it calls itself, as `Debian GNU/Linux 12 (bookworm)`.
+    /// Its name, for example `Debian GNU/Linux 12 (bookworm)`.
     ///
     /// # Errors
-    /// If it does not say.
+    /// If it has no name.
     pub fn name(&self) -> Result<String> {
         let file = fs::read_to_string(self.path(Path::new("/usr/lib/os-release")))?;
         let name = file.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
         name.map(|name| name.trim_matches('"').to_owned()).context("/usr/lib/os-release has no PRETTY_NAME")
     }
 
-    /// The version of its server, as `10.11.19`.
+    /// The version of its server, for example `10.11.19`.
     ///
     /// # Errors
     /// If it does not run.
@@ -186,22 +186,22 @@ impl System {
         text.split_whitespace().nth(1).map(str::to_owned).with_context(|| format!("no version in {text:?}"))
     }
 
-    /// Fills a new directory with what a server of that system needs: `library` as `instant_failover.so`, and the plugins of
-    /// its MariaDB.
+    /// Fills a new directory with plugins for a server of that system: `library` as `instant_failover.so`, and those of its
+    /// MariaDB.
     ///
     /// # Errors
-    /// If it cannot be made, or there is no mariadbd.
+    /// If it cannot be created, or there is no mariadbd.
     pub fn install_plugins(&self, directory: &Path, library: &Path) -> Result<()> {
         let help = self.ask(self.mariadbd(), &["--no-defaults", "--verbose", "--help"])?;
         let plugins = help.lines().find_map(|line| line.strip_prefix("plugin-dir "));
         self.fill(directory, library, Path::new(plugins.context("mariadbd has no plugin-dir")?.trim()))
     }
 
-    /// Fills a new directory with what a program on Connector/C needs to follow redirects: `library` as
-    /// `instant_failover.so`, and Connector/C's own plugins. `MARIADB_PLUGIN_DIR` names it to the program.
+    /// Fills a new directory with plugins for a program on Connector/C that follows redirects: `library` as
+    /// `instant_failover.so`, and Connector/C's own plugins. Set `MARIADB_PLUGIN_DIR` to it for the program.
     ///
     /// # Errors
-    /// If it cannot be made, or there is no `mariadb_config`.
+    /// If it cannot be created, or there is no `mariadb_config`.
     pub fn install_client_plugins(&self, directory: &Path, library: &Path) -> Result<()> {
         let mut plugins = PathBuf::from(self.ask("mariadb_config", &["--plugindir"])?.trim());
         if !self.path(&plugins).is_dir() {
@@ -215,11 +215,11 @@ impl System {
         self.fill(directory, library, &plugins)
     }
 
-    /// Our library comes first: one that the machine has installed must be neither used nor written to.
+    /// Our library comes first: an installed copy of it must be neither used nor overwritten.
     fn fill(&self, directory: &Path, library: &Path, plugins: &Path) -> Result<()> {
         const OURS: &str = "instant_failover.so";
         fs::create_dir_all(directory)?;
-        fs::copy(library, directory.join(OURS)).with_context(|| format!("{} cannot be copied", library.display()))?;
+        fs::copy(library, directory.join(OURS)).with_context(|| format!("cannot copy {}", library.display()))?;
         let entries =
             fs::read_dir(self.path(plugins)).with_context(|| format!("no plugins in {}", plugins.display()))?;
         for entry in entries {
@@ -232,7 +232,7 @@ impl System {
     }
 }
 
-/// The server program of the machine. Debian has it where the shells of ordinary users do not look.
+/// The server program of this machine. On Debian it is in a directory that is not in the PATH of ordinary users.
 #[must_use]
 pub fn mariadbd() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -240,11 +240,11 @@ pub fn mariadbd() -> PathBuf {
     directories.map(|directory| directory.join("mariadbd")).find(|program| program.is_file()).unwrap_or_default()
 }
 
-/// The root directory of a release of Debian in which a MariaDB server is installed, as on a machine, with systemd's tools. No
-/// service is ever started there. It is kept in the target directory.
+/// The root directory of a Debian release with a MariaDB server installed as on a machine, and systemd's tools. No service
+/// is ever started there. It is kept in the target directory.
 ///
 /// # Errors
-/// If its packages cannot be had.
+/// If its packages cannot be downloaded.
 pub fn installed(suite: &str) -> Result<PathBuf> {
     let roots = target_dir().join("roots");
     let root = roots.join(format!("installed-{suite}"));
@@ -271,7 +271,7 @@ pub fn installed(suite: &str) -> Result<PathBuf> {
     Ok(root)
 }
 
-/// The mirror of Debian that this machine uses.
+/// The Debian mirror that this machine uses.
 fn mirror() -> Result<String> {
     let uris = output(Command::new("apt-get").args(["indextargets", "--format", "$(REPO_URI)", "Label: Debian"]))?;
     uris.lines().next().map(str::to_owned).context("apt has no list of Debian's packages: run apt-get update")

@@ -1,7 +1,7 @@
-//! A client that shows what is on the wire, and does no more than it is told.
+//! A client that shows the bytes on the wire, and does nothing implicitly.
 //!
-//! It speaks as much of the protocol as the demo and the tests need: the connection phase packet by packet, and single
-//! statements. See <https://mariadb.com/kb/en/connection/>.
+//! It supports the parts of the protocol that the demo and the tests need: the connection phase packet by packet, and
+//! single statements. See <https://mariadb.com/kb/en/connection/>.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -23,7 +23,7 @@ const CLIENT_PLUGIN_AUTH: u32 = 1 << 19;
 
 const UTF8MB4_GENERAL_CI: u8 = 45;
 
-/// What a connection runs over.
+/// The transport of a connection.
 pub trait Stream: Read + Write + Send + fmt::Debug {}
 impl<T: Read + Write + Send + fmt::Debug> Stream for T {}
 
@@ -34,14 +34,14 @@ pub struct Client {
     sequence: u8,
 }
 
-/// What a server says to a login.
+/// A server's answer to a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// The client is in.
+    /// The login is accepted.
     Ok,
-    /// It is not.
+    /// The login is refused.
     Err(Error),
-    /// It should use this client plugin.
+    /// The client should switch to this client plugin.
     Switch(String),
 }
 
@@ -50,7 +50,7 @@ pub enum Reply {
 pub struct Error {
     /// The error code.
     pub code: u16,
-    /// The SQLSTATE; nothing in an error that comes before the server knows the client.
+    /// The SQLSTATE; none in an error sent before the server knows the client's capabilities.
     pub state: Option<String>,
     /// The message.
     pub message: String,
@@ -60,7 +60,7 @@ impl Client {
     /// Opens a connection over TCP.
     ///
     /// # Errors
-    /// Those of the network.
+    /// Network errors.
     pub fn connect(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
@@ -71,7 +71,7 @@ impl Client {
     /// The same from one of this machine's addresses.
     ///
     /// # Errors
-    /// Those of the network.
+    /// Network errors.
     pub fn connect_from(from: Ipv4Addr, address: SocketAddr) -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.bind(&SocketAddr::from((from, 0)).into())?;
@@ -84,7 +84,7 @@ impl Client {
     /// Opens a connection through a Unix socket.
     ///
     /// # Errors
-    /// Those of the network.
+    /// Network errors.
     pub fn connect_socket(path: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(path)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
@@ -96,16 +96,16 @@ impl Client {
         Self { stream: Box::new(stream), sequence: 0 }
     }
 
-    /// The same connection over another stream: TLS, say.
+    /// The same connection over another stream, for example TLS.
     #[must_use]
     pub fn upgrade(self, wrap: impl FnOnce(Box<dyn Stream>) -> Box<dyn Stream>) -> Self {
         Self { stream: wrap(self.stream), sequence: self.sequence }
     }
 
-    /// Reads a packet whole; the number it carries must be the next.
+    /// Reads one packet; its sequence number must be the next.
     ///
     /// # Errors
-    /// Those of the network, and `InvalidData` for a packet out of order.
+    /// Network errors, and `InvalidData` for a packet out of order.
     pub fn read(&mut self) -> io::Result<Vec<u8>> {
         let expected = self.sequence;
         let packet = self.read_any()?;
@@ -116,10 +116,10 @@ impl Client {
         Ok(packet)
     }
 
-    /// Reads a packet whole, whatever its number.
+    /// Reads one packet with any sequence number.
     ///
     /// # Errors
-    /// Those of the network.
+    /// Network errors.
     pub fn read_any(&mut self) -> io::Result<Vec<u8>> {
         let mut header = [0; 4];
         self.stream.read_exact(&mut header)?;
@@ -133,29 +133,29 @@ impl Client {
         Ok(payload)
     }
 
-    /// Sends a packet with the next number.
+    /// Sends a packet with the next sequence number.
     ///
     /// # Errors
-    /// Those of the network.
+    /// Network errors.
     pub fn write(&mut self, payload: &[u8]) -> io::Result<()> {
         let packet = packet(self.sequence, payload);
         self.sequence = self.sequence.wrapping_add(1);
         self.write_raw(&packet)
     }
 
-    /// Sends bytes that need be no packet.
+    /// Sends raw bytes, which need not be a packet.
     ///
     /// # Errors
-    /// Those of the network.
+    /// Network errors.
     pub fn write_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)?;
         self.stream.flush()
     }
 
-    /// Reads all that comes until the server closes the connection.
+    /// Reads everything until the server closes the connection.
     ///
     /// # Errors
-    /// Those of the network.
+    /// Network errors.
     pub fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
         let mut rest = Vec::new();
         match self.stream.read_to_end(&mut rest) {
@@ -165,10 +165,10 @@ impl Client {
         }
     }
 
-    /// Reads the server's greeting and answers with `user` and what the client plugin for native passwords would send.
+    /// Reads the server's greeting and answers with `user` and this reply of the native password client plugin.
     ///
     /// # Errors
-    /// Those of the network; an error packet in the place of the greeting.
+    /// Network errors; an error packet instead of the greeting.
     pub fn log_in(mut self, user: &str, scramble: &[u8]) -> Result<LoggedIn> {
         self.greeting()?;
         self.write(&handshake_response(user, scramble, 0))?;
@@ -189,7 +189,7 @@ impl Client {
     /// Reads the server's greeting.
     ///
     /// # Errors
-    /// Those of the network; an error packet in the place of the greeting.
+    /// Network errors; an error packet instead of the greeting.
     pub fn greeting(&mut self) -> Result<Vec<u8>> {
         let greeting = self.read()?;
         if greeting.first() != Some(&10) {
@@ -198,10 +198,10 @@ impl Client {
         Ok(greeting)
     }
 
-    /// Reads what the server says to a handshake response. A switch to native passwords is answered with none.
+    /// Reads the server's answer to a handshake response. A switch to native passwords is answered with an empty reply.
     ///
     /// # Errors
-    /// Those of the network; a packet that is no reply.
+    /// Network errors; an invalid reply.
     pub fn reply(mut self) -> Result<LoggedIn> {
         let mut reply = parse_reply(&self.read()?)?;
         if reply == Reply::Switch("mysql_native_password".to_owned()) {
@@ -212,15 +212,15 @@ impl Client {
     }
 }
 
-/// The client plugin of ed25519. A client that offers it to an account of another kind is asked to switch.
+/// The client plugin for ed25519. The server asks a client that offers it to switch if the account uses another plugin.
 pub const ED25519: &str = "client_ed25519";
 
 impl Client {
-    /// Answers the greeting by offering the client plugin of [`ED25519`], and what the server says then by what `answer`
-    /// makes of it, which may take its time: `answer` gets the number of the round, from 0, and what the server sent.
+    /// Answers the greeting by offering the client plugin [`ED25519`], and each further packet with the result of `answer`,
+    /// which may take its time. `answer` gets the number of the round, from 0, and the packet.
     ///
     /// # Errors
-    /// Those of the network; a packet that is no reply.
+    /// Network errors; an invalid reply.
     pub fn converse(
         mut self,
         user: &str,
@@ -235,11 +235,11 @@ impl Client {
             }
             self.write(&answer(round, &packet))?;
         }
-        bail!("a server that asks for ever")
+        bail!("the server never stops asking")
     }
 }
 
-/// The scramble in a packet that asks for a switch to native passwords.
+/// The scramble in a request to switch to native passwords.
 #[must_use]
 pub fn switch_scramble(packet: &[u8]) -> Option<&[u8]> {
     let scramble = packet.strip_prefix(b"\xfemysql_native_password\0")?;
@@ -259,14 +259,14 @@ pub struct LoggedIn {
 }
 
 impl LoggedIn {
-    /// The session, of a client that was let in.
+    /// The session of an accepted client.
     ///
     /// # Errors
-    /// If it was not.
+    /// If the client was not accepted.
     pub fn session(self) -> Result<Session> {
         match self.reply {
             Reply::Ok => Ok(Session { client: self.client }),
-            other => bail!("not let in: {other:?}"),
+            other => bail!("login not accepted: {other:?}"),
         }
     }
 }
@@ -281,7 +281,7 @@ impl Session {
     /// Runs one statement and returns its rows, NULL as `NULL`.
     ///
     /// # Errors
-    /// The server's [`Error`], or those of the network.
+    /// The server's [`Error`], or network errors.
     pub fn query(&mut self, sql: &str) -> Result<Vec<Vec<String>>> {
         let first = self.command(3, sql.as_bytes())?;
         match first.first() {
@@ -317,10 +317,10 @@ impl Session {
         rows.into_iter().flatten().nth(1).with_context(|| format!("no status variable {name}"))
     }
 
-    /// Becomes another user; `reply` is what the client plugin for native passwords makes of a scramble.
+    /// Changes the user; `reply` computes the reply of the native password client plugin from a scramble.
     ///
     /// # Errors
-    /// Those of the network.
+    /// Network errors.
     pub fn change_user(&mut self, user: &str, mut reply: impl FnMut(&[u8]) -> Vec<u8>) -> Result<Reply> {
         let payload = [user.as_bytes(), b"\0\0\0", &[UTF8MB4_GENERAL_CI, 0], b"mysql_native_password\0"].concat();
         let answer = self.command(17, &payload)?;
@@ -342,7 +342,7 @@ fn is_eof(packet: &[u8]) -> bool {
 
 fn column(rest: &mut &[u8]) -> Result<String> {
     let mut take = |n: usize| -> Result<&[u8]> {
-        let Some((taken, left)) = rest.split_at_checked(n) else { bail!("a row that ends too soon") };
+        let Some((taken, left)) = rest.split_at_checked(n) else { bail!("truncated row") };
         *rest = left;
         Ok(taken)
     };
@@ -353,7 +353,7 @@ fn column(rest: &mut &[u8]) -> Result<String> {
             usize::from(u16::from_le_bytes([bytes[0], bytes[1]]))
         }
         length @ ..=0xfa => usize::from(length),
-        _ => bail!("a column longer than this client reads"),
+        _ => bail!("the column is longer than this client supports"),
     };
     Ok(String::from_utf8_lossy(take(length)?).into_owned())
 }
@@ -365,8 +365,8 @@ pub fn packet(sequence: u8, payload: &[u8]) -> Vec<u8> {
     [&length[..3], &[sequence], payload].concat()
 }
 
-/// What a client answers to the greeting. With [`CLIENT_SSL`] among `more_capabilities` it is also what it sends, cut
-/// after 32 bytes, to ask for TLS.
+/// A client's answer to the greeting. With [`CLIENT_SSL`] in `more_capabilities`, its first 32 bytes are also the TLS
+/// request.
 #[must_use]
 pub fn handshake_response(user: &str, scramble: &[u8], more_capabilities: u32) -> Vec<u8> {
     handshake_response_by("mysql_native_password", user, scramble, more_capabilities)
@@ -393,18 +393,18 @@ fn handshake_response_by(plugin: &str, user: &str, scramble: &[u8], more_capabil
 /// The scramble in a greeting.
 ///
 /// # Errors
-/// If it is no greeting.
+/// If it is not a greeting.
 pub fn scramble(greeting: &[u8]) -> Result<Vec<u8>> {
-    let version_end = greeting.iter().position(|&byte| byte == 0).context("a greeting without a version")?;
+    let version_end = greeting.iter().position(|&byte| byte == 0).context("the greeting has no version")?;
     let fixed = &greeting[version_end + 1..];
-    // Number of the connection; the first 8 bytes; 19 bytes of other things; the last 12.
+    // The connection id; the first 8 bytes of the scramble; 19 other bytes; the last 12 bytes of the scramble.
     match (fixed.get(4..12), fixed.get(31..43)) {
         (Some(first), Some(last)) => Ok([first, last].concat()),
-        _ => bail!("a greeting that ends too soon"),
+        _ => bail!("truncated greeting"),
     }
 }
 
-/// What the client plugin for native passwords makes of a scramble.
+/// The reply of the native password client plugin to a scramble.
 #[must_use]
 pub fn native_reply(password: &str, scramble: &[u8]) -> Vec<u8> {
     let once = Sha1::digest(password);
@@ -412,10 +412,10 @@ pub fn native_reply(password: &str, scramble: &[u8]) -> Vec<u8> {
     once.iter().zip(mask).map(|(byte, mask)| byte ^ mask).collect()
 }
 
-/// What a server has said to a login.
+/// Parses a server's answer to a login.
 ///
 /// # Errors
-/// If it is no reply.
+/// If it is not a valid answer.
 pub fn parse_reply(payload: &[u8]) -> Result<Reply> {
     match payload.first() {
         Some(0) => Ok(Reply::Ok),
@@ -424,7 +424,7 @@ pub fn parse_reply(payload: &[u8]) -> Result<Reply> {
             let name = payload[1..].split(|&b| b == 0).next().unwrap_or_default();
             Ok(Reply::Switch(String::from_utf8_lossy(name).into_owned()))
         }
-        _ => bail!("no reply to a login: {payload:02x?}"),
+        _ => bail!("not an answer to a login: {payload:02x?}"),
     }
 }
 

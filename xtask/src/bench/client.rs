@@ -13,7 +13,7 @@ use support::wire::{CLIENT_SSL, handshake_response, native_reply, packet, scramb
 
 use super::TARGET;
 
-/// A packet with as much of a handshake response as asks for TLS.
+/// The length of an `SSLRequest` packet: the start of a handshake response.
 pub(super) const SSL_REQUEST_LENGTH: usize = 4 + 32;
 
 const COM_QUIT: &[u8] = &[1];
@@ -29,23 +29,23 @@ pub(super) const USER: &str = "app";
 /// Its password.
 pub(super) const PASSWORD: &str = "secret";
 
-/// What a client speaks.
+/// A client's protocol.
 #[derive(Clone, Debug)]
 pub(super) enum Client {
-    /// MariaDB's protocol, over TLS if there is a configuration for it.
+    /// MariaDB's protocol, over TLS if there is a TLS configuration.
     MariaDb(Expected, Option<Arc<ClientConfig>>),
     /// HTTP.
     Http,
 }
 
-/// What becomes of a login.
+/// How a login ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expected {
-    /// The client is sent elsewhere.
+    /// The client is redirected.
     Redirect,
-    /// It is let in, and leaves.
+    /// It is accepted, and disconnects.
     Session,
-    /// It is refused, for its password is wrong.
+    /// It is refused because its password is wrong.
     Refusal,
 }
 
@@ -63,7 +63,7 @@ impl Client {
     /// Connects once.
     ///
     /// # Errors
-    /// If something else becomes of it than what is expected.
+    /// If the attempt does not end as expected.
     pub(super) fn attempt(&self, server: SocketAddr) -> Result<()> {
         let mut stream = TcpStream::connect(server)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
@@ -73,7 +73,7 @@ impl Client {
             Self::MariaDb(expected, Some(config)) => tls(&mut stream, &mut buffer, *expected, config),
             Self::Http => http(&mut stream, &mut buffer),
         };
-        result.map_err(|error| if is_timeout(&error) { anyhow!("no answer for {TIMEOUT:?}") } else { error })
+        result.map_err(|error| if is_timeout(&error) { anyhow!("no answer within {TIMEOUT:?}") } else { error })
     }
 }
 
@@ -105,7 +105,7 @@ fn http(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-/// Reads the greeting, and mixes the password with what it says.
+/// Reads the greeting, and scrambles the password with the greeting's challenge.
 fn password_reply(stream: &mut TcpStream, buffer: &mut [u8], expected: Expected) -> Result<Vec<u8>> {
     let greeting = read_packet(stream, buffer)?;
     let payload = payload(greeting, 0).filter(|payload| payload.starts_with(&[10]));
@@ -145,13 +145,13 @@ fn is_redirect(payload: &[u8]) -> bool {
         && payload.strip_suffix(TARGET.as_bytes()).is_some_and(|rest| rest.ends_with(b"|"))
 }
 
-/// What is in these bytes, if they are one packet with this number and nothing else.
+/// The payload, if these bytes are exactly one packet with this sequence number.
 fn payload(bytes: &[u8], sequence: u8) -> Option<&[u8]> {
     let (_, payload) = bytes.split_at_checked(4)?;
     (packet(sequence, payload) == bytes).then_some(payload)
 }
 
-/// Reads until a packet is whole.
+/// Reads until a packet is complete.
 pub(super) fn read_packet<'a>(stream: &mut impl Read, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
     let mut length = 0;
     while length < 4 || length < 4 + usize::from(u16::from_le_bytes([buffer[0], buffer[1]])) {
@@ -169,7 +169,7 @@ fn read_to_end<'a>(stream: &mut impl Read, buffer: &'a mut [u8]) -> io::Result<&
         match stream.read(&mut buffer[length..]) {
             Ok(0) => break,
             Ok(read) => length += read,
-            // Like MariaDB, a server may end TLS by ending the connection.
+            // A server may end TLS by closing the connection, as MariaDB does.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => break,
             Err(error) => return Err(error),
         }

@@ -1,7 +1,7 @@
-//! The least that a server can do: threads that wait for clients, and answer each without a look at what it says.
+//! The simplest possible server: threads that wait for clients, and send each the same answer whatever it says.
 //!
-//! It is the bound for every server that must open, answer and close one connection per client; nobody could use it, for a
-//! few clients that say nothing stop it.
+//! It is the upper bound for every server that must open, answer and close one connection per client. It is useless in
+//! practice: a few silent clients stop it.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -29,10 +29,10 @@ pub(crate) struct Arguments {
     key: Option<PathBuf>,
 }
 
-/// With fewer than that a core has nothing to do while clients think; with more the threads get in each other's way.
+/// With fewer threads, a core is idle while clients think; with more, the threads get in each other's way.
 const THREADS_PER_CORE: usize = 4;
 
-/// Starts it as a process of its own, with TLS if there are files for it.
+/// Starts it as a separate process, with TLS if `files` are given.
 pub(super) fn start(dir: &Path, files: Option<&tls::Files>) -> Result<Server> {
     let threads = thread::available_parallelism()?.get() * THREADS_PER_CORE;
     let mut command = Command::new(std::env::current_exe()?);
@@ -43,7 +43,7 @@ pub(super) fn start(dir: &Path, files: Option<&tls::Files>) -> Result<Server> {
     Server::start(&mut command, dir, server::announced)
 }
 
-/// Serves until the process is ended.
+/// Serves until the process is terminated.
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let tls = match (&arguments.certificate, &arguments.key) {
         (Some(certificate), Some(key)) => Some(tls::server_config(certificate, key)?),
@@ -74,7 +74,7 @@ impl Floor {
 
     pub(super) fn accept_from(&self, listener: &TcpListener) {
         for client in listener.incoming().flatten() {
-            // What goes wrong with a client, the client reports.
+            // The client reports what goes wrong.
             let _ = self.serve(client);
         }
     }

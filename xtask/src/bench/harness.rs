@@ -1,4 +1,4 @@
-//! The standalone server, next to nginx and to the least that a server can do.
+//! The stand-in, compared with nginx and with the simplest possible server.
 
 use std::fs;
 use std::path::{Path, PathBuf, absolute};
@@ -21,16 +21,16 @@ const RATIOS: &[Ratio] =
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(super) run: Run,
-    /// How long a measurement takes [default: 2]
+    /// Duration of each measurement [default: 2]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(super) seconds: Option<Duration>,
-    /// How often each measurement is made [default: 5]
+    /// Number of times to repeat each measurement [default: 5]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) rounds: Option<u32>,
-    /// How many clients come at the same time [default: 8,32]
+    /// Number of concurrent clients [default: 8,32]
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) clients: Option<Vec<u32>>,
-    /// Measure this program instead of building the one of the project
+    /// Measure this program instead of the project's own
     #[arg(long, value_name = "FILE")]
     pub(super) program: Option<PathBuf>,
 }
@@ -48,7 +48,7 @@ fn build_program() -> Result<PathBuf> {
     build::harness()
 }
 
-/// A server, and what its clients do.
+/// A server and its clients.
 struct Contender {
     name: &'static str,
     server: Server,
@@ -80,13 +80,13 @@ fn start(program: &Path, dir: &Path, files: &tls::Files) -> Result<Server> {
     Server::start(&mut command, dir, server::announced)
 }
 
-/// Lets the servers take turns.
+/// Measures the servers in turn.
 fn measure(contenders: &[Contender], arguments: &Arguments) -> Result<Report> {
     let run = arguments.run;
     let time = run.length(arguments.seconds, Duration::from_secs(2), Duration::from_millis(100));
     let rounds = run.length(arguments.rounds, 5, 1);
     let mut report = Report::new(RATIOS);
-    // The first round makes the caches warm and fills the kernel's table of closed connections, and does not count.
+    // The first round does not count: it warms the caches and fills the kernel's table of closed connections.
     for round in 0..=rounds {
         eprintln!("Round {round} of {rounds} ...");
         for &clients in &run.length(arguments.clients.clone(), vec![8, 32], vec![8]) {

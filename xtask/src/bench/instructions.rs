@@ -1,7 +1,7 @@
 //! How many instructions a login costs mariadbd, counted by callgrind.
 //!
-//! One process under valgrind takes turns between the states of the plugin, so that all share what depends on the process:
-//! addresses, caches, the allocator. Only what the server runs in user space is counted.
+//! One process under valgrind alternates between the states of the plugin, so that all states share what depends on the
+//! process: addresses, caches, the allocator. Only user space instructions of the server are counted.
 
 use std::collections::HashMap;
 use std::fs;
@@ -26,15 +26,15 @@ use crate::common::results::machine;
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(super) run: Run,
-    /// How many logins are counted together [default: 100]
+    /// Number of logins to count together [default: 100]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) logins: Option<u32>,
-    /// How often that is done in each state [default: 9]
+    /// Number of times to repeat that in each state [default: 9]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) rounds: Option<u32>,
 }
 
-/// What is counted. Twice the same shows what a run can tell apart.
+/// What is counted. The repeated case shows the smallest difference that a run can resolve.
 const CONTENDERS: &[(&str, Plugin, Expected)] = &[
     ("login, no plugin", Plugin::None, Expected::Session),
     ("login, no plugin, again", Plugin::None, Expected::Session),
@@ -43,10 +43,10 @@ const CONTENDERS: &[(&str, Plugin, Expected)] = &[
     ("wrong password, no plugin", Plugin::None, Expected::Refusal),
 ];
 
-/// `InnoDB` does not start under valgrind everywhere, and has no part in a login.
+/// `InnoDB` does not start under valgrind everywhere, and logins do not use it.
 const OPTIONS: &[&str] = &["--skip-innodb", "--default-storage-engine=Aria", "--log-warnings=1"];
 
-/// Long enough for the thread of a session to be back in the cache, and for the next client to find it there.
+/// Long enough for the thread of a session to return to the thread cache before the next client needs it.
 const PAUSE: Duration = Duration::from_millis(5);
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
@@ -57,7 +57,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let counter = Counter { pid: server.server.pid(), dir: dir.path() };
     counter.control(&["--instr=on"])?;
     let mut counts: Vec<Vec<Counts>> = vec![Vec::new(); CONTENDERS.len()];
-    // The first round warms up, and does not count.
+    // The first round is a warm-up and does not count.
     for round in 0..=rounds {
         eprintln!("Round {round} of {rounds} ...");
         for (&(name, plugin, expected), counts) in CONTENDERS.iter().zip(&mut counts) {
@@ -80,7 +80,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     arguments.run.show("instructions", &report, &[("Instructions per login", plot(&counts))])
 }
 
-/// Starts mariadbd under callgrind, as if it was mariadbd.
+/// A script that runs mariadbd under callgrind.
 fn wrapper(dir: &Path) -> Result<PathBuf> {
     let path = dir.join("mariadbd");
     let text = format!(
@@ -103,7 +103,7 @@ impl Counter<'_> {
         output(Command::new("callgrind_control").args(arguments).arg(self.pid.to_string())).map(drop)
     }
 
-    /// What has been counted since this was done last.
+    /// What has been counted since the last call.
     fn take(&self) -> Result<Counts> {
         self.control(&["--dump"])?;
         let mut profile = String::new();
@@ -115,19 +115,19 @@ impl Counter<'_> {
                 fs::remove_file(path)?;
             }
         }
-        Counts::read(&profile).context("no profile of callgrind")
+        Counts::read(&profile).context("callgrind wrote no valid profile")
     }
 }
 
 /// Instructions.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Counts {
-    /// All that the process ran.
+    /// All instructions of the process.
     all: f64,
     /// Those in the plugin's library.
     plugin: f64,
-    /// Those in what it called by name: functions of the server and of the C library. The functions that it stands in front
-    /// of have no names, and would run without it.
+    /// Those in named functions that it called: functions of the server and of the C library. The functions that it wraps
+    /// have no names, and would run without it.
     called: f64,
 }
 
@@ -137,7 +137,7 @@ impl Counts {
         const PLUGIN: &str = "instant_failover.so";
         let mut counts = Self::default();
         let (mut objects, mut functions) = (HashMap::new(), HashMap::new());
-        // Where the lines that follow belong to, and what they call.
+        // The object that the following lines belong to, and what they call.
         let (mut in_plugin, mut callee, mut callee_in_plugin, mut is_call) = (false, String::new(), None, false);
         for line in profile.lines() {
             if let Some(name) = line.strip_prefix("ob=") {
@@ -173,7 +173,7 @@ impl Counts {
     }
 }
 
-/// What `(4) name` or `(4)` stands for: a name is written out where it comes first.
+/// The name that `(4) name` or `(4)` refers to: a name is written out at its first use only.
 fn name_of(text: &str, names: &mut HashMap<String, String>) -> Option<String> {
     let (number, name) = text.split_once(')')?;
     if !name.is_empty() {

@@ -8,17 +8,17 @@ use anyhow::{Context, Result, anyhow};
 
 use super::client::Client;
 
-/// Lets `clients` threads connect again and again for that time, and returns how often they did per second.
+/// Lets `clients` threads connect repeatedly for that time, and returns the connections per second.
 ///
 /// # Errors
-/// If something else becomes of a single one than what is expected.
+/// If any attempt does not end as expected.
 pub(super) fn measure(server: SocketAddr, client: &Client, clients: u32, time: Duration) -> Result<f64> {
     let start = Instant::now();
     let attempts = in_threads(clients, || attempts(server, client, |_| start.elapsed() < time))?;
     Ok(f64::from(attempts) / start.elapsed().as_secs_f64())
 }
 
-/// Lets `clients` threads connect that often each.
+/// Lets `clients` threads connect `times` times each.
 ///
 /// # Errors
 /// As for [`measure`].
@@ -38,7 +38,7 @@ fn in_threads(clients: u32, work: impl Fn() -> Result<u32> + Sync) -> Result<u32
 fn attempts(server: SocketAddr, client: &Client, go_on: impl Fn(u32) -> bool) -> Result<u32> {
     let mut attempts = 0;
     while go_on(attempts) {
-        client.attempt(server).with_context(|| format!("attempt {} of a client", attempts + 1))?;
+        client.attempt(server).with_context(|| format!("connection attempt {} of a client", attempts + 1))?;
         attempts += 1;
     }
     Ok(attempts)

@@ -1,4 +1,4 @@
-//! Logins per second without the plugin and with it, redirects, and refusals of a wrong password.
+//! Logins per second with and without the plugin, redirects, and refusals of a wrong password.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,19 +18,19 @@ use crate::common::tls;
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(super) run: Run,
-    /// How long a measurement takes [default: 0.1]
+    /// Duration of each measurement [default: 0.1]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(super) seconds: Option<Duration>,
-    /// How often each measurement is made [default: 41]
+    /// Number of times to repeat each measurement [default: 41]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) rounds: Option<u32>,
-    /// How many clients come at the same time [default: 1,8,32,128]
+    /// Number of concurrent clients [default: 1,8,32,128]
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) clients: Option<Vec<u32>>,
 }
 
-/// What is measured: with or without TLS, what clients meet and what becomes of them. Twice the same shows what a run can
-/// tell apart.
+/// What is measured: with or without TLS, the state of the plugin, and how logins end. The repeated case shows the
+/// smallest difference that a run can resolve.
 const CONTENDERS: &[(&str, bool, Plugin, Expected)] = &[
     ("no plugin", false, Plugin::None, Expected::Session),
     ("again", false, Plugin::None, Expected::Session),
@@ -55,7 +55,7 @@ const RATIOS: &[Ratio] = &[
     ("redirect, TLS", "refusal, TLS"),
 ];
 
-/// A refusal costs the server no line in its log, as a redirect does not. The default is 2.
+/// With 1, a refusal writes no line to the error log, just like a redirect. The default is 2.
 const OPTIONS: &[&str] = &["--max-connections=500", "--thread-cache-size=200", "--log-warnings=1"];
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
@@ -74,11 +74,11 @@ fn measure(server: &mut Mariadbd, tls: &Arc<ClientConfig>, arguments: &Arguments
     let rounds = run.length(arguments.rounds, 41, 3);
     let clients = run.length(arguments.clients.clone(), vec![1, 8, 32, 128], vec![8]);
     let mut report = Report::new(RATIOS);
-    // The first round makes the caches warm and fills the kernel's table of closed connections, and does not count.
+    // The first round does not count: it warms the caches and fills the kernel's table of closed connections.
     for round in 0..=rounds {
         eprintln!("Round {round} of {rounds} ...");
         for &clients in &clients {
-            // Nobody always comes after the same one.
+            // Rotate, so that no case always follows the same other case.
             let (first, second) = CONTENDERS.split_at(round as usize % CONTENDERS.len());
             for &(name, with_tls, plugin, expected) in &[second, first].concat() {
                 server.put(plugin)?;

@@ -1,4 +1,4 @@
-//! A mariadbd that is measured.
+//! A mariadbd to measure.
 
 use std::path::Path;
 
@@ -10,12 +10,12 @@ use support::wire::Session;
 use super::TARGET;
 use super::client::{PASSWORD, USER};
 
-/// What is the matter with the plugin.
+/// The state of the plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Plugin {
-    /// It is not there, or no longer: the server's login is the server's own.
+    /// It is not installed, or no longer: the server handles logins alone.
     None,
-    /// It is loaded, and does nothing.
+    /// It is installed, and does nothing.
     Off,
     /// It redirects.
     On,
@@ -30,12 +30,12 @@ pub(super) struct Mariadbd {
 }
 
 impl Mariadbd {
-    /// Starts one, without the plugin.
+    /// Starts a server without the plugin.
     pub(super) fn start(library: &Path, options: &[&str]) -> Result<Self> {
         Self::start_program(&system::mariadbd(), library, options)
     }
 
-    /// The same with another mariadbd.
+    /// The same, with another mariadbd.
     pub(super) fn start_program(program: &Path, library: &Path, options: &[&str]) -> Result<Self> {
         let server = Server::start_program(program, library, options)?;
         let mut root = server.root()?;
@@ -43,7 +43,7 @@ impl Mariadbd {
         Ok(Self { server, root, plugin: Plugin::None })
     }
 
-    /// Puts the plugin in a state. Done in one process, what is compared shares the rest: its place in memory, its caches.
+    /// Puts the plugin in a state. All states run in one process, so that they share everything else: addresses, caches.
     pub(super) fn put(&mut self, plugin: Plugin) -> Result<()> {
         if plugin == self.plugin {
             return Ok(());

@@ -1,4 +1,4 @@
-//! What many redirects leave behind in mariadbd: memory, open files.
+//! What many redirects leave behind in mariadbd: memory and open files.
 
 use std::fs;
 
@@ -15,18 +15,18 @@ use crate::common::results::machine;
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(super) run: Run,
-    /// How many logins of each kind [default: 1000000]
+    /// Number of logins of each kind [default: 1000000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) logins: Option<u32>,
 }
 
 const CLIENTS: u32 = 8;
-/// Enough for the threads, the buffers and the allocator's arenas to be there.
+/// Enough for all threads, buffers and allocator arenas to exist.
 const WARM_UP: u32 = 20_000;
 
-/// What is measured, each on a server of its own. A server keeps a little memory for each login that it refuses, in the
-/// thread that served it, until that thread ends or a session ends in it: hence the one without the plugin, and the one
-/// that is told to keep no threads.
+/// What is measured, each on a separate server. A server keeps a little memory for each login that it refuses, in the
+/// thread that served it, until that thread ends or a session ends in it: hence the case without the plugin, and the
+/// case without a thread cache.
 const CONTENDERS: &[(&str, &str, Plugin, Expected)] = &[
     ("sessions, no plugin", "DO 1", Plugin::None, Expected::Session),
     ("wrong passwords, no plugin", "DO 1", Plugin::None, Expected::Refusal),

@@ -1,4 +1,4 @@
-//! nginx, which answers every request with a redirect: what the best-known server makes of the same job.
+//! nginx, configured to answer every request with a redirect: a well-known server doing the same job.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -19,7 +19,7 @@ pub(super) fn start(dir: &Path) -> Result<Server> {
     Server::start(&mut command, dir, |_| TcpStream::connect(address).ok().map(|_| address))
 }
 
-/// A connection takes one request, as a connection of MariaDB's takes one login.
+/// Each connection serves one request, just as a MariaDB connection serves one login.
 fn text(address: SocketAddr) -> String {
     let paths: String =
         ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|name| format!("{name}_temp_path .; ")).concat();

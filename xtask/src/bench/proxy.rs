@@ -1,4 +1,4 @@
-//! A redirect next to what people use instead: a proxy. What a connection costs, and what each query costs.
+//! A redirect compared with the usual alternative, a proxy: the cost of each connection and of each query.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -23,20 +23,20 @@ use crate::common::results::machine;
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(super) run: Run,
-    /// How many connections each client makes over each way [default: 150]
+    /// Number of connections that each client opens by each route [default: 150]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) connections: Option<u32>,
-    /// How many queries are sent over a connection [default: 200]
+    /// Number of queries on each connection [default: 200]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) queries: Option<u32>,
-    /// How many clients come at the same time [default: 8,1]
+    /// Number of concurrent clients [default: 8,1]
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) clients: Option<Vec<u32>>,
 }
 
 const NAMES: [&str; 4] = ["direct", "redirect", "HAProxy", "HAProxy, spliced"];
 
-/// What one way to the server took, in microseconds.
+/// The times of one route to the server, in microseconds.
 #[derive(Clone, Debug, Default)]
 struct Times {
     connect: Vec<f64>,
@@ -97,7 +97,7 @@ fn haproxy(dir: &Path, name: &str, server: SocketAddr, option: &str) -> Result<S
     Server::start(&mut command, dir, |_| TcpStream::connect(address).ok().map(|_| address))
 }
 
-/// Lets clients take one way after the other, again and again.
+/// Lets clients use each route in turn, repeatedly.
 fn measure(ways: [SocketAddr; 4], clients: u32, connections: u32, queries: u32) -> Result<[Times; 4]> {
     thread::scope(|scope| {
         let threads: Vec<_> = (0..clients).map(|_| scope.spawn(move || client(ways, connections, queries))).collect();
@@ -115,7 +115,7 @@ fn measure(ways: [SocketAddr; 4], clients: u32, connections: u32, queries: u32) 
 
 fn client(ways: [SocketAddr; 4], connections: u32, queries: u32) -> Result<[Times; 4]> {
     let mut times: [Times; 4] = Default::default();
-    // The first connections warm up, and do not count.
+    // The first connections are a warm-up and do not count.
     for connection in 0..connections + 5 {
         for (&way, times) in ways.iter().zip(&mut times) {
             let start = Instant::now();
@@ -136,7 +136,7 @@ fn client(ways: [SocketAddr; 4], connections: u32, queries: u32) -> Result<[Time
     Ok(times)
 }
 
-/// Connects, and follows as a client does that knows the convention.
+/// Connects, and follows a redirect as a client does that knows the message format.
 fn connect(server: SocketAddr) -> Result<Session> {
     let login = wire::Client::connect(server)?.log_in_by_password(USER, PASSWORD)?;
     let target = match &login.reply {
@@ -144,7 +144,7 @@ fn connect(server: SocketAddr) -> Result<Session> {
         Reply::Err(error) if error.code == 4196 => error.message.rsplit('|').next().unwrap_or_default(),
         other => bail!("{other:?}"),
     };
-    let target = target.parse().with_context(|| format!("no address: {target:?}"))?;
+    let target = target.parse().with_context(|| format!("the redirect target is not an address: {target:?}"))?;
     wire::Client::connect(target)?.log_in_by_password(USER, PASSWORD)?.session()
 }
 

@@ -1,13 +1,13 @@
-//! What was measured, as tables in Markdown.
+//! Results as Markdown tables.
 
 use std::iter::zip;
 
 use crate::common::results::machine;
 
-/// How many times as many clients as the second the first of two servers answers.
+/// Two servers: the clients per second that the first answers, divided by those of the second.
 pub(super) type Ratio = (&'static str, &'static str);
 
-/// What was measured of one thing, once a round.
+/// The values measured for one thing, one per round.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Sample(Vec<f64>);
 
@@ -39,23 +39,23 @@ impl Sample {
         (values[values.len() / 4], values[values.len() - 1 - values.len() / 4])
     }
 
-    /// The value that 99 of 100 do not exceed.
+    /// The 99th percentile.
     pub(super) fn p99(&self) -> f64 {
         let values = self.sorted();
         values[(values.len() * 99).div_ceil(100) - 1]
     }
 
-    /// What it is of another, round by round.
+    /// Its ratio to another, round by round.
     pub(super) fn over(&self, other: &Self) -> Self {
         zip(&self.0, &other.0).map(|(one, other)| one / other).collect()
     }
 
-    /// How much more it is than another, round by round.
+    /// Its difference from another, round by round.
     pub(super) fn minus(&self, other: &Self) -> Self {
         zip(&self.0, &other.0).map(|(one, other)| one - other).collect()
     }
 
-    /// Median, and lowest to highest, for a table.
+    /// Median and range, for a table.
     pub(super) fn cells(&self, decimals: usize) -> [String; 2] {
         let (low, high) = (self.low(), self.high());
         [format!("{:.decimals$}", self.median()), format!("{low:.decimals$} to {high:.decimals$}")]
@@ -74,7 +74,7 @@ impl FromIterator<f64> for Sample {
     }
 }
 
-/// How many clients per second servers have answered.
+/// How many clients per second each server answered.
 #[derive(Debug)]
 pub(super) struct Report {
     rates: Vec<Series>,
@@ -89,12 +89,12 @@ pub(super) struct Series {
 }
 
 impl Report {
-    /// An empty one, which will show these ratios.
+    /// An empty report that will show these ratios.
     pub(super) fn new(ratios: &'static [Ratio]) -> Self {
         Self { rates: Vec::new(), ratios }
     }
 
-    /// Adds how many of so many clients at once the server answered per second.
+    /// Adds a result: with this many concurrent clients, the server answered `rate` clients per second.
     pub(super) fn add(&mut self, clients: u32, server: &str, rate: f64) {
         match self.rates.iter_mut().find(|series| series.is(clients, server)) {
             Some(series) => series.sample.push(rate),
@@ -110,7 +110,7 @@ impl Report {
         })
     }
 
-    /// Two tables, and where all that was measured.
+    /// Two tables, and the machine that was measured.
     pub(super) fn text(&self) -> String {
         let rates = self.rates.iter().map(|series| series.row(0));
         let rates = table(["clients", "server", "median per second", "middle half", "lowest to highest"], rates);
@@ -141,7 +141,7 @@ impl Series {
     }
 }
 
-/// A table in Markdown; columns of numbers are aligned to the right.
+/// A Markdown table; columns of numbers are right-aligned.
 pub(super) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let rows: Vec<[String; N]> = rows.into_iter().collect();
     let is_number =

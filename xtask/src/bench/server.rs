@@ -1,4 +1,4 @@
-//! The processes of the servers.
+//! Server processes.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use tempfile::NamedTempFile;
 /// Long enough for a machine under load.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A server that runs as long as this value lives.
+/// A server that runs until this value is dropped.
 #[derive(Debug)]
 pub(super) struct Server {
     process: Process,
@@ -22,8 +22,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts a server, and waits until `find_address` makes out of what it has printed where it listens. That is kept in
-    /// a file in `dir`.
+    /// Starts a server, and waits until `find_address` finds its address in its output. A file in `dir` holds the output.
     pub(super) fn start(
         command: &mut Command,
         dir: &Path,
@@ -36,7 +35,7 @@ impl Server {
                 return Ok(Self { process, address });
             }
             if let Some(status) = process.child.try_wait()? {
-                bail!("{command:?} ended while starting: {status}\n{}", process.printed());
+                bail!("{command:?} exited while starting: {status}\n{}", process.printed());
             }
             if Instant::now() > deadline {
                 bail!("{command:?} is not ready after {TIMEOUT:?}\n{}", process.printed());
@@ -49,7 +48,7 @@ impl Server {
         self.address
     }
 
-    /// All it has printed.
+    /// Its output so far.
     pub(super) fn printed(&self) -> String {
         self.process.printed()
     }

@@ -1,7 +1,7 @@
-//! Thousands of clients that lose their server and come back at once, while it redirects.
+//! Thousands of clients that lose their sessions and reconnect at once to a server that redirects.
 //!
-//! What comes before any authentication stands between them and the redirect: the queue of the listener, `max_connections`,
-//! the lookup of names. Each configuration is measured on a server of its own.
+//! Everything that happens before authentication delays the redirect: the listen queue, `max_connections`, name
+//! resolution. Each configuration is measured on a separate server.
 
 mod network;
 
@@ -31,10 +31,10 @@ use network::Resolver;
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(super) run: Run,
-    /// How many clients come back [default: 2000]
+    /// Number of clients that reconnect [default: 2000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(super) clients: Option<u32>,
-    /// How often each configuration is measured [default: 3]
+    /// Number of times to measure each configuration [default: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) rounds: Option<u32>,
 }
@@ -44,11 +44,11 @@ pub(crate) struct Arguments {
 struct Case {
     name: &'static str,
     options: &'static [&'static str],
-    /// What is set before the mode is.
+    /// A statement to run before setting the mode.
     advice: Option<&'static str>,
-    /// What becomes of the sessions they had.
+    /// What happens to the old sessions.
     sessions: Sessions,
-    /// Whether the server asks for the name of each address, and waits a second for the answer.
+    /// Whether the server resolves each client address, and waits a second for the answer.
     names: bool,
     plotted: bool,
 }
@@ -57,7 +57,7 @@ struct Case {
 enum Sessions {
     /// `KILL USER` ends them.
     Killed,
-    /// The clients turn away from them, and the server does not know.
+    /// The clients abandon them without telling the server.
     Stay,
 }
 
@@ -111,18 +111,18 @@ const CASES: &[Case] = &[
     },
 ];
 
-/// So long a pool waits before it tries again.
+/// How long a pool waits before it tries again.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Who has no redirect by then, is given up.
+/// A client without a redirect by then counts as failed.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// What became of one client.
+/// What happened to one client.
 #[derive(Clone, Copy, Debug, Default)]
 struct Outcome {
-    /// When it had its redirect, in seconds.
+    /// When it was redirected, in seconds.
     redirected: Option<f64>,
     attempts: u32,
-    /// How often it heard "Too many connections".
+    /// How often it got "Too many connections".
     too_many: u32,
 }
 
@@ -137,7 +137,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     for round in 1..=rounds {
         for (case, storms) in CASES.iter().zip(&mut storms) {
             if case.names && !own_mounts {
-                eprintln!("{}: left out, a resolver of one's own needs more rights", case.name);
+                eprintln!(
+                    "skipped  {}: a private resolver needs mount namespaces, which this machine forbids",
+                    case.name
+                );
                 continue;
             }
             eprintln!("Round {round} of {rounds}, {} ...", case.name);
@@ -180,13 +183,13 @@ fn seconds(seconds: f64) -> String {
     if seconds.is_finite() { format!("{seconds:.2}") } else { "never".to_owned() }
 }
 
-/// What became of all clients.
+/// What happened to all clients.
 #[derive(Clone, Debug)]
 struct Storm {
-    /// When they had their redirects, in order.
+    /// When they were redirected, in order.
     redirected: Vec<f64>,
     clients: usize,
-    /// How many needed one attempt, in percent.
+    /// How many needed only one attempt, in percent.
     at_first: f64,
     too_many: f64,
 }
@@ -201,7 +204,7 @@ impl Storm {
         Self { redirected, clients, at_first: 100.0 * plot::count(at_first) / plot::count(clients), too_many }
     }
 
-    /// When that share of the clients had their redirects.
+    /// When that share of the clients had been redirected.
     fn after(&self, share: f64) -> f64 {
         let needed = (1..=self.clients).find(|&n| plot::count(n) >= share * plot::count(self.clients)).unwrap_or(1);
         self.redirected.get(needed - 1).copied().unwrap_or(f64::INFINITY)
@@ -227,19 +230,19 @@ fn plot(storms: &[Vec<Storm>]) -> String {
     )
 }
 
-/// Lets all clients log in, lose their sessions, and come back.
+/// Lets all clients log in, lose their sessions, and reconnect.
 fn outcomes(case: &Case, library: &Path, clients: u32) -> Result<Vec<Outcome>> {
     let dir = tempfile::tempdir()?;
     let resolver = if case.names { Some(Resolver::start(Duration::from_secs(1))?) } else { None };
     let program = resolver.as_ref().map_or_else(|| Ok(system::mariadbd()), |resolver| wrapper(dir.path(), resolver))?;
-    // One more is the session that sets the mode.
+    // One more for the session that sets the mode.
     let max_connections = format!("--max-connections={}", clients + 1);
     let options = [case.options, &[max_connections.as_str()]].concat();
     let mut server = Mariadbd::start_program(&program, library, &options)?;
     server.put(Plugin::Off)?;
     let address = server.server.address();
     let (opened, open) = mpsc::channel();
-    // The clients wait for it, with their sessions. Whatever goes wrong, it opens.
+    // The clients wait for it, with their sessions. It opens even if something fails.
     let gate = RwLock::new(());
     let start = OnceLock::new();
     thread::scope(|scope| {
@@ -256,7 +259,7 @@ fn outcomes(case: &Case, library: &Path, clients: u32) -> Result<Vec<Outcome>> {
                         session.client.read_to_end()?;
                     }
                     let outcome = come_back(address, n, *start.get().context("not started")?)?;
-                    // The old session stays until all are back.
+                    // The old session stays until all have reconnected.
                     Ok((outcome, session))
                 };
                 thread::Builder::new().stack_size(256 * 1024).spawn_scoped(scope, work)
@@ -281,19 +284,19 @@ fn outcomes(case: &Case, library: &Path, clients: u32) -> Result<Vec<Outcome>> {
     })
 }
 
-/// An address of its own for each client: what the server has learned of one does not help the others.
+/// A separate address for each client: what the server caches for one does not help the others.
 fn source(n: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits(Ipv4Addr::new(127, 0, 1, 1).to_bits() + n)
 }
 
-/// The session that a client has before the storm. For these, one comes after the other.
+/// The session that a client has before the storm. Clients open these one after another.
 fn first_session(server: SocketAddr, n: u32) -> Result<LoggedIn> {
     sleep(Duration::from_millis(1) * n);
     let deadline = Instant::now() + LIMIT;
     loop {
         match attempt(server, n) {
             Ok(Attempt::Answered(login)) if login.reply == Reply::Ok => return Ok(login),
-            Ok(Attempt::Answered(login)) => return Err(anyhow!("not let in: {:?}", login.reply)),
+            Ok(Attempt::Answered(login)) => return Err(anyhow!("not accepted: {:?}", login.reply)),
             Err(error) if Instant::now() > deadline => return Err(error),
             Ok(Attempt::TooMany) | Err(_) => sleep(PAUSE),
         }
@@ -311,7 +314,7 @@ fn come_back(server: SocketAddr, n: u32, start: Instant) -> Result<Outcome> {
             }
             Ok(Attempt::Answered(login)) => return Err(anyhow!("not redirected: {:?}", login.reply)),
             Ok(Attempt::TooMany) => outcome.too_many += 1,
-            // The network's errors: the client tries again, too.
+            // Network errors: the client tries again as well.
             Err(_) => {}
         }
         sleep(PAUSE);
@@ -321,7 +324,7 @@ fn come_back(server: SocketAddr, n: u32, start: Instant) -> Result<Outcome> {
 
 enum Attempt {
     Answered(LoggedIn),
-    /// Error 1040, in the place of the greeting.
+    /// Error 1040 instead of the greeting.
     TooMany,
 }
 
@@ -336,7 +339,7 @@ fn attempt(server: SocketAddr, n: u32) -> Result<Attempt> {
     Ok(Attempt::Answered(client.reply()?))
 }
 
-/// Starts mariadbd so that it alone asks our resolver.
+/// A script that runs mariadbd, and only mariadbd, with our resolver.
 fn wrapper(dir: &Path, resolver: &Resolver) -> Result<PathBuf> {
     let path = |name| dir.join(name);
     fs::write(path("resolv.conf"), format!("nameserver {}\n", resolver.address().ip()))?;

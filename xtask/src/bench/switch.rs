@@ -19,15 +19,15 @@ use crate::common::results::machine;
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(super) run: Run,
-    /// How often the mode is set to ON [default: 50]
+    /// Number of times to set the mode to ON [default: 50]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) switches: Option<u32>,
-    /// How many clients come at the same time [default: 8]
+    /// Number of concurrent clients [default: 8]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) clients: Option<u32>,
 }
 
-/// So long clients see each mode: hundreds of logins.
+/// How long each mode lasts: hundreds of logins.
 const PHASE: Duration = Duration::from_millis(50);
 
 /// One login.
@@ -37,7 +37,7 @@ struct Attempt {
     redirected: bool,
 }
 
-/// One SET GLOBAL that ended OFF, and when OFF was to come back.
+/// One SET GLOBAL that left OFF, and when the change back to OFF began.
 struct Switch {
     sent: Instant,
     returned: Instant,
@@ -91,7 +91,7 @@ fn log_in_until(server: SocketAddr, stop: &AtomicBool) -> Result<Vec<Attempt>> {
 }
 
 fn report(switches: &[Switch], attempts: &[Attempt], clients: u32) -> String {
-    // Those that ended later may have met OFF again.
+    // Those that ended later may have seen OFF again.
     let during = |switch: &Switch| {
         let (from, to) = (switch.sent, switch.over);
         attempts.iter().filter(move |attempt| attempt.ended > from && attempt.ended < to)

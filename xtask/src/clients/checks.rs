@@ -1,4 +1,4 @@
-//! What checks and monitoring say of a server in each mode. The tables in `docs/operations.md` are about these.
+//! What health checks and monitoring report in each mode. The tables in `docs/operations.md` document these.
 
 use anyhow::{Result, ensure};
 
@@ -18,7 +18,7 @@ pub(super) fn check(world: &mut World, script: &mut Script, notes: &mut Notes) -
         world.set_mode(mode)?;
         for way in ["tcp", "socket"] {
             let is_redirected = mode == "ALL" || mode == "ON" && way == "tcp";
-            // `ping` ends with 0 also when it has shown an error.
+            // `ping` exits with 0 even after an error.
             let (ping, status) = if is_redirected {
                 (told.as_str(), told.as_str())
             } else {
@@ -30,7 +30,7 @@ pub(super) fn check(world: &mut World, script: &mut Script, notes: &mut Notes) -
             ensure!(answer.starts_with("ok exit 1: ") == is_redirected, "mode {mode}: status says '{answer}'");
         }
         let is_redirected = mode != "OFF";
-        // All of it is behind a `|`, where Nagios looks for numbers.
+        // All of it is after a `|`, where Nagios expects performance data.
         let critical = format!("ok exit 2: {told}");
         expect(script, &["nagios", "check_mysql"], mode, |text| {
             if is_redirected { text == critical } else { text.starts_with("ok exit 0: Uptime: ") }
@@ -52,7 +52,9 @@ pub(super) fn check(world: &mut World, script: &mut Script, notes: &mut Notes) -
     }
     world.one.query(&format!("SET GLOBAL instant_failover_exempt_users = '{before}'"))?;
     world.set_mode("OFF")?;
-    notes.said.push("mariadb-admin, monitoring-plugins, HAProxy and mysqld_exporter say what is documented".to_owned());
+    notes
+        .said
+        .push("mariadb-admin, monitoring-plugins, HAProxy and mysqld_exporter report what is documented".to_owned());
     Ok(())
 }
 
@@ -69,7 +71,7 @@ fn haproxy(script: &mut Script, mode: &str, is_let_in: bool) -> Result<()> {
     expect(script, &["haproxy"], mode, |text| text == wanted).map(drop)
 }
 
-/// The mode is a metric only as long as it looks like a boolean.
+/// The mode is a metric only while it looks like a boolean.
 fn exporter(script: &mut Script, user: &str, mode: &str, is_let_in: bool) -> Result<()> {
     let counters = [
         "account_redirects",

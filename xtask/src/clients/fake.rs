@@ -1,4 +1,4 @@
-//! Servers that say what no real one says: malformed targets, chains of many servers, errors before TLS.
+//! Servers that send what no real server sends: malformed targets, long chains, errors before TLS.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -9,18 +9,18 @@ use std::time::Duration;
 
 use support::wire::{CLIENT_SSL, packet};
 
-/// When the error comes.
+/// When the error is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum When {
-    /// Where it should, after the client's login. The server offers no TLS.
+    /// After the client's login, as it should be. The server offers no TLS.
     AfterLogin,
-    /// In the place of the greeting.
+    /// Instead of the greeting.
     InsteadOfGreeting,
-    /// Right behind a greeting that offers TLS, before the client can begin with it.
+    /// Right after a greeting that offers TLS, before the client can start TLS.
     WithGreeting,
 }
 
-/// A server that answers every login with one error. It ends with the value.
+/// A server that answers every login with the same error. It stops when dropped.
 pub(super) struct Fake {
     address: SocketAddr,
     logins: Arc<AtomicUsize>,
@@ -44,7 +44,7 @@ impl Fake {
                 if over.load(Ordering::SeqCst) {
                     break;
                 }
-                // A client that hangs up early is no concern of ours.
+                // A client may disconnect early.
                 let _ = serve(stream, code, &message, when, &seen);
             }
         });
@@ -55,7 +55,7 @@ impl Fake {
         self.address
     }
 
-    /// How many clients sent more than a request for TLS.
+    /// How many clients sent more than a TLS request.
     pub(super) fn logins(&self) -> usize {
         self.logins.load(Ordering::SeqCst)
     }
@@ -88,7 +88,7 @@ fn serve(mut stream: TcpStream, code: u16, message: &str, when: When, logins: &A
         When::InsteadOfGreeting => stream.write_all(&bare_error())?,
         When::WithGreeting => stream.write_all(&[packet(0, &greeting(CLIENT_SSL)), error(2)].concat())?,
     }
-    // A connection that is closed with something unread is reset, and the error lost.
+    // Closing a connection with unread data resets it, and the error would be lost.
     stream.shutdown(std::net::Shutdown::Write)?;
     while stream.read(&mut received)? > 0 {}
     Ok(())

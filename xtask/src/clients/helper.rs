@@ -1,4 +1,4 @@
-//! What is expected of the helpers among the examples.
+//! What is expected of the helpers in `clients/`.
 
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -12,10 +12,10 @@ use super::fake::{Fake, When};
 use super::script::Script;
 use super::{Notes, SOON, World, redirect, tools};
 
-/// As many redirects as an attempt may follow.
-const MOST_HOPS: usize = 8;
+/// The number of redirects that an attempt may follow.
+const MAX_HOPS: usize = 8;
 
-/// A `host:port` as the script wants it, and what it connects with.
+/// The host, the port and the settings of a connection, as the script takes them.
 struct Attempt<'a> {
     host: &'a str,
     port: u16,
@@ -52,7 +52,7 @@ pub(super) fn check(world: &mut World, script: &mut Script, name: &str, notes: &
     loops(world, script)?;
     tls(world, script)?;
     if !world.db1.has_data() {
-        // The other cases are the same.
+        // The other cases do not depend on the server.
         notes.said.push("targets, one redirect, loops, TLS".to_owned());
         return Ok(());
     }
@@ -60,14 +60,14 @@ pub(super) fn check(world: &mut World, script: &mut Script, name: &str, notes: &
     malformed(script)?;
     other_errors(world, script)?;
     initial_statements(world, script, name)?;
-    default_port(script, notes)?;
-    ipv6(script, notes)?;
+    default_port(script)?;
+    ipv6(script)?;
     early(world, script, name)?;
     notes.said.push("all cases".to_owned());
     Ok(())
 }
 
-/// What it would do with a message.
+/// The target that the helper finds in a message.
 fn target_in(script: &mut Script, message: &[u8]) -> Result<String> {
     use std::fmt::Write;
     let mut hex = String::new();
@@ -97,7 +97,7 @@ fn parses_as_published(script: &mut Script) -> Result<()> {
             Value::Object(target) => {
                 format!("{} {}", target["host"].as_str().context("no host")?, target["port"])
             }
-            // A helper leaves both to the library, which shows the error.
+            // The helper lets the library show the error in both cases.
             _ => "none".to_owned(),
         };
         let found = target_in(script, &bytes)?;
@@ -106,10 +106,10 @@ fn parses_as_published(script: &mut Script) -> Result<()> {
     Ok(())
 }
 
-/// Takes the same targets as the server, in the same form, whatever they look like.
+/// Accepts the same targets as the server, in the same form, for random input.
 fn parses_as_the_server(world: &mut World, script: &mut Script) -> Result<()> {
     const TIMES: usize = 3000;
-    // The same in every run.
+    // A fixed seed: the same in every run.
     let mut random = fastrand::Rng::with_seed(4196);
     world.redirect(None)?;
     world.one.query("SET NAMES utf8mb4")?;
@@ -132,13 +132,13 @@ fn parses_as_the_server(world: &mut World, script: &mut Script) -> Result<()> {
             Err(error) => return Err(error.context(target)),
         };
         let found = target_in(script, format!("|text|{target}").as_bytes())?;
-        ensure!(found == expected, "{target:?}: the server has '{expected}', the helper '{found}'");
+        ensure!(found == expected, "{target:?}: the server says '{expected}', the helper '{found}'");
     }
     ensure!((TIMES / 10..TIMES * 9 / 10).contains(&valid), "{valid} of {TIMES} targets were valid");
     Ok(())
 }
 
-/// Something close to a target: never empty, which the server takes for none, and without quotes.
+/// Something similar to a target. Never empty, as that means no target to the server, and without quotes.
 fn any_target(random: &mut fastrand::Rng) -> String {
     const HOSTS: &[&str] = &[
         "db2",
@@ -165,7 +165,7 @@ fn any_target(random: &mut fastrand::Rng) -> String {
     ];
     let mut target = (*random.choice(HOSTS).unwrap_or(&"db2")).to_owned();
     match random.u8(..4) {
-        // Groups of every kind.
+        // IPv6 groups of every kind.
         0 => {
             let groups: Vec<_> = (0..random.usize(6..=9))
                 .map(|_| match random.u8(..8) {
@@ -195,7 +195,7 @@ fn any_target(random: &mut fastrand::Rng) -> String {
     target
 }
 
-/// One hop, and back again when the redirect is over.
+/// One hop, and back when the redirect ends.
 fn follows(world: &mut World, script: &mut Script) -> Result<()> {
     let (db1, db2) = (world.db1.address(), world.db2.address().to_string());
     for (target, wanted, redirects) in [
@@ -227,14 +227,14 @@ fn loops(world: &mut World, script: &mut Script) -> Result<()> {
     let sent = world.redirects()? - before;
     ensure!(sent == 1, "to itself: {sent} redirects");
 
-    // Names of hosts do not depend on case.
+    // Host names are not case-sensitive.
     let (name, shouted) = (format!("localhost:{}", db1.port()), format!("LOCALHOST:{}", db1.port()));
     world.redirect(Some(&shouted))?;
     let chain = format!("{name} -> {name}");
     let attempt = Attempt { host: "localhost", ..Attempt::to(db1) };
     attempt.expect(script, &shouted, |text| is_loop(text, &chain))?;
 
-    // Nor does an address depend on how it is written.
+    // An address may be written in different ways.
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
     let message = format!("|text|[::ffff:{}]:{}", free.ip(), free.port());
     let itself = Fake::start_on(free, 4196, &message, When::AfterLogin)?;
@@ -258,14 +258,14 @@ fn loops(world: &mut World, script: &mut Script) -> Result<()> {
 fn limit(world: &mut World, script: &mut Script) -> Result<()> {
     let mut next = world.db2.address();
     let mut chain = Vec::new();
-    for _ in 0..=MOST_HOPS {
+    for _ in 0..=MAX_HOPS {
         chain.push(Fake::start(4196, &format!("|text|{next}"), When::AfterLogin)?);
         next = chain.last().context("just pushed")?.address();
     }
     let first_of = |length: usize| Attempt::to(chain[length - 1].address());
-    first_of(MOST_HOPS).expect(script, "8 redirects", |text| text == "ok db2 db2 db2 plain")?;
+    first_of(MAX_HOPS).expect(script, "8 redirects", |text| text == "ok db2 db2 db2 plain")?;
     let before = chain[0].logins();
-    first_of(MOST_HOPS + 1).expect(script, "9 redirects", |text| {
+    first_of(MAX_HOPS + 1).expect(script, "9 redirects", |text| {
         is_error(text, 4196) && text.contains("too many redirects") && text.contains(" -> ")
     })?;
     let tried = chain[0].logins() - before;
@@ -273,7 +273,7 @@ fn limit(world: &mut World, script: &mut Script) -> Result<()> {
     Ok(())
 }
 
-/// Each is refused as it stands, and nobody is called.
+/// Each is rejected without connecting anywhere.
 fn malformed(script: &mut Script) -> Result<()> {
     const TARGETS: &[&str] = &[
         "",
@@ -341,7 +341,7 @@ fn malformed(script: &mut Script) -> Result<()> {
     for target in TARGETS.iter().copied().chain(long.iter().map(String::as_str)) {
         let message = format!("|Go away.|{target}");
         let fake = Fake::start(4196, &message, When::AfterLogin)?;
-        // White space in an answer is made uniform.
+        // White space in an answer is normalised.
         let shown = message.split_whitespace().collect::<Vec<_>>().join(" ");
         let shown = shown.split("\\n").next().unwrap_or_default();
         Attempt::to(fake.address())
@@ -351,7 +351,7 @@ fn malformed(script: &mut Script) -> Result<()> {
     Ok(())
 }
 
-/// Redirects are 4196 and 4200, in this form, while connecting; everything else is not.
+/// Only 4196 and 4200 in this form, while connecting, are redirects.
 fn other_errors(world: &mut World, script: &mut Script) -> Result<()> {
     let db2 = world.db2.address();
     let (redirect, tempting) = (format!("|text|{db2}"), format!("text|{db2}"));
@@ -378,7 +378,7 @@ fn other_errors(world: &mut World, script: &mut Script) -> Result<()> {
     Ok(())
 }
 
-/// The caller's own initial statements run where the attempt ends, and their errors are no redirects.
+/// The caller's own initial statements run on the final server, and their errors are not redirects.
 fn initial_statements(world: &mut World, script: &mut Script, name: &str) -> Result<()> {
     if name == "mysql2_follow" {
         // It has no such option.
@@ -397,26 +397,18 @@ fn initial_statements(world: &mut World, script: &mut Script, name: &str) -> Res
     result.map(drop)
 }
 
-/// A target without a port is at 3306, wherever the redirect came from.
-fn default_port(script: &mut Script, notes: &mut Notes) -> Result<()> {
+/// A target without a port means 3306, whatever the port of the redirecting server.
+fn default_port(script: &mut Script) -> Result<()> {
     const HOST: &str = "127.48.17.5";
-    match Fake::start_on(format!("{HOST}:3306").parse()?, 1045, "arrived", When::AfterLogin) {
-        Ok(_there) => arrives(script, HOST),
-        Err(error) => {
-            notes.skipped.push(format!("a target without a port: {HOST}:3306: {error}"));
-            Ok(())
-        }
-    }
+    let _there = Fake::start_on(format!("{HOST}:3306").parse()?, 1045, "arrived", When::AfterLogin)
+        .with_context(|| format!("cannot listen on {HOST}:3306; stop the server that uses port 3306"))?;
+    arrives(script, HOST)
 }
 
-fn ipv6(script: &mut Script, notes: &mut Notes) -> Result<()> {
-    match Fake::start_on((Ipv6Addr::LOCALHOST, 0).into(), 1045, "arrived", When::AfterLogin) {
-        Ok(there) => arrives(script, &there.address().to_string()),
-        Err(error) => {
-            notes.skipped.push(format!("a target with an IPv6 address: {error}"));
-            Ok(())
-        }
-    }
+fn ipv6(script: &mut Script) -> Result<()> {
+    let there = Fake::start_on((Ipv6Addr::LOCALHOST, 0).into(), 1045, "arrived", When::AfterLogin)
+        .context("cannot listen on ::1; enable IPv6 on the loopback interface")?;
+    arrives(script, &there.address().to_string())
 }
 
 fn arrives(script: &mut Script, target: &str) -> Result<()> {
@@ -425,7 +417,7 @@ fn arrives(script: &mut Script, target: &str) -> Result<()> {
     Ok(())
 }
 
-/// The caller's TLS settings hold at the hop: a certificate of the authority, and for the host of the hop.
+/// The caller's TLS settings apply to the hop: a certificate of the authority, for the host of the hop.
 fn tls(world: &mut World, script: &mut Script) -> Result<()> {
     let authority = world.home.path().join(tools::AUTHORITY).display().to_string();
     let localhost = |server: &Server| format!("localhost:{}", server.address().port());
@@ -438,7 +430,7 @@ fn tls(world: &mut World, script: &mut Script) -> Result<()> {
     world.redirect(Some(&db2))?;
     attempt.expect(script, "TLS kept", |text| text == "ok db2 db2 db2 tls")?;
 
-    // The third server is there, and lets clients in that do not ask for a certificate of its name.
+    // The third server is up, and accepts clients that do not verify its certificate.
     Attempt::to(other).expect(script, "without TLS", |text| text == "ok db3 db3 db3 plain")?;
     world.redirect(Some(&format!("localhost:{}", other.port())))?;
     let is_refused = |text: &str| text.starts_with("error ") && !is_error(text, 4196) && !text.contains("db3");
@@ -449,13 +441,13 @@ fn tls(world: &mut World, script: &mut Script) -> Result<()> {
     let without = Fake::start(1045, "arrived without TLS", When::AfterLogin)?;
     world.redirect(Some(&format!("localhost:{}", without.address().port())))?;
     attempt.expect(script, "a server without TLS", |text| is_refused(text) && !text.contains("arrived"))?;
-    ensure!(without.logins() == 0, "a server without TLS was told the user");
+    ensure!(without.logins() == 0, "the user name was sent to a server without TLS");
     Attempt::to(without.address()).expect(script, "control", |text| text.contains("arrived"))?;
     ensure!(without.logins() == 1, "the control was not seen");
     Ok(())
 }
 
-/// What comes before TLS is not to be trusted by those who asked for TLS.
+/// A client that requires TLS must not trust anything sent before TLS.
 fn early(world: &mut World, script: &mut Script, name: &str) -> Result<()> {
     let authority = world.home.path().join(tools::AUTHORITY).display().to_string();
     let message = format!("|text|localhost:{}", world.db2.address().port());
@@ -463,7 +455,7 @@ fn early(world: &mut World, script: &mut Script, name: &str) -> Result<()> {
         let fake = Fake::start(4196, &message, when)?;
         let attempt =
             Attempt { host: "localhost", port: fake.address().port(), authority: Some(&authority), init: None };
-        // The crate `mysql` does not tell an error in the place of the greeting from one inside TLS. README.md says so.
+        // The crate `mysql` cannot distinguish an error instead of the greeting from one inside TLS. README.md says so.
         let is_limit = name == "mysql_follow" && when == When::InsteadOfGreeting;
         let wanted = if is_limit { "ok db2 db2 db2 tls" } else { "error " };
         attempt.expect(script, &format!("{when:?}"), |text| text.starts_with(wanted))?;

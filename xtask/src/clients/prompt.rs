@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use super::script::Script;
 use super::{Notes, SOON, USER, WHAT_HARNESS_IS, World};
 
-/// What `\s` prints, in this order. White space in an answer is made uniform.
+/// What `\s` prints, in this order. White space in an answer is normalised.
 const STATUS: &[&str] = &[
     "Connection id: ",
     "Current database: demo ",
@@ -40,7 +40,7 @@ pub(super) fn check(world: &mut World, script: &mut Script, notes: &mut Notes) -
 
     expect(script, &["start"], &["Welcome to the MariaDB monitor.", version, &format!("{USER}@127.0.0.1 [(none)]>")])?;
     expect(script, &["enter", "use demo"], &["Database changed", "app@127.0.0.1 [demo]>"])?;
-    // What the Tab key completes is asked for once more.
+    // This asks again for the words that the Tab key completes.
     expect(script, &["enter", "rehash"], &["rehash app@127.0.0.1 [demo]>"])?;
     expect(script, &["enter", "\\s"], STATUS)?;
     expect(
@@ -59,11 +59,11 @@ pub(super) fn check(world: &mut World, script: &mut Script, notes: &mut Notes) -
     world.redirect(None)?;
     expect(script, &["enter", "connect"], &["Connection id: ", "Current database: demo", "app@127.0.0.1 [demo]>"])?;
     expect(script, &["enter", "quit"], &["Bye"])?;
-    notes.said.push("shows what it should".to_owned());
+    notes.said.push("shows what is expected".to_owned());
     Ok(())
 }
 
-/// All that is wanted must be there, in this order, and no error but that one.
+/// The answer must contain all of `wanted`, in this order, and no other error.
 fn expect(script: &mut Script, words: &[&str], wanted: &[&str]) -> Result<()> {
     let answer = script.ask(words)?;
     let mut rest = answer.text.as_str();

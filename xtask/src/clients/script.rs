@@ -1,4 +1,4 @@
-//! A client at work: a process that reads commands and answers each with a line.
+//! A running client: a process that reads commands and answers each with a line.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// Whoever has not answered by then hangs.
+/// A client that takes longer hangs.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// What a client says to a command: `ok` and names of servers, or `error` and what it shows.
+/// A client's answer to a command: `ok` and names of servers, or `error` and what it shows.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) text: String,
@@ -31,7 +31,7 @@ pub(super) struct Script {
 impl Script {
     pub(super) fn start(command: &mut Command, stderr: &Path) -> Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(stderr)?);
-        let mut process = command.spawn().with_context(|| format!("{command:?} cannot be started"))?;
+        let mut process = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
         let (commands, output) = (process.stdin.take(), process.stdout.take().context("no output")?);
         let (sender, answers) = mpsc::channel();
         thread::spawn(move || {
@@ -47,32 +47,32 @@ impl Script {
     /// Sends a command and waits for the answer.
     pub(super) fn ask(&mut self, words: &[&str]) -> Result<Answer> {
         let start = Instant::now();
-        let mut commands = self.commands.as_ref().context("it was ended")?;
-        writeln!(commands, "{}", words.join("\t")).context("it takes no command")?;
+        let mut commands = self.commands.as_ref().context("the client was ended")?;
+        writeln!(commands, "{}", words.join("\t")).context("the client accepts no command")?;
         match self.answers.recv_timeout(PATIENCE) {
             Ok(text) => Ok(Answer { text, took: start.elapsed() }),
             Err(mpsc::RecvTimeoutError::Timeout) => bail!("no answer to {words:?} within {PATIENCE:?}"),
-            Err(mpsc::RecvTimeoutError::Disconnected) => bail!("it ended without an answer to {words:?}"),
+            Err(mpsc::RecvTimeoutError::Disconnected) => bail!("the client exited without an answer to {words:?}"),
         }
     }
 
-    /// What it wrote for people to see.
+    /// Its error output.
     pub(super) fn errors(&self) -> String {
         let errors = fs::read(&self.stderr).unwrap_or_default();
         String::from_utf8_lossy(&errors).trim().to_owned()
     }
 
-    /// Lets it end, which it must do by itself, and well.
+    /// Closes its input; the client must then exit successfully.
     pub(super) fn end(mut self) -> Result<()> {
         drop(self.commands.take());
         match self.answers.recv_timeout(PATIENCE) {
-            Ok(text) => bail!("it said '{text}' without being asked"),
-            Err(mpsc::RecvTimeoutError::Timeout) => bail!("it does not end"),
+            Ok(text) => bail!("the client said '{text}' without a command"),
+            Err(mpsc::RecvTimeoutError::Timeout) => bail!("the client does not exit"),
             Err(mpsc::RecvTimeoutError::Disconnected) => {}
         }
         let status = self.process.wait()?;
         if !status.success() {
-            bail!("it ended with {status}\n{}", self.errors());
+            bail!("the client exited with {status}\n{}", self.errors());
         }
         Ok(())
     }

@@ -1,9 +1,9 @@
-//! The nightly compiler, for what the stable one cannot do.
+//! The nightly compiler, for what the stable compiler cannot do.
 
 use std::ffi::OsStr;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use support::{output, project_root};
 
 const TOOLCHAIN: &str = "nightly";
@@ -15,25 +15,29 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     rustup
 }
 
-/// Whether it is there with these components, which are installed where they are missing. If that fails, it has said what
-/// to do.
-pub(crate) fn is_there(components: &[&str]) -> bool {
+/// Installs the toolchain with these components if it is missing.
+///
+/// # Errors
+/// If that fails; the error names the command to try.
+pub(crate) fn install(components: &[&str]) -> Result<()> {
     if has(components) {
-        return true;
+        return Ok(());
     }
     let mut install = Command::new("rustup");
     if has(&[]) {
-        // The compiler that is there stays as it is.
+        // Do not update the installed compiler.
         install.args(["component", "add", "--toolchain", TOOLCHAIN]).args(components);
     } else {
         install.args(["toolchain", "install", TOOLCHAIN, "--no-self-update", "--profile=minimal"]);
         install.args(components.iter().map(|component| format!("--component={component}")));
     }
-    if output(&mut install).is_ok() && has(components) {
-        return true;
-    }
-    println!("skipped: this needs a nightly compiler, which could not be installed here. Please try {install:?}");
-    false
+    output(&mut install)
+        .context("this needs a nightly compiler, which could not be installed; install it with rustup")?;
+    ensure!(
+        has(components),
+        "the nightly compiler is still incomplete after {install:?}; install {components:?} with rustup"
+    );
+    Ok(())
 }
 
 fn has(components: &[&str]) -> bool {
@@ -44,9 +48,9 @@ fn has(components: &[&str]) -> bool {
     })
 }
 
-/// The name of this kind of machine, as in `--target`.
+/// The target triple of this machine, as in `--target`.
 pub(crate) fn host() -> Result<String> {
     let version = output(command("rustc").arg("-vV"))?;
-    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc has no host")?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("`rustc -vV` prints no host")?;
     Ok(host.to_owned())
 }

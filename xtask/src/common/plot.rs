@@ -1,16 +1,16 @@
-//! Plots, as SVG that reads well on light and dark pages: they bring their own background.
+//! SVG plots with their own background, readable on light and dark pages.
 
 use std::fmt::Write;
 use std::iter::once;
 
 const WIDTH: f64 = 880.0;
-/// Told apart by people who do not see all colours, too (Okabe and Ito).
+/// Distinguishable for colour-blind people as well (Okabe and Ito).
 const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9"];
 const ROW: f64 = 30.0;
 const MARGIN: f64 = 24.0;
 const TITLE: f64 = 48.0;
 
-/// A value with a name, and the lowest and the highest of what it is the median of.
+/// A named value, and the lowest and highest of the values it is the median of.
 #[derive(Clone, Debug)]
 pub(crate) struct Bar {
     pub(crate) name: String,
@@ -18,7 +18,7 @@ pub(crate) struct Bar {
     pub(crate) spread: (f64, f64),
 }
 
-/// Points with a name.
+/// Named points.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub(crate) name: String,
@@ -29,7 +29,7 @@ pub(crate) struct Line {
 #[derive(Clone, Debug)]
 pub(crate) struct Axis {
     pub(crate) label: String,
-    /// The first and the last of them are its ends.
+    /// The first and the last tick are the ends of the axis.
     pub(crate) ticks: Vec<f64>,
     pub(crate) logarithmic: bool,
 }
@@ -40,7 +40,7 @@ impl Axis {
         Self::between(label, 0.0, highest)
     }
 
-    /// An axis that holds two values, with round numbers.
+    /// An axis that covers both values, with round numbers.
     pub(crate) fn between(label: &str, lowest: f64, highest: f64) -> Self {
         let rough = ((highest - lowest) / 5.0).max(1e-9);
         let power = 10_f64.powf(rough.log10().floor());
@@ -59,7 +59,7 @@ impl Axis {
         Self { label: label.to_owned(), ticks, logarithmic: true }
     }
 
-    /// Where a value lies, from 0 to 1.
+    /// The position of a value, from 0 to 1.
     fn place(&self, value: f64) -> f64 {
         let scale = |value: f64| if self.logarithmic { value.ln() } else { value };
         let (first, last) = (scale(self.ticks[0]), scale(self.ticks[self.ticks.len() - 1]));
@@ -67,7 +67,7 @@ impl Axis {
     }
 }
 
-/// Bars from left to right, each with its value behind it.
+/// Horizontal bars, each followed by its value.
 pub(crate) fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
     let names = bars.iter().map(|bar| bar.name.chars().count()).max().unwrap_or_default();
     let left = MARGIN + 12.0 + 7.4 * count(names);
@@ -91,12 +91,12 @@ pub(crate) fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
     svg.end()
 }
 
-/// Lines over two axes. Those named `..., TLS` have the colour of those without, and dashes.
+/// Lines over two axes. A line named `..., TLS` has the colour of the line without TLS, and is dashed.
 pub(crate) fn lines(title: &str, x_axis: &Axis, y_axis: &Axis, lines: &[Line]) -> String {
     lines_with_marks(title, x_axis, y_axis, lines, &[])
 }
 
-/// The same, with things that happened on the way: a number on the x axis, and words.
+/// The same, with labelled marks on the x axis.
 pub(crate) fn lines_with_marks(
     title: &str,
     x_axis: &Axis,
@@ -141,19 +141,19 @@ pub(crate) fn lines_with_marks(
     svg.end()
 }
 
-/// A line that goes up in steps, as a count does.
+/// A line that rises in steps, as a count does.
 pub(crate) fn steps(points: impl IntoIterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
     let mut last = 0.0;
     let steps = points.into_iter().flat_map(|(x, y)| [(x, std::mem::replace(&mut last, y)), (x, y)]);
     once((0.0, 0.0)).chain(steps).collect()
 }
 
-/// A number of things, as a number to draw.
+/// A count, as a number to draw.
 pub(crate) fn count(n: usize) -> f64 {
     f64::from(u32::try_from(n).unwrap_or(u32::MAX))
 }
 
-/// A number as people write it: three digits that matter, thousands apart.
+/// A number for people: three significant digits, thousands separated.
 fn number(value: f64) -> String {
     let decimals = if value.abs() < 10.0 { 2 } else { usize::from(value.abs() < 100.0) };
     let text = format!("{value:.decimals$}");

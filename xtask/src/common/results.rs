@@ -1,4 +1,4 @@
-//! Where the numbers of a run are kept: a section of a document, between two comments.
+//! Keeps the results of a run in a section of a document, between two comments.
 
 use std::fs;
 use std::path::Path;
@@ -7,16 +7,16 @@ use std::thread;
 use anyhow::{Context, Result, bail};
 use support::{output, project_root};
 
-/// The document with all that was measured.
+/// The document with all results.
 pub(crate) const RESULTS: &str = "docs/results/README.md";
 
-/// Replaces what stands between `<!-- begin NAME -->` and `<!-- end NAME -->` in a document of the project.
+/// Replaces the text between `<!-- begin NAME -->` and `<!-- end NAME -->` in a document of the project.
 ///
 /// # Errors
 /// If the document has no such section, or cannot be written.
 pub(crate) fn keep(document: &str, name: &str, text: &str) -> Result<()> {
     let path = project_root().join(document);
-    let old = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let old = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let new = replace(&old, name, text).with_context(|| format!("{document} has no section \"{name}\""))?;
     write(&path, &new)?;
     println!("{document}: wrote section \"{name}\"");
@@ -24,7 +24,7 @@ pub(crate) fn keep(document: &str, name: &str, text: &str) -> Result<()> {
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn replace(document: &str, name: &str, text: &str) -> Result<String> {
@@ -34,7 +34,7 @@ fn replace(document: &str, name: &str, text: &str) -> Result<String> {
     Ok(format!("{before}{begin}\n{}\n\n{end}{after}", text.trim()))
 }
 
-/// Where and when something was measured, in a line.
+/// The machine and the date of a measurement, in one line.
 pub(crate) fn machine() -> String {
     let cores = thread::available_parallelism().map_or(0, usize::from);
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

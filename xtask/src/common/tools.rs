@@ -1,4 +1,4 @@
-//! Installing the clients, and starting their scripts.
+//! Installs the clients and starts their scripts.
 
 use std::collections::HashMap;
 use std::fs;
@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Result, anyhow};
 use support::{output, project_root, target_dir};
 
-/// What makes the certificates.
+/// Creates the certificates.
 pub(crate) const ALWAYS: &[&str] = &["openssl"];
 
 /// What runs a script.
@@ -16,15 +16,15 @@ pub(crate) const ALWAYS: &[&str] = &["openssl"];
 pub(crate) enum Tool {
     /// MariaDB's own programs.
     Programs,
-    /// MariaDB's client at a terminal of Python's.
+    /// MariaDB's client at a terminal that Python opens.
     Prompt,
-    /// What checks a server or watches it, run by Python.
+    /// Health checks and monitoring, run by Python.
     Checks,
-    /// Debian's Python, with packages in an environment of its own.
+    /// Debian's Python, with packages in a virtual environment.
     Python,
     /// The same, with MariaDB's ODBC driver.
     Odbc,
-    /// The machine's Node.js or Debian's, with packages of npm.
+    /// The machine's Node.js or Debian's, with npm packages.
     Node,
     /// Debian's Perl.
     Perl,
@@ -60,7 +60,7 @@ impl Tool {
         }
     }
 
-    /// The command that runs a script, without the settings of whoever runs this. The tool must be prepared.
+    /// The command that runs a script, without the user's own settings. The tool must be prepared.
     pub(crate) fn command(self, script: &[&str]) -> Result<Command> {
         let mut command = match self {
             Self::Programs => Command::new("sh"),
@@ -77,10 +77,10 @@ impl Tool {
                 command.env_remove(&name);
             }
         }
-        // Nothing is to be left beside the scripts.
+        // Leave no files next to the scripts.
         command.env("PYTHONDONTWRITEBYTECODE", "1");
         if self == Self::Node {
-            // The servers listen on IPv4 alone; older versions try only the first address of localhost.
+            // The servers listen on IPv4 only; older versions try only the first address of localhost.
             command.env("NODE_PATH", installed()?.join("node/node_modules")).arg("--dns-result-order=ipv4first");
         }
         let scripts = project_root().join("tests/clients");
@@ -93,12 +93,12 @@ impl Tool {
     }
 }
 
-/// The tools that are ready, and those that cannot be.
+/// The tools that are ready, and those that failed to install.
 #[derive(Debug, Default)]
 pub(crate) struct Tools(HashMap<Tool, Result<(), String>>);
 
 impl Tools {
-    /// Installs what a tool needs beside Debian packages; once.
+    /// Installs what a tool needs besides Debian packages, once.
     pub(crate) fn prepare(&mut self, tool: Tool) -> Result<()> {
         let tool = if tool == Tool::Odbc { Tool::Python } else { tool };
         let prepared = self.0.entry(tool).or_insert_with(|| {
@@ -108,20 +108,20 @@ impl Tools {
                 Tool::Rust => prepare_rust(),
                 Tool::Programs | Tool::Prompt | Tool::Checks | Tool::Odbc | Tool::Perl | Tool::Php => Ok(()),
             }
-            .map_err(|error| format!("it cannot be installed: {error:#}"))
+            .map_err(|error| format!("cannot install the client: {error:#}"))
         });
         prepared.clone().map_err(|error| anyhow!(error))
     }
 }
 
-/// Where the clients are installed, below cargo's target directory.
+/// Where the clients are installed, in cargo's target directory.
 fn installed() -> Result<PathBuf> {
     let directory = target_dir().join("clients");
     fs::create_dir_all(&directory)?;
     Ok(directory)
 }
 
-/// Whether what is installed in `directory` is what `wanted` says; if not, the directory is emptied.
+/// Whether `directory` contains what `wanted` says; if not, empties it.
 fn is_current(directory: &Path, wanted: &str) -> Result<bool> {
     if fs::read_to_string(directory.join(STAMP)).is_ok_and(|installed| installed == wanted) {
         return Ok(true);
@@ -131,7 +131,7 @@ fn is_current(directory: &Path, wanted: &str) -> Result<bool> {
     Ok(false)
 }
 
-/// Says what a directory was filled with.
+/// A file that says what was installed in its directory.
 const STAMP: &str = "installed";
 
 fn prepare_python() -> Result<()> {
@@ -142,7 +142,7 @@ fn prepare_python() -> Result<()> {
         return Ok(());
     }
     eprintln!("Installing Python packages ...");
-    // The one whose headers Debian has.
+    // Debian has the headers for this one.
     output(Command::new("/usr/bin/python3").args(["-m", "venv"]).arg(&directory))?;
     output(
         Command::new(directory.join("bin/pip"))
@@ -174,11 +174,11 @@ fn prepare_rust() -> Result<()> {
     output(&mut cargo).map(drop)
 }
 
-/// The file of the authority that signs all certificates, below the home of the clients.
+/// The certificate authority that signs all certificates, in the home of the clients.
 pub(crate) const AUTHORITY: &str = "authority.pem";
 
-/// Makes a certificate for a host, and returns the arguments that give it to a server. That for localhost holds for its
-/// address too.
+/// Creates a certificate for a host, and returns the server options that use it. A certificate for localhost is also
+/// valid for its address.
 pub(crate) fn certificate(home: &Path, host: &str) -> Result<Vec<String>> {
     const NEW_KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
     let openssl = |arguments: &str, more: &[&str]| {

@@ -1,14 +1,14 @@
-//! A picture of a terminal, as SVG.
+//! An SVG picture of a terminal.
 
 use std::fmt::Write;
 
-/// Longer lines go on in the next one, as in a terminal of that width.
+/// Longer lines wrap, as in a terminal of that width.
 const COLUMNS: u16 = 120;
 const COLUMN: f64 = 7.8;
 const ROW: f64 = 18.0;
 const MARGIN: f64 = 20.0;
 
-/// Draws what a program printed that knows no more than to make a line bold.
+/// Draws a program's output. The only escape sequences supported are those for a bold line.
 pub(super) fn draw(title: &str, printed: &str) -> String {
     let mut text = String::new();
     let mut baseline = MARGIN;
@@ -22,7 +22,7 @@ pub(super) fn draw(title: &str, printed: &str) -> String {
             let words: String = row[indent..].iter().collect();
             let (left, width) = (MARGIN + COLUMN * columns(indent), COLUMN * columns(row.len() - indent));
             let weight = if bold { " class=\"bold\"" } else { "" };
-            // The length, because every machine has another font, and columns must stay below each other.
+            // The text length keeps columns aligned whatever the font.
             let _ = writeln!(
                 text,
                 "<text x=\"{left:.1}\" y=\"{baseline}\" textLength=\"{width:.1}\"{weight}>{}</text>",

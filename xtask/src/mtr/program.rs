@@ -1,4 +1,4 @@
-//! The test program itself.
+//! The test program of MariaDB, `mysql-test-run.pl`.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -12,16 +12,16 @@ use support::target_dir;
 
 use crate::Outcome;
 
-/// Where Debian's mariadb-test puts it.
+/// Where Debian's mariadb-test installs it.
 const DIRECTORIES: &[&str] = &["/usr/share/mariadb/mariadb-test", "/usr/share/mysql/mysql-test"];
 
-/// The test program of a system, made ready for our plugin.
+/// The test program of a system, set up for our plugin.
 #[derive(Debug)]
 pub(crate) struct Mtr<'a> {
     system: &'a System,
-    /// Where it must be started.
+    /// The directory to start it in.
     program_dir: &'static Path,
-    /// All that belongs to this system.
+    /// Files for this system.
     dir: PathBuf,
 }
 
@@ -33,13 +33,13 @@ pub(crate) enum State {
     Skipped,
 }
 
-/// A test that was run, or was not.
+/// A test that was run or skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Test {
     /// With its suite and its combination: `main.connect 'innodb'`.
     pub(crate) name: String,
     pub(crate) state: State,
-    /// Why it was skipped, or what was printed when it failed: lines, each after a newline.
+    /// Why it was skipped, or its output if it failed: lines, each after a newline.
     pub(crate) reason: String,
 }
 
@@ -58,12 +58,12 @@ impl FromIterator<Test> for Outcome {
 }
 
 impl<'a> Mtr<'a> {
-    /// Puts our library where the servers and clients of that system will look for plugins.
+    /// Installs our library where the servers and clients of that system look for plugins.
     pub(crate) fn prepare(system: &'a System, library: &Path) -> Result<Self> {
         Self::prepare_in(target_dir().join("mtr").join(system.server_version()?), system, library)
     }
 
-    /// The same, with all that belongs to it in this directory.
+    /// The same, with all files in this directory.
     pub(crate) fn prepare_in(dir: PathBuf, system: &'a System, library: &Path) -> Result<Self> {
         let program_dir = DIRECTORIES.iter().map(Path::new).find(|directory| system.path(directory).is_dir());
         let program_dir = program_dir.context("mariadb-test is not installed")?;
@@ -84,12 +84,12 @@ impl<'a> Mtr<'a> {
         self.dir.join("client")
     }
 
-    /// Where it works, and leaves its logs.
+    /// Its working directory, with its logs.
     fn var(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
-    /// A command to which names of tests can be added. `var` names the directory in which it works.
+    /// A command to which test names can be added. `var` is the name of its working directory.
     pub(crate) fn command(&self, var: &str) -> Command {
         let mut command = self.system.command(self.program_dir, "env");
         command
@@ -98,15 +98,15 @@ impl<'a> Mtr<'a> {
             .arg(format!("--vardir={}", self.var(var).display()))
             .arg(format!("--mysqld=--plugin-dir={}", self.plugins().display()))
             .args(["--force", "--max-test-fail=0"])
-            // Tests wait more than they compute.
+            // Tests mostly wait.
             .arg(format!("--parallel={}", 2 * thread::available_parallelism().map_or(1, usize::from)));
         command
     }
 
-    /// Runs it, and shows what it prints.
+    /// Runs the command and shows its output.
     pub(crate) fn run(&self, mut command: Command, var: &str) -> Result<Vec<Test>> {
         let mut process =
-            command.stdout(Stdio::piped()).spawn().with_context(|| format!("{command:?} cannot start"))?;
+            command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {command:?}"))?;
         let mut tests = Vec::new();
         for line in BufReader::new(process.stdout.take().context("no output")?).lines() {
             let line = line?;
@@ -122,7 +122,7 @@ impl<'a> Mtr<'a> {
         if tests.iter().all(|test| test.state == State::Skipped) {
             bail!("mtr ran no test: {status}");
         }
-        // A server that leaves something behind, or logs what it should not, fails the run but no test.
+        // A server that leaves files behind or logs an unexpected warning fails the run, but no test.
         if !status.success() && tests.iter().all(|test| test.state != State::Failed) {
             bail!("mtr failed: {status}; see above and {}", self.var(var).join("log").display());
         }

@@ -1,4 +1,4 @@
-//! `cargo xtask server-tests`: MariaDB's own tests of logins, without the plugin and with it in mode `OFF`.
+//! `cargo xtask server-tests`: MariaDB's own login tests, without the plugin and with it in mode `OFF`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,19 +14,19 @@ use super::{Mtr, State};
 use crate::Outcome;
 use crate::common::results::{self, RESULTS};
 
-/// What is run, and why.
+/// The tests to run, and why.
 const LIST: &str = "mysql-test/server_tests.txt";
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct ServerTests {
-    /// Keep the table in docs/results/README.md
+    /// Write the table to docs/results/README.md
     #[arg(long)]
     keep: bool,
-    /// Names of tests; without any, those of mysql-test/server_tests.txt
+    /// Names of tests [default: those in mysql-test/server_tests.txt]
     tests: Vec<String>,
 }
 
-/// The user as whom they run: those of `unix_socket` leave root out.
+/// The user that runs them: the tests of `unix_socket` do not support root.
 const NOBODY: u32 = 65534;
 
 /// How the tests ended, by their names.
@@ -41,7 +41,7 @@ pub(crate) fn command(arguments: &ServerTests) -> Result<()> {
     println!("\n{table}");
     let differences = differences(&without, &with);
     if !differences.is_empty() {
-        bail!("with the plugin these end otherwise: {}", differences.join(", "));
+        bail!("these tests end differently with the plugin: {}", differences.join(", "));
     }
     if arguments.keep {
         results::keep(RESULTS, "server-tests", &table)?;
@@ -49,12 +49,12 @@ pub(crate) fn command(arguments: &ServerTests) -> Result<()> {
     Ok(())
 }
 
-/// Runs all on the list: a test passes if it ends with the plugin as it does without.
+/// Runs all listed tests: a test passes if it ends with the plugin as it does without.
 pub(crate) fn run() -> Result<Outcome> {
     let (without, with) = run_both(&listed()?)?;
     let differences = differences(&without, &with);
     let passed = with.len() - differences.len();
-    println!("\nWith the plugin, {passed} of MariaDB's own tests ended as without it.");
+    println!("\n{passed} of MariaDB's own tests ended the same way with the plugin as without it.");
     let of = |name: &str| {
         format!("{name}: {} without the plugin, {} with it", shown(without.get(name)), shown(with.get(name)))
     };
@@ -62,14 +62,14 @@ pub(crate) fn run() -> Result<Outcome> {
 }
 
 fn listed() -> Result<Vec<String>> {
-    let list = fs::read_to_string(project_root().join(LIST)).with_context(|| format!("{LIST} cannot be read"))?;
+    let list = fs::read_to_string(project_root().join(LIST)).with_context(|| format!("cannot read {LIST}"))?;
     let lines = list.lines().filter(|line| !line.starts_with('#'));
     Ok(lines.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
 }
 
 fn run_both(tests: &[String]) -> Result<(States, States)> {
     let system = System::this();
-    // Not in the target directory: its user need not be able to read that.
+    // Not in the target directory: the user of the tests may not be able to read it.
     let dir = tempfile::Builder::new().prefix("instant_failover_").tempdir_in("/tmp")?;
     let mtr = Mtr::prepare_in(dir.path().to_owned(), &system, &Flavour::Release.build()?)?;
     if packages::is_root() {
@@ -86,7 +86,7 @@ fn run_both(tests: &[String]) -> Result<(States, States)> {
         anyhow::Ok(tests.into_iter().map(|test| (test.name, test.state)).collect())
     };
     let without = run("without the plugin", &[])?;
-    // Without `loose`: a server in which the plugin is not, does not start.
+    // Not `loose`: a server without the plugin must not start.
     let load = ["--mysqld=--plugin-load-add=instant_failover", "--mysqld=--instant-failover-mode=OFF"];
     let with = run("with the plugin in mode OFF", &load)?;
     Ok((without, with))

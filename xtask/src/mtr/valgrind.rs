@@ -1,7 +1,7 @@
-//! The suite with mariadbd under valgrind, which sees what mariadbd's own build does not let a sanitizer see.
+//! The suite with mariadbd under valgrind, which finds what a sanitizer cannot, as Debian's mariadbd is built without.
 //!
-//! Valgrind writes to files of its own, not to the servers' logs: there, mtr takes every report for a failure, those about
-//! mariadbd alone too. Only what has our library in its stack counts here.
+//! Valgrind writes to separate files, not to the servers' logs: mtr treats every report in a log as a failure, even those
+//! about mariadbd alone. Only reports with our library in the stack count here.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use support::system::System;
 use super::program::Mtr;
 use crate::Outcome;
 
-/// Tests that between them go through all of the plugin in the server.
+/// Tests that together cover all of the plugin in the server.
 const CORE: &[&str] = &[
     "account",
     "auth_plugins",
@@ -31,7 +31,7 @@ const CORE: &[&str] = &[
 const VAR: &str = "var-valgrind";
 const LIBRARY: &str = "instant_failover.so";
 
-/// Runs these tests of the suite, or the core of it.
+/// Runs these tests of the suite, or a core selection.
 pub(crate) fn run(tests: &[&str]) -> Result<Outcome> {
     let tests = if tests.is_empty() { CORE } else { tests };
     let system = System::this();
@@ -40,24 +40,24 @@ pub(crate) fn run(tests: &[&str]) -> Result<Outcome> {
     let logs = tempfile::tempdir()?;
     let mut command = mtr.command(VAR);
     command
-        // The last option of a kind holds: mtr gives --quiet and --show-reachable=yes before. Not what is "possibly" lost:
-        // the policy in force is held by a pointer to its middle, as shared values are in Rust.
+        // The last option of a kind wins: mtr sets --quiet and --show-reachable=yes before. "Possibly" lost blocks do not
+        // count: the current policy is held by a pointer to its middle, as shared values are in Rust.
         .arg(format!(
             "--valgrind=-v --log-file={}/%p --show-leak-kinds=definite,indirect --num-callers=40 \
              --child-silent-after-fork=yes",
             logs.path().display()
         ))
-        // Under valgrind, InnoDB waits for ever for what io_uring has done.
+        // Under valgrind, InnoDB waits forever for completions of io_uring.
         .arg("--mysqld=--innodb-use-native-aio=0")
         .arg(format!("--suite={}", suite.path().join("instant_failover").display()))
         .args(tests);
     let mut outcome: Outcome = mtr.run(command, VAR)?.into_iter().collect();
     let found = evaluate(logs.path())?;
-    outcome += Outcome::of(found.is_empty(), format!("valgrind has found in {LIBRARY}:\n\n{}", found.join("\n\n")));
+    outcome += Outcome::of(found.is_empty(), format!("valgrind found errors in {LIBRARY}:\n\n{}", found.join("\n\n")));
     Ok(outcome)
 }
 
-/// What is wrong with our library, by the logs of all servers.
+/// The reports about our library in the logs of all servers.
 fn evaluate(logs: &Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
     let (mut ended, mut killed, mut others) = (0, 0, 0);
@@ -69,19 +69,19 @@ fn evaluate(logs: &Path) -> Result<Vec<String>> {
         }
     }
     println!(
-        "valgrind: {ended} servers ended and were searched for leaks, {killed} were killed; {} reports with {LIBRARY}, \
+        "valgrind: {ended} servers stopped and were checked for leaks, {killed} were killed; {} reports with {LIBRARY}, \
          {others} without",
         found.len()
     );
     if ended == 0 {
-        bail!("valgrind has seen no server to its end");
+        bail!("no server stopped normally under valgrind, so none was checked for leaks");
     }
     Ok(found)
 }
 
 /// The reports of a log: paragraphs with a stack.
 fn reports(log: &str) -> Vec<String> {
-    // Each line starts with ==PID==, or --PID-- where valgrind speaks of itself.
+    // Each line starts with ==PID==, or --PID-- if it is about valgrind.
     let lines = log.lines().filter_map(|line| line.strip_prefix("==")?.split_once("==").map(|(_, text)| text));
     let text: Vec<&str> = lines.map(str::trim_end).collect();
     let paragraphs = text.split(|line| line.is_empty()).map(|lines| lines.join("\n"));

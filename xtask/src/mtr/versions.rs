@@ -1,6 +1,6 @@
-//! `cargo xtask versions`: one library, with the MariaDB of every release of Debian that has one.
+//! `cargo xtask versions`: one library, with the MariaDB of every Debian release that has one.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use support::packages;
 use support::system::System;
 
@@ -8,12 +8,12 @@ use super::{Arguments, run as run_suite};
 use crate::Outcome;
 use crate::common::results;
 
-/// Besides this machine.
+/// In addition to the release of this machine.
 const SUITES: &[&str] = &["bullseye", "trixie", "sid"];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Versions {
-    /// Keep the table in docs/install.md
+    /// Write the table to docs/install.md
     #[arg(long)]
     keep: bool,
 }
@@ -41,7 +41,7 @@ pub(crate) fn command(arguments: &Versions) -> Result<()> {
     Ok(())
 }
 
-/// Runs the suite with each, and shows the table.
+/// Runs the suite with each release, and shows the table.
 pub(crate) fn run() -> Result<Outcome> {
     let rows = rows()?;
     println!("\n{}", table(&rows));
@@ -53,13 +53,14 @@ pub(crate) fn run() -> Result<Outcome> {
 }
 
 fn rows() -> Result<Vec<Row>> {
+    ensure!(
+        packages::is_root(),
+        "only root can run the MariaDB of other releases ({}): run this as root",
+        SUITES.join(", ")
+    );
     let mut rows = vec![row(&System::this())?];
-    if packages::is_root() {
-        for suite in SUITES {
-            rows.push(row(&System::debian(suite)?)?);
-        }
-    } else {
-        println!("skipped: the MariaDB of other releases ({}), which only root can run", SUITES.join(", "));
+    for suite in SUITES {
+        rows.push(row(&System::debian(suite)?)?);
     }
     rows.sort_by_key(|row| row.server.split('.').map(|number| number.parse().unwrap_or(0)).collect::<Vec<u32>>());
     Ok(rows)

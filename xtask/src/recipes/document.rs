@@ -1,4 +1,4 @@
-//! Statements in a document: the blocks of code, and pieces of code in a line, that begin with a prompt or with SQL.
+//! Statements in a document: code blocks and inline code that begin with a prompt or with SQL.
 
 use std::fs;
 
@@ -22,7 +22,7 @@ const VERBS: [&str; 12] = [
 ];
 const PROMPTS: [(&str, usize); 4] = [("db1> ", 0), ("db2> ", 1), ("MariaDB [db1]> ", 0), ("MariaDB [db2]> ", 1)];
 
-/// The recipes of a document, in their order.
+/// The recipes of a document, in order.
 #[derive(Debug)]
 pub(crate) struct Document {
     pub(crate) blocks: Vec<Block>,
@@ -30,13 +30,13 @@ pub(crate) struct Document {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Block {
-    /// Where it begins, from 1.
+    /// The number of its first line, from 1.
     pub(crate) line: usize,
-    /// The last heading of any level.
+    /// The last heading before it, of any level.
     pub(crate) section: String,
-    /// The number of the step: the last paragraph that begins with `**N. ` in this section, or 0.
+    /// The step: the number N of the last paragraph in this section that begins with `**N. `, or 0.
     pub(crate) step: usize,
-    /// What `<!-- not run: REASON -->` in front of it says.
+    /// The reason in a `<!-- not run: REASON -->` before it.
     pub(crate) not_run: Option<String>,
     pub(crate) statements: Vec<Statement>,
 }
@@ -46,7 +46,7 @@ pub(crate) struct Statement {
     /// 0 for db1, 1 for db2.
     pub(crate) server: usize,
     pub(crate) sql: String,
-    /// What the comment behind it promises, if that is a number, `ON`, `OFF` or `none`, alone or before a comma.
+    /// The result in the comment after it, if that is a number, `ON`, `OFF` or `none`, alone or before a comma.
     pub(crate) returns: Option<Vec<String>>,
 }
 
@@ -54,7 +54,7 @@ impl Document {
     /// Reads a document of the project.
     ///
     /// # Errors
-    /// If it cannot be read, or a mark in it has no block.
+    /// If it cannot be read, or a `not run` comment has no block.
     pub(crate) fn read(path: &str) -> Result<Self> {
         let text = fs::read_to_string(project_root().join(path)).with_context(|| path.to_owned())?;
         Self::parse(&text).with_context(|| path.to_owned())
@@ -77,7 +77,7 @@ impl Document {
                 (section, step) = (title.trim_start_matches('#').trim().to_owned(), 0);
             } else if let Some(reason) = line.trim().strip_prefix("<!-- not run: ") {
                 not_run = Some(reason.trim_end_matches("-->").trim().to_owned());
-                // What follows is code as if the mark were not there.
+                // Code may follow as if the comment were not there.
                 after_blank = true;
                 continue;
             } else {
@@ -113,7 +113,7 @@ fn is_code(line: &str) -> bool {
     line.starts_with("    ") && !line.trim().is_empty()
 }
 
-/// What stands behind a prompt, and the server that it is of.
+/// The text after a prompt, and the server of the prompt.
 fn prompt(line: &str) -> Option<(&str, usize)> {
     PROMPTS.iter().find_map(|(prompt, server)| Some((line.strip_prefix(prompt)?, *server)))
 }
@@ -158,7 +158,7 @@ fn statements(code: &str) -> Vec<Statement> {
     found
 }
 
-/// Where a text begins outside of quotes.
+/// The position of `text` outside quotes.
 fn find(line: &str, text: &str) -> Option<usize> {
     let mut quoted = None;
     line.char_indices().find_map(|(at, c)| {
@@ -176,7 +176,7 @@ fn split_comment(line: &str) -> (&str, &str) {
     find(line, "-- ").map_or((line, ""), |at| (&line[..at], line[at + 3..].trim()))
 }
 
-/// What a comment says a statement returns: values at its beginning, up to a colon.
+/// The result that a comment documents: the values at its beginning, up to a colon.
 fn promised(comment: &str) -> Option<Vec<String>> {
     let value = |word: &&str| {
         matches!(*word, "ON" | "OFF" | "ALL") || !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit())

@@ -1,4 +1,4 @@
-//! The clients: those that log in, in every way there is, and those that do not behave.
+//! The clients: some log in, in every way possible; others misbehave.
 
 use std::collections::HashSet;
 use std::io::{self, ErrorKind, Read, Write};
@@ -18,29 +18,29 @@ use super::Leg;
 use super::state::{ACCESS_DENIED, Account, Login, Outcome, REDIRECT, Way, judge};
 
 pub(super) const PASSWORD: &str = "secret";
-/// As much of a handshake response as asks for TLS.
+/// The length of a TLS request: the start of a handshake response.
 const TLS_REQUEST: usize = 32;
-/// Every target of a run ends so, save for its port.
+/// The domain of every target in a run.
 pub(super) const DOMAIN: &str = "example.com";
 
 /// What a client does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
-    /// Speaks the protocol itself.
+    /// Uses the protocol directly.
     Wire,
-    /// The same, after saying nothing for a while, before each thing that it says.
+    /// The same, with a pause before each packet.
     Slow,
     /// The program `mariadb`.
     Program,
-    /// Logs in and becomes somebody else.
+    /// Logs in and changes user.
     ChangeUser,
-    /// Hangs up after each number of bytes, one after the other.
+    /// Disconnects after 0 bytes, then after 1 byte, and so on.
     HangUp,
-    /// Sends what is no login.
+    /// Sends invalid data instead of a login.
     Nonsense,
 }
 
-/// All that come at the same time.
+/// All concurrent clients.
 pub(super) const ROLES: [Role; 12] = [
     Role::Wire,
     Role::Wire,
@@ -56,20 +56,20 @@ pub(super) const ROLES: [Role; 12] = [
     Role::Nonsense,
 ];
 
-/// One of the clients, with accounts of its own.
+/// One of the clients, with its own accounts.
 #[derive(Debug)]
 pub(super) struct Worker {
     number: usize,
     pub(super) role: Role,
     random: fastrand::Rng,
-    /// Users whose last password was wrong. They come with the right one until they are in: the server locks an account
-    /// after too many wrong ones in a row, and of these there must never be so many.
+    /// Users whose last password was wrong. They use the right one until they are accepted: the server locks an account
+    /// after too many wrong passwords in a row, which must never happen here.
     owing: HashSet<String>,
-    /// Where to hang up next.
+    /// After how many bytes to disconnect next.
     cut: usize,
 }
 
-/// The name of an account that belongs to the worker with this number.
+/// The name of an account of the worker with this number.
 pub(super) fn user(account: Account, number: usize, system_user: &str) -> String {
     let name = match account {
         Account::Native => "native",
@@ -88,11 +88,11 @@ pub(super) fn user(account: Account, number: usize, system_user: &str) -> String
 /// How an attempt to log in ended.
 struct Attempt {
     outcome: Outcome,
-    /// When it had not yet been greeted.
+    /// A time before the greeting.
     greeted: Instant,
-    /// When it had not yet said who it is: what holds from then on may decide.
+    /// A time before the client sent its user name: any state from then on may decide.
     from: Instant,
-    /// When it had not yet said the last of what it was asked: only what holds from then on may let it in.
+    /// A time before the client sent its last packet: only a state from then on may accept it.
     last: Instant,
     session: Option<Session>,
 }
@@ -103,14 +103,14 @@ impl Worker {
         Self { number, role, random, owing: HashSet::new(), cut: 0 }
     }
 
-    /// Comes once, and rests a little.
-    pub(super) fn come(&mut self, leg: &Leg) {
-        self.come_at_once(leg);
+    /// Connects once, and pauses.
+    pub(super) fn run_once(&mut self, leg: &Leg) {
+        self.run_without_pause(leg);
         sleep(Duration::from_millis(self.random.u64(..3)));
     }
 
-    /// Comes once.
-    pub(super) fn come_at_once(&mut self, leg: &Leg) {
+    /// Connects once.
+    pub(super) fn run_without_pause(&mut self, leg: &Leg) {
         match self.role {
             Role::Wire => self.log_in(leg, Duration::ZERO),
             Role::Slow => {
@@ -130,14 +130,14 @@ impl Worker {
     fn pick(&mut self, leg: &Leg, accounts: &[Account]) -> Login {
         let account = accounts[self.random.usize(..accounts.len())];
         let user = user(account, self.number, &leg.system_user);
-        // The program, which is slow, has to do those.
+        // These need the program, which is slow.
         let seldom = self.role != Role::Program && account.takes_ed25519();
         let owing = self.owing.contains(&user);
         let mut way = Way::ALL[self.random.usize(..Way::ALL.len())];
         if way != Way::Tcp && self.random.bool() || owing && account == Account::NeedsTls {
             way = Way::Tcp;
         }
-        // This account is for one host.
+        // These use one address only.
         let one_host = self.role == Role::Program || account == Account::UnixSocket;
         Login {
             right: owing || if seldom { self.random.u8(..16) == 0 } else { self.random.bool() },
@@ -172,7 +172,7 @@ impl Worker {
         self.settle(leg, &login, &attempt, login.account.name());
         let Some(mut session) = attempt.session.take() else { return };
         if leg.pool && login.tls {
-            // With the thread pool, mariadbd itself loses such a session now and then.
+            // With the thread pool, mariadbd itself sometimes loses such a session.
             return;
         }
         let next = self.pick(leg, &[Account::Native, Account::Moved, Account::MovedAlong]);
@@ -190,7 +190,7 @@ impl Worker {
                 Outcome::LetIn => arrived(&mut session, &next.user),
                 other => match arrived(&mut session, &login.user) {
                     Outcome::LetIn => other,
-                    gone => Outcome::Strange(format!("{other}, and then {gone}")),
+                    gone => Outcome::Strange(format!("{other}, then {gone}")),
                 },
             },
             Err(error) => broken(&error),
@@ -198,7 +198,7 @@ impl Worker {
         self.settle(leg, &next, &Attempt { outcome, greeted: from, from, last, session: None }, CHANGE_USER);
     }
 
-    /// Judges and counts what became of a login.
+    /// Judges and counts the outcome of a login.
     fn settle(&mut self, leg: &Leg, login: &Login, attempt: &Attempt, kind: &'static str) {
         let until = Instant::now();
         match attempt.outcome {
@@ -206,10 +206,10 @@ impl Worker {
             Outcome::LetIn => drop(self.owing.remove(&login.user)),
             _ => {}
         }
-        // A verdict that the client has outlived lets nobody in.
+        // A login is accepted only by a verdict at or after the client's last packet.
         let from = if attempt.outcome == Outcome::LetIn { attempt.last } else { attempt.from };
         let mut states = leg.states(from, until);
-        // Whoever the server has greeted while our plugin was not there may finish without it.
+        // A client that was greeted while our plugin was not installed may finish without it.
         states.extend(leg.states(attempt.greeted, from).into_iter().filter(|state| state.settings.is_none()));
         let unsure = judge(&states, login, &attempt.outcome).unwrap_or_else(|why| {
             leg.complain(format!("{kind}: {why}"));
@@ -237,22 +237,22 @@ impl Worker {
         let random: Vec<u8> = std::iter::repeat_with(|| self.random.u8(..)).take(length).collect();
         let bytes = match self.random.u8(..6) {
             0 => random,
-            // The ninth byte is the collation: those of swe7 have no `|`, which is a known limit.
+            // The ninth byte is the collation: swe7 has no `|`, which is a known limitation.
             1 => packet(
                 1,
                 &random.into_iter().enumerate().map(|(n, byte)| if n == 8 { 45 } else { byte }).collect::<Vec<_>>(),
             ),
             2 => packet(self.random.u8(..), &handshake_response("nobody", &[7; 20], 0)),
             3 => packet(1, &[&handshake_response("nobody", &[7; 20], 0)[..32], &random].concat()),
-            // Longer than a packet may be, and as long as one can be.
+            // Longer than the server allows, and with the maximum length in the header.
             4 => packet(1, &vec![b'a'; self.random.usize(60_000..200_000)]),
             _ => [&[0xff, 0xff, 0xff, 1][..], &vec![b'a'; self.random.usize(..100_000)]].concat(),
         };
         self.misbehave(leg, NONSENSE, &bytes, "nobody".to_owned(), true);
     }
 
-    /// Sends these bytes after the greeting and hangs up, with or without waiting for an answer. `who` is whether the server
-    /// may have learned who that is.
+    /// Sends these bytes after the greeting and disconnects, with or without waiting for an answer. `who` is whether the
+    /// server may have learned the user name.
     fn misbehave(&mut self, leg: &Leg, kind: &'static str, bytes: &[u8], user: String, who: bool) {
         let way = if self.random.bool() { Way::Tcp } else { Way::ExtraPort };
         let login = Login { user, account: Account::Unknown, right: false, way, from: Ipv4Addr::LOCALHOST, tls: false };
@@ -263,7 +263,7 @@ impl Worker {
         let (wrong, unsure) = match &outcome {
             Outcome::LetIn | Outcome::Strange(_) | Outcome::Refused(HOST_IS_BLOCKED) => (true, false),
             Outcome::Redirected(_) => (!who || judge(&states, &login, &outcome).is_err(), false),
-            // Who hangs up may be counted all the same.
+            // A client that disconnects may be counted nevertheless.
             Outcome::Refused(_) | Outcome::HungUp => (false, who),
         };
         if wrong {
@@ -274,9 +274,9 @@ impl Worker {
 }
 
 pub(super) const CHANGE_USER: &str = "COM_CHANGE_USER";
-const HANG_UP: &str = "hang-up in the login";
-const HANG_UP_TLS: &str = "hang-up in the TLS hello";
-const NONSENSE: &str = "nonsense";
+const HANG_UP: &str = "disconnect in the login";
+const HANG_UP_TLS: &str = "disconnect in the TLS hello";
+const NONSENSE: &str = "invalid data";
 
 const HOST_IS_BLOCKED: u16 = 1129;
 
@@ -313,8 +313,8 @@ fn attempt(leg: &Leg, login: &Login, silence: Duration) -> Attempt {
     attempt
 }
 
-/// A login as `login`; the time before the client says who it is is put in `from`, that before the last thing it says in
-/// `last`.
+/// Attempts `login`. Sets `from` to a time before the client sends its user name, and `last` to a time before its last
+/// packet.
 fn say_who(
     leg: &Leg,
     login: &Login,
@@ -353,7 +353,7 @@ fn say_who(
                 *last = Instant::now();
                 match plugin.as_str() {
                     "mysql_native_password" => client.write(&native_reply(password(login), scramble))?,
-                    // As long as a signature, which it is not.
+                    // As long as a signature, but not a valid one.
                     _ => client.write(&[7; 64])?,
                 }
             }
@@ -362,11 +362,11 @@ fn say_who(
                 return Ok((arrived(&mut session, &login.user), Some(session)));
             }
             Reply::Err(error) => {
-                // TLS ends without a word of it.
+                // The server closes TLS without close_notify.
                 let rest = client.read_to_end().unwrap_or_default();
                 let outcome = outcome_of(Reply::Err(error));
                 let nothing_more = rest.is_empty();
-                let more = || Outcome::Strange(format!("{outcome}, and then \"{}\"", rest.escape_ascii()));
+                let more = || Outcome::Strange(format!("{outcome}, then \"{}\"", rest.escape_ascii()));
                 return Ok((if nothing_more { outcome } else { more() }, None));
             }
         }
@@ -384,7 +384,7 @@ fn tls(leg: &Leg) -> Result<ClientConnection> {
     Ok(ClientConnection::new(Arc::clone(&leg.tls), ServerName::IpAddress(Ipv4Addr::LOCALHOST.into()))?)
 }
 
-/// The first thing that a client says in TLS.
+/// The first TLS message of a client.
 fn hello(leg: &Leg) -> Vec<u8> {
     let mut hello = Vec::new();
     if let Ok(mut connection) = tls(leg) {
@@ -393,12 +393,12 @@ fn hello(leg: &Leg) -> Vec<u8> {
     hello
 }
 
-/// Whether a session is that of this user.
+/// Whether the session belongs to this user.
 fn arrived(session: &mut Session, user: &str) -> Outcome {
     match session.query("SELECT SUBSTRING_INDEX(CURRENT_USER(), '@', 1)") {
         Ok(rows) if rows == [[user]] => Outcome::LetIn,
-        Ok(rows) => Outcome::Strange(format!("let in as {rows:?}")),
-        Err(error) => Outcome::Strange(format!("let in, then {error}")),
+        Ok(rows) => Outcome::Strange(format!("accepted as {rows:?}")),
+        Err(error) => Outcome::Strange(format!("accepted, then {error}")),
     }
 }
 
@@ -433,7 +433,7 @@ fn program(leg: &Leg, login: &Login) -> Outcome {
     command.arg(format!("--user={}", login.user)).arg(format!("--password={}", password(login)));
     command.args(["--connect-timeout=30", "--skip-column-names", "--batch"]);
     command.arg("--execute=SELECT SUBSTRING_INDEX(CURRENT_USER(), '@', 1)");
-    // Ctrl-C is for us.
+    // Ctrl-C must not reach the program.
     let output = match command.process_group(0).output() {
         Ok(output) => output,
         Err(error) => return Outcome::Strange(error.to_string()),
@@ -448,13 +448,13 @@ fn program(leg: &Leg, login: &Login) -> Outcome {
             Some(message) => Outcome::Redirected(message.to_owned()),
             None => Outcome::Strange(complained.into_owned()),
         },
-        // Those of 2000 and more are its own.
+        // Codes from 2000 on are the program's own.
         Some((code @ ..2000, _)) => Outcome::Refused(code),
         _ => Outcome::Strange(format!("{}: {said}{complained}", output.status)),
     }
 }
 
-/// What the server says to these bytes, unless nobody listens.
+/// The server's answer to these bytes; empty if `listen` is false.
 fn send_and_hang_up(leg: &Leg, way: Way, bytes: &[u8], listen: bool) -> io::Result<Vec<u8>> {
     let address = if way == Way::Tcp { leg.server.address() } else { leg.server.extra_address() };
     let mut stream = TcpStream::connect(address)?;
@@ -473,10 +473,10 @@ fn send_and_hang_up(leg: &Leg, way: Way, bytes: &[u8], listen: bool) -> io::Resu
     }
 }
 
-/// What a client that misbehaves was told.
+/// What the server told a misbehaving client.
 fn what_was_heard(heard: &[u8]) -> Outcome {
     let strange = |what: &str| Outcome::Strange(format!("{what}: \"{}\"", heard.escape_ascii()));
-    // The server's part of TLS, or an alert, after which it says in plain text that it does not understand.
+    // The server's TLS messages, or an alert, which it may follow with an error in plain text.
     if let [0x15 | 0x16, 3, ..] = heard {
         let target = heard.windows(DOMAIN.len()).any(|window| window == DOMAIN.as_bytes());
         return if target { strange("a target outside TLS") } else { Outcome::HungUp };
@@ -486,9 +486,9 @@ fn what_was_heard(heard: &[u8]) -> Outcome {
     while !rest.is_empty() {
         let length = match rest {
             [a, b, c, _, ..] => u32::from_le_bytes([*a, *b, *c, 0]) as usize,
-            _ => return strange("half a header"),
+            _ => return strange("incomplete header"),
         };
-        let Some((payload, after)) = rest[4..].split_at_checked(length) else { return strange("half a packet") };
+        let Some((payload, after)) = rest[4..].split_at_checked(length) else { return strange("incomplete packet") };
         match wire::parse_reply(payload) {
             Ok(Reply::Switch(_)) => {}
             Ok(Reply::Err(error)) if error.code == REDIRECT => outcome = Outcome::Redirected(error.message),

@@ -1,4 +1,4 @@
-//! Who changes everything, and says what is being changed.
+//! Changes settings and plugins, and records each change.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -13,18 +13,18 @@ use super::clients::{DOMAIN, ROLES, user};
 use super::report::Counters;
 use super::state::{Account, Mode, Settings, State};
 
-/// Libraries with plugins that no login of ours needs. What the machine does not have is left out.
+/// Libraries with plugins that none of our logins need. Those missing on this machine are not used.
 const OTHERS: [&str; 6] =
     ["auth_0x0100", "auth_pam_v1", "auth_test_plugin", "dialog_examples", "qa_auth_interface", "simple_password_check"];
 
 /// What a round does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Round {
-    /// Our plugin is not there: this is what the server does by itself.
+    /// Our plugin is not installed: this shows how the server behaves alone.
     Without,
-    /// Our plugin stays: its counters must agree in the end.
+    /// Our plugin stays installed: its counters must agree at the end.
     Stays,
-    /// It comes and goes too.
+    /// Our plugin is installed and uninstalled, too.
     ComesAndGoes,
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Controller<'a> {
     pub(super) changes: u64,
     /// INSTALLs of any library.
     pub(super) installs: u64,
-    /// INSTALLs of our own.
+    /// INSTALLs of our plugin.
     pub(super) own_installs: u64,
 }
 
@@ -58,7 +58,7 @@ impl<'a> Controller<'a> {
         })
     }
 
-    /// Changes one thing after the other until then.
+    /// Changes one thing after another until then.
     pub(super) fn run(&mut self, round: Round, until: Instant) -> Result<()> {
         while Instant::now() < until && self.leg.goes_on() {
             match (self.random.u8(..10), round) {
@@ -67,7 +67,7 @@ impl<'a> Controller<'a> {
                 (_, Round::Without) | (2, _) => self.toggle_other()?,
                 _ => self.set()?,
             }
-            // Often at once, and sometimes long enough for many logins between two changes.
+            // Often immediately, and sometimes long enough for many logins between two changes.
             let pause = if self.random.bool() { 5 } else { 300 };
             sleep(Duration::from_millis(self.random.u64(..pause)));
             self.leg.show_progress();
@@ -75,7 +75,7 @@ impl<'a> Controller<'a> {
         Ok(())
     }
 
-    /// Sends a statement that leads through these states to the last of them.
+    /// Sends a statement that passes through these states and ends in the last one.
     fn change(&mut self, states: Vec<State>, sql: &str) -> Result<()> {
         self.leg.history().begin(states, Instant::now());
         self.root.query(sql).map_err(|error| error.context(sql.to_owned()))?;
@@ -87,7 +87,7 @@ impl<'a> Controller<'a> {
         self.changes += 1;
     }
 
-    /// Changes some of our plugin's variables, or installs it if it is not there.
+    /// Changes some of our plugin's variables, or installs it if it is not installed.
     fn set(&mut self) -> Result<()> {
         let state = self.leg.history().last();
         let Some(settings) = state.settings else { return self.toggle_ours() };
@@ -104,7 +104,7 @@ impl<'a> Controller<'a> {
         self.set_all(&settings, &wanted)
     }
 
-    /// Sets what differs in one statement. The server does one after the other.
+    /// Sets all differences in one statement. The server applies them one after another.
     fn set_all(&mut self, now: &Settings, wanted: &Settings) -> Result<()> {
         let mut wanted = wanted.clone();
         if wanted.mode != Mode::Off && wanted.target.is_empty() {
@@ -137,7 +137,7 @@ impl<'a> Controller<'a> {
         Ok(())
     }
 
-    /// Host and port have the same number, so that half a target shows.
+    /// Host and port have the same number, which reveals a torn target.
     fn target(&mut self) -> String {
         let number = self.random.u16(1..);
         format!("host{number}.{DOMAIN}:{number}")
@@ -147,8 +147,8 @@ impl<'a> Controller<'a> {
         let number = self.random.u16(..);
         match self.random.u8(..3) {
             0 => format!("Text {number}: go to %s."),
-            1 => format!("Text {number} names nobody"),
-            // With the longest target it just fits.
+            1 => format!("Text {number} without a target"),
+            // Just fits with the longest target.
             _ => format!("Text {number} to %s{}", " long".repeat(80)),
         }
     }
@@ -175,14 +175,14 @@ impl<'a> Controller<'a> {
         hosts
     }
 
-    /// Installs a library, or takes it away and waits until it is gone.
+    /// Installs a library, or uninstalls it and waits until it is gone.
     fn install(&mut self, soname: &str, install: bool, states: Vec<State>) -> Result<()> {
         self.change(states, &format!("{}INSTALL SONAME '{soname}'", if install { "" } else { "UN" }))?;
         if install {
             self.installs += 1;
         } else {
-            // A plugin that a login is using goes with that login.
-            self.wait_for("the end of a plugin that was uninstalled", |root| {
+            // A plugin in use by a login remains until that login ends.
+            self.wait_for("an uninstalled plugin to be gone", |root| {
                 let rows = root.query(&format!(
                     "SELECT PLUGIN_NAME FROM information_schema.PLUGINS WHERE PLUGIN_LIBRARY = '{soname}.so'"
                 ))?;
@@ -197,19 +197,19 @@ impl<'a> Controller<'a> {
         let deadline = Instant::now() + Duration::from_mins(1);
         while !is_there(&mut self.root)? {
             if Instant::now() > deadline {
-                bail!("waited in vain for {what}");
+                bail!("timed out waiting for {what}");
             }
             sleep(Duration::from_millis(2));
         }
         Ok(())
     }
 
-    /// Our plugin is there.
+    /// Installs our plugin unless it is installed.
     pub(super) fn install_ours(&mut self) -> Result<()> {
         if self.leg.history().last().settings.is_none() { self.toggle_ours() } else { Ok(()) }
     }
 
-    /// It is not.
+    /// Uninstalls our plugin if it is installed.
     pub(super) fn uninstall_ours(&mut self) -> Result<()> {
         if self.leg.history().last().settings.is_some() { self.toggle_ours() } else { Ok(()) }
     }
@@ -221,10 +221,10 @@ impl<'a> Controller<'a> {
         self.install("instant_failover", install, vec![State { settings: install.then(Settings::default), ..state }])
     }
 
-    /// Installs the plugin that some logins need, or takes it away where that is safe.
+    /// Installs the plugin that some logins need, or uninstalls it when that is safe.
     ///
-    /// The server, with or without our plugin, can lend a plugin that it is about to unload to a login that begins just
-    /// then, and crashes when the library is gone (docs/internals.md). Our plugin keeps the library while it redirects.
+    /// The server, with or without our plugin, can give a login a plugin that it is about to unload, and crashes when the
+    /// library is gone (docs/internals.md). Our plugin keeps the library loaded while it redirects.
     pub(super) fn toggle_ed25519(&mut self) -> Result<()> {
         let state = self.leg.history().last();
         let install = !state.ed25519;
@@ -242,7 +242,7 @@ impl<'a> Controller<'a> {
         self.install(soname, install, vec![state])
     }
 
-    /// Takes our plugin away and installs it again, so many times.
+    /// Uninstalls and reinstalls our plugin this many times.
     pub(super) fn reinstall(&mut self, times: u64) -> Result<()> {
         for _ in 0..times {
             self.uninstall_ours()?;
@@ -251,20 +251,20 @@ impl<'a> Controller<'a> {
         Ok(())
     }
 
-    /// Our plugin is there, and redirects everybody.
-    pub(super) fn redirect_everybody(&mut self) -> Result<()> {
+    /// Installs our plugin and redirects all clients.
+    pub(super) fn redirect_all(&mut self) -> Result<()> {
         self.install_ours()?;
         let settings = self.leg.history().last().settings.unwrap_or_default();
         let (exempt_users, exempt_hosts) = (Vec::new(), Vec::new());
         self.set_all(&settings, &Settings { mode: Mode::All, exempt_users, exempt_hosts, ..settings.clone() })
     }
 
-    /// Waits until nobody is connected but root and the sessions that stay, this many.
+    /// Waits until only root and `staying` other sessions are connected.
     pub(super) fn wait_for_rest(&mut self, staying: usize) -> Result<()> {
-        // Threads_connected leaves out the extra port.
+        // Threads_connected does not count the extra port.
         let number = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER <> 'system user'";
         let wanted = (staying + 1).to_string();
-        self.wait_for("the clients to be gone", |root| Ok(root.query(number)? == [[wanted.as_str()]]))
+        self.wait_for("the clients to disconnect", |root| Ok(root.query(number)? == [[wanted.as_str()]]))
     }
 
     pub(super) fn counters(&mut self) -> Result<Counters> {

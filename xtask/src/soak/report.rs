@@ -1,4 +1,4 @@
-//! What was seen: counts of outcomes, and how much the server holds.
+//! Results: counts of outcomes, and what the server holds.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -34,7 +34,7 @@ impl Counters {
         [self.total, tcp, extra_port, socket, self.change_user, self.account]
     }
 
-    /// What was counted since.
+    /// The increase since `before`.
     fn since(&self, before: &Self) -> [u64; 6] {
         let mut grown = self.values();
         grown.iter_mut().zip(before.values()).for_each(|(now, before)| *now = now.saturating_sub(before));
@@ -47,7 +47,7 @@ impl Counters {
 pub(super) struct Tally {
     rows: BTreeMap<&'static str, Row>,
     redirects: Counters,
-    /// Logins that may have been counted as redirected though their client did not see it.
+    /// Logins that the server may have counted as redirected although their client did not see it.
     unsure: u64,
     tls: u64,
 }
@@ -77,11 +77,11 @@ impl Tally {
         self.rows.values().map(|row| row.let_in + row.redirected + row.refused + row.hung_up).sum()
     }
 
-    /// In one line.
+    /// The tally in one line.
     pub(super) fn line(&self) -> String {
         let sum = |of: fn(&Row) -> u64| -> u64 { self.rows.values().map(of).sum() };
         format!(
-            "{} attempts: {} let in, {} redirected, {} refused, {} ended otherwise",
+            "{} attempts: {} accepted, {} redirected, {} refused, {} ended otherwise",
             self.attempts(),
             sum(|row| row.let_in),
             sum(|row| row.redirected),
@@ -90,7 +90,7 @@ impl Tally {
         )
     }
 
-    /// In a table.
+    /// The tally as a table.
     pub(super) fn table(&self) -> String {
         let mut table = "| clients | let in | redirected | refused | no answer |\n|---|--:|--:|--:|--:|\n".to_owned();
         for (kind, row) in &self.rows {
@@ -100,12 +100,12 @@ impl Tally {
         table
     }
 
-    /// How many of all came with TLS.
+    /// How many attempts used TLS.
     pub(super) fn tls(&self) -> u64 {
         self.tls
     }
 
-    /// Says what is wrong with what the server counted while the tally grew from `before` to this.
+    /// Checks the server's counters against the growth of the tally from `before` to this.
     pub(super) fn compare(&self, before: &Self, counted: &Counters, counted_before: &Counters) -> Result<(), String> {
         let (seen, counted) = (self.redirects.since(&before.redirects), counted.since(counted_before));
         let unsure = self.unsure - before.unsure;
@@ -116,12 +116,12 @@ impl Tally {
         }
         Err(format!(
             "redirects (all, tcp, extra port, socket, change user, account) counted {counted:?}, seen {seen:?}, and \
-             {unsure} that nobody may have seen"
+             {unsure} that no client may have seen"
         ))
     }
 }
 
-/// What the server holds when nobody comes.
+/// What the server holds when it is idle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sample {
     /// Resident memory in KiB.
@@ -142,22 +142,22 @@ impl Sample {
     }
 }
 
-/// How much more a server holds after something than before.
+/// What a server holds before and after something.
 #[derive(Clone, Debug)]
 pub(super) struct Growth {
     pub(super) what: String,
     pub(super) before: Sample,
     pub(super) after: Sample,
-    /// The most KiB that the memory may have grown by; nothing where the server is without our plugin.
+    /// How many KiB the memory may grow by; none if the server is without our plugin.
     pub(super) bound: Option<u64>,
 }
 
-/// Beyond these, descriptors and threads have leaked. Threads wait for work in pools and caches.
+/// More than these count as leaks. Idle threads wait in pools and caches.
 const DESCRIPTORS: u64 = 3;
 const THREADS: u64 = 10;
 
 impl Growth {
-    /// Says what has grown too much.
+    /// What has grown too much, if anything.
     pub(super) fn complaint(&self) -> Option<String> {
         let Self { what, before, after, bound } = self;
         let bound = (*bound)?;
@@ -166,16 +166,16 @@ impl Growth {
             || after.threads > before.threads + THREADS;
         too_much.then(|| {
             format!(
-                "{what}: the server held {before:?}, and then {after:?}; it may grow by {bound} KiB, {DESCRIPTORS} \
+                "{what}: the server held {before:?}, then {after:?}; it may grow by {bound} KiB, {DESCRIPTORS} \
                  descriptors and {THREADS} threads"
             )
         })
     }
 }
 
-/// In a table.
+/// All of them as a table.
 pub(super) fn growths(growths: &[Growth]) -> String {
-    let mut table = "| what the server holds at rest | KiB before | after | may grow by | descriptors | threads |\n\
+    let mut table = "| what the server holds when idle | KiB before | after | may grow by | descriptors | threads |\n\
                      |---|--:|--:|--:|--:|--:|\n"
         .to_owned();
     for Growth { what, before, after, bound } in growths {

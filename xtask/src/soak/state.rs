@@ -1,4 +1,4 @@
-//! What a client may be told, and when. Pure: no server, no clock.
+//! Which answers a client may get, and when. Pure: no server, no clock.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -13,7 +13,7 @@ const ACCESS_DENIED_NO_PASSWORD: u16 = 1698;
 /// "Plugin is not loaded".
 const NOT_LOADED: u16 = 1524;
 
-/// How a login came in.
+/// How a client connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Way {
     Tcp,
@@ -32,16 +32,16 @@ pub(super) enum Account {
     /// The same, with REQUIRE SSL.
     NeedsTls,
     Ed25519,
-    /// The right password is that of the second method.
+    /// The password is correct for the second method only.
     Ed25519OrNative,
-    /// The same the other way round.
+    /// The same in reverse order.
     NativeOrEd25519,
     UnixSocket,
-    /// Via our plugin, with a target of its own.
+    /// Via our plugin, with its own target.
     Moved,
-    /// Via our plugin, without one.
+    /// Via our plugin, without a target.
     MovedAlong,
-    /// There is no such account.
+    /// No such account exists.
     Unknown,
 }
 
@@ -64,20 +64,20 @@ impl Account {
     }
 }
 
-/// Somebody who logs in.
+/// A login attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Login {
     pub(super) user: String,
     pub(super) account: Account,
-    /// Whether the password is.
+    /// Whether the password is right.
     pub(super) right: bool,
     pub(super) way: Way,
-    /// The client's address, of one that comes through TCP.
+    /// The client's address, if it connects over TCP.
     pub(super) from: Ipv4Addr,
     pub(super) tls: bool,
 }
 
-/// What became of a login.
+/// How a login ended.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Outcome {
     LetIn,
@@ -85,16 +85,16 @@ pub(super) enum Outcome {
     Redirected(String),
     /// Another error.
     Refused(u16),
-    /// The server has closed the connection without a word.
+    /// The server closed the connection without an answer.
     HungUp,
-    /// Something that is never right.
+    /// Something that is never correct.
     Strange(String),
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LetIn => f.write_str("let in"),
+            Self::LetIn => f.write_str("accepted"),
             Self::Redirected(message) => write!(f, "redirected by \"{message}\""),
             Self::Refused(code) => write!(f, "error {code}"),
             Self::HungUp => f.write_str("hung up on"),
@@ -168,10 +168,10 @@ impl Settings {
     }
 }
 
-/// All that decides how a login ends.
+/// Everything that decides how a login ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct State {
-    /// What our plugin is set to; nothing where it is not installed.
+    /// The settings of our plugin; none if it is not installed.
     pub(super) settings: Option<Settings>,
     /// Whether the server knows ed25519.
     pub(super) ed25519: bool,
@@ -184,19 +184,19 @@ impl State {
         let Some(redirect) = self.redirect(login) else { return stock };
         let not_loaded = Outcome::Refused(NOT_LOADED);
         match login.account {
-            // That is the server's last word, whatever the methods before have said.
+            // The missing plugin decides, whatever the methods before it say.
             Account::Ed25519 | Account::NativeOrEd25519 if !self.ed25519 => stock,
             Account::Unknown if stock.contains(&not_loaded) => vec![redirect, not_loaded],
             _ => vec![redirect],
         }
     }
 
-    /// How our plugin would have it end; nothing if it leaves it alone.
+    /// How our plugin ends the login; none if it leaves the login alone.
     fn redirect(&self, login: &Login) -> Option<Outcome> {
         let settings = self.settings.as_ref()?;
         match login.account {
             Account::Moved => Some(settings.redirect_to(&own_target(&login.user))),
-            // Whatever the mode.
+            // In any mode.
             Account::MovedAlong => (!settings.target.is_empty()).then(|| settings.redirect_to(&settings.target)),
             _ => settings.redirects(login).then(|| settings.redirect_to(&settings.target)),
         }
@@ -214,7 +214,7 @@ impl State {
             Account::UnixSocket if login.way == Way::Socket => vec![Outcome::LetIn],
             Account::UnixSocket => vec![Outcome::Refused(ACCESS_DENIED), Outcome::Refused(ACCESS_DENIED_NO_PASSWORD)],
             Account::Moved | Account::MovedAlong if self.settings.is_none() => vec![Outcome::Refused(NOT_LOADED)],
-            // For an unknown user the server goes through the motions with an account of somebody else.
+            // For an unknown user the server pretends to check another account.
             Account::Unknown if self.settings.is_none() || !self.ed25519 => {
                 vec![Outcome::Refused(ACCESS_DENIED), Outcome::Refused(NOT_LOADED)]
             }
@@ -223,13 +223,13 @@ impl State {
     }
 }
 
-/// Where an account with a target of its own is sent.
+/// The target of an account with its own target.
 pub(super) fn own_target(user: &str) -> String {
     format!("{}.example.com:7007", user.replace('_', "-"))
 }
 
-/// Says what is wrong with an outcome that none of these states allows; else, whether our plugin may have redirected the
-/// login though its client did not see it.
+/// Returns an error if none of these states allows the outcome; otherwise, whether our plugin may have redirected the
+/// login although the client did not see it.
 pub(super) fn judge(states: &[State], login: &Login, seen: &Outcome) -> Result<bool, String> {
     let allowed: Vec<Outcome> = states.iter().flat_map(|state| state.outcomes(login)).collect();
     if !allowed.contains(seen) {
@@ -242,8 +242,8 @@ pub(super) fn judge(states: &[State], login: &Login, seen: &Outcome) -> Result<b
     Ok(!redirected && states.iter().any(|state| state.redirect(login).is_some()))
 }
 
-/// Which states may have been in force when. While a statement runs, the server may be in the state before, in the one
-/// after, and in those between.
+/// Which states may have applied when. While a statement runs, the server may be in the state before, the state after, or
+/// any state between them.
 #[derive(Debug)]
 pub(super) struct History(Vec<Era>);
 
@@ -259,25 +259,25 @@ impl History {
         Self(vec![Era { state, from, until: None }])
     }
 
-    /// A statement is about to be sent that leads through these states, to the last of them.
+    /// A statement is about to be sent that passes through these states and ends in the last one.
     pub(super) fn begin(&mut self, states: Vec<State>, now: Instant) {
         self.0.extend(states.into_iter().map(|state| Era { state, from: now, until: None }));
     }
 
-    /// The statement has returned: the last state holds.
+    /// The statement has returned: the last state applies.
     pub(super) fn settle(&mut self, now: Instant) {
         for era in self.0.iter_mut().rev().skip(1).take_while(|era| era.until.is_none()) {
             era.until = Some(now);
         }
     }
 
-    /// The states that may have been in force at any time from one instant to another.
+    /// The states that may have applied at any time between two instants.
     pub(super) fn between(&self, from: Instant, until: Instant) -> Vec<State> {
         let recent = self.0.iter().rev().take_while(|era| era.until.is_none_or(|end| end >= from));
         recent.filter(|era| era.from <= until).map(|era| era.state.clone()).collect()
     }
 
-    /// The state that the last statement leads to.
+    /// The state after the last statement.
     pub(super) fn last(&self) -> State {
         self.0.last().map(|era| era.state.clone()).unwrap_or_default()
     }
@@ -343,7 +343,7 @@ mod tests {
             let expected = if exempt { Outcome::Refused(1045) } else { redirect("host1:1") };
             assert_eq!(state.outcomes(&wrong), [expected], "{state:?}");
         }
-        // A client of the socket has no address.
+        // A client on the socket has no address.
         let local = Login { way: Way::Socket, ..wrong };
         assert_eq!(exempt(&[], &[(host(4), 32)]).outcomes(&local), [redirect("host1:1")]);
         assert_eq!(exempt(&["app"], &[]).outcomes(&local), [Outcome::Refused(1045)]);
@@ -371,7 +371,7 @@ mod tests {
             assert_eq!(state(Mode::Off, 1).outcomes(&login(account, true)), [Outcome::LetIn]);
         }
         assert_eq!(without.outcomes(&login(Account::Ed25519OrNative, true)), [Outcome::LetIn]);
-        // Where there is another, it is redirected. If the last is missing, that is what the client is told.
+        // If another method exists, the login is redirected. If the last one is missing, the client gets that error.
         let on = State { ed25519: false, ..state(Mode::On, 1) };
         assert_eq!(on.outcomes(&login(Account::Ed25519OrNative, true)), [redirect("host1:1")]);
         let last = login(Account::NativeOrEd25519, true);
@@ -389,7 +389,7 @@ mod tests {
         assert_eq!(judge(&[&off], &Outcome::Refused(1045)), Ok(false));
         assert_eq!(judge(&[&off, &on], &Outcome::Refused(1045)), Ok(true));
         assert_eq!(judge(&[&off, &on], &redirect("host2:2")), Ok(false));
-        // Nobody in force said so: a redirect, half a target, half a message, the wrong one of two, let in, no answer.
+        // No state allows: a redirect, a mixed target, half a message, the wrong one of two, access, no answer.
         for (states, seen) in [
             (&[&off][..], redirect("host1:1")),
             (&[&off, &on], redirect("host1:2")),

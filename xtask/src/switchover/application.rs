@@ -12,18 +12,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use support::child;
 
-/// Who does not get on within this time hangs.
+/// A process that makes no progress for this long hangs.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// How many there are of each kind.
+/// How many clients of each kind.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Crowd {
-    /// The number of the first of them, a writer. All numbers from there on are taken.
+    /// The number of the first client, a writer. The others are numbered from there.
     pub(super) first: u64,
     pub(super) writers: u64,
     /// Writers that hold their transactions open for half a second.
     pub(super) slow: u64,
-    /// Callers of a procedure whose definer may write in spite of `read_only`.
+    /// Callers of a procedure whose definer may write despite `read_only`.
     pub(super) callers: u64,
     pub(super) readers: u64,
 }
@@ -35,9 +35,9 @@ pub(super) type Order = (u64, u64);
 pub(super) enum What {
     /// A write was acknowledged.
     Wrote,
-    /// An earlier attempt of unknown outcome turned out to have taken place.
+    /// An earlier attempt with an unknown outcome was found to have been committed.
     Found,
-    /// A write was given up because the application ends.
+    /// A write was abandoned because the application ends.
     Left,
     Read,
     /// An attempt that failed.
@@ -85,7 +85,7 @@ impl Event {
     }
 }
 
-/// An application that runs; it ends when this value is dropped.
+/// A running application; it ends when this value is dropped.
 pub(super) struct Application {
     process: Child,
     journal: Arc<Mutex<Journal>>,
@@ -113,20 +113,20 @@ impl Application {
         Ok(Self { process, journal, reading: Some(reading) })
     }
 
-    /// Waits until so many more writes have been acknowledged by a server.
+    /// Waits until a server has acknowledged this many more writes.
     pub(super) fn wait_for_writes(&mut self, server: u64, more: usize) -> Result<()> {
         let written = |journal: &Journal| journal.written_on(server).count();
         let enough = written(&lock(&self.journal)) + more;
         let deadline = Instant::now() + PATIENCE;
         while written(&lock(&self.journal)) < enough {
-            ensure!(self.process.try_wait()?.is_none(), "the application has ended");
+            ensure!(self.process.try_wait()?.is_none(), "the application exited");
             ensure!(Instant::now() < deadline, "no {more} writes on db{server} within {PATIENCE:?}");
             sleep(Duration::from_millis(5));
         }
         Ok(())
     }
 
-    /// Lets it finish what it is at, and returns all that it saw.
+    /// Lets it finish its current work, and returns its journal.
     pub(super) fn end(mut self) -> Result<Journal> {
         drop(self.process.stdin.take());
         let deadline = Instant::now() + PATIENCE;
@@ -134,17 +134,17 @@ impl Application {
             if let Some(status) = self.process.try_wait()? {
                 break status;
             }
-            ensure!(Instant::now() < deadline, "the application does not end");
+            ensure!(Instant::now() < deadline, "the application does not exit");
             sleep(Duration::from_millis(5));
         };
         if let Some(reading) = self.reading.take() {
             // It does not panic.
             let _ = reading.join();
         }
-        ensure!(status.success(), "the application: {status}");
+        ensure!(status.success(), "the application exited with {status}");
         let journal = std::mem::take(&mut *lock(&self.journal));
         if let Some(line) = journal.unreadable.first() {
-            bail!("the application said {line:?}");
+            bail!("unexpected output of the application: {line:?}");
         }
         Ok(journal)
     }
@@ -167,7 +167,7 @@ impl Default for Crowd {
     }
 }
 
-/// All that an application saw.
+/// Everything that an application saw.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     crowd: Crowd,
@@ -176,7 +176,7 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Acknowledged writes that a server took, with their times.
+    /// Acknowledged writes on a server, with their times.
     pub(super) fn written_on(&self, server: u64) -> impl Iterator<Item = (f64, Order)> + '_ {
         let written = move |event: &&Event| event.what == What::Wrote && event.server == server;
         self.events.iter().filter(written).map(|event| (event.at, event.order()))
@@ -191,7 +191,7 @@ impl Journal {
         self.events.iter().filter(|event| of.contains(&event.what)).map(Event::order).collect()
     }
 
-    /// Says what is wrong with the writes that are there.
+    /// Checks the writes that exist against the journal.
     pub(super) fn check(&self, there: &BTreeSet<Order>) -> Result<()> {
         let acknowledged = self.acknowledged();
         let lost: Vec<_> = acknowledged.difference(there).collect();
@@ -202,7 +202,7 @@ impl Journal {
         let strange =
             |order: &&Order| clients.contains(&order.0) && !acknowledged.contains(order) && !left.contains(order);
         let strange: Vec<_> = there.iter().filter(strange).collect();
-        ensure!(strange.is_empty(), "nobody knows of these writes: {strange:?}");
+        ensure!(strange.is_empty(), "these writes are not in the journal: {strange:?}");
         Ok(())
     }
 
@@ -224,7 +224,7 @@ impl Journal {
         longest
     }
 
-    /// How often clients saw which error in a span: on which server, doing what, which number.
+    /// How often clients saw each error in a span: its number, the phase and the server.
     pub(super) fn errors(&self, span: &Range<f64>) -> BTreeMap<String, u32> {
         let mut errors = BTreeMap::new();
         for event in &self.events {
@@ -238,7 +238,7 @@ impl Journal {
         errors
     }
 
-    /// The first error whose words hold a text.
+    /// The first error that contains a text.
     pub(super) fn error_with(&self, text: &str) -> Option<&str> {
         let errors = self.events.iter().filter(|event| event.what == What::Error);
         errors.map(|event| event.words.as_str()).find(|words| words.contains(text))
@@ -257,7 +257,7 @@ impl Journal {
     }
 }
 
-/// Errors in words.
+/// Errors as text.
 pub(super) fn in_words(errors: &BTreeMap<String, u32>) -> String {
     let mut words = String::new();
     for (error, times) in errors {

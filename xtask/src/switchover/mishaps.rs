@@ -17,20 +17,20 @@ const DB1: usize = 0;
 const DB2: usize = 1;
 /// The code of a redirect.
 const REDIRECT: u16 = 4196;
-/// A write that says where it went, and leaves nothing behind.
+/// A write that shows its server, and is rolled back.
 const WRITE: &str = "BEGIN; INSERT INTO orders VALUES (1000, 1, 0); SELECT @@server_id; ROLLBACK";
 
-/// Which session is at `SLEEP()`.
+/// The session that runs `SLEEP()`.
 const SLEEPS: &str = "SELECT ID FROM information_schema.PROCESSLIST WHERE STATE = 'User sleep'";
 
 type Mishap = fn(&mut Pair) -> Result<()>;
 
-/// Tries each, and returns how many there were.
+/// Runs each mishap, and returns their number.
 pub(super) fn all(pair: &mut Pair) -> Result<usize> {
     let mishaps: [(&str, Mishap); 8] = [
         ("The script, and a replica that does not follow", no_replica),
         ("read_only, which is no fence, and the fence", fence),
-        ("The fence, and a statement that takes long", long_statement),
+        ("The fence, and a long statement", long_statement),
         ("The target is mistyped", mistyped),
         ("ON before the target may be written to", too_early),
         ("ALL, and no session left", locked_out),
@@ -45,19 +45,19 @@ pub(super) fn all(pair: &mut Pair) -> Result<usize> {
     Ok(mishaps.len())
 }
 
-/// What a client shows must hold a text.
+/// What a client shows must contain a text.
 fn expect(shown: &str, text: &str) -> Result<()> {
     ensure!(shown.contains(text), "no {text:?} in {shown:?}");
     Ok(())
 }
 
-/// A way to write in spite of `read_only`.
+/// A way to write despite `read_only`.
 struct Way {
     what: &'static str,
     user: &'static str,
-    /// Before the server is read only.
+    /// Statements to run before the server is read only.
     prepare: &'static [&'static str],
-    /// `$n` is a number that was not used before. Nothing: the session ends.
+    /// `$n` is a number that was not used before. If none, the session ends.
     write: Option<&'static str>,
 }
 
@@ -110,7 +110,7 @@ impl Way {
     }
 }
 
-/// What is committed after the position was read is lost with the old primary: nothing may be.
+/// Anything committed after the position was read is lost with the old primary, so nothing may be.
 fn fence(pair: &mut Pair) -> Result<()> {
     const POSITION: &str = "SELECT @@gtid_binlog_pos";
     const INSERT: &str = "INSERT INTO shop.orders VALUES (1000, 1, 2)";
@@ -131,31 +131,34 @@ fn fence(pair: &mut Pair) -> Result<()> {
     pair.start_again(DB2, &[])?;
     pair.log_in(DB2)?;
 
-    // A transaction that is open then cannot be committed, and leaves nothing.
+    // A transaction that is open at that time cannot be committed, and leaves nothing behind.
     let mut app = pair.session(DB2, "app")?;
     app.query("BEGIN")?;
     app.query(INSERT)?;
     let sessions = WAYS.iter().map(|way| way.session(pair)).collect::<Result<Vec<_>>>()?;
     pair.sql(DB2, "SET GLOBAL read_only = 1")?;
-    let Err(error) = app.query("COMMIT") else { bail!("it was committed") };
+    let Err(error) = app.query("COMMIT") else { bail!("the transaction was committed") };
     println!("{:16}COMMIT: {error}", "");
     expect(&error.to_string(), "ERROR 1290")?;
-    ensure!(pair.sql(DB2, "SELECT * FROM shop.orders WHERE client = 1000")?.is_empty(), "it left something");
+    ensure!(
+        pair.sql(DB2, "SELECT * FROM shop.orders WHERE client = 1000")?.is_empty(),
+        "the transaction left something behind"
+    );
     for (way, session) in WAYS.iter().zip(sessions) {
         let before = pair.query(DB2, POSITION)?;
         way.go(session, 1)?;
-        moved(pair, &before)?.then_some(()).with_context(|| format!("{}: read_only keeps it back", way.what))?;
-        println!("{:16}read_only does not keep back: {}", "", way.what);
+        moved(pair, &before)?.then_some(()).with_context(|| format!("{}: blocked by read_only", way.what))?;
+        println!("{:16}read_only does not block: {}", "", way.what);
     }
     let event =
         "CREATE EVENT shop.tick9 ON SCHEDULE EVERY 1 SECOND DO INSERT INTO shop.ticks VALUES (9, NOW(6), @@server_id)";
     pair.sql(DB2, event)?;
     let before = pair.query(DB2, POSITION)?;
-    ensure!(moved(pair, &before)?, "read_only keeps the event back");
-    println!("{:16}read_only does not keep back: an event", "");
+    ensure!(moved(pair, &before)?, "read_only blocks the event");
+    println!("{:16}read_only does not block: an event", "");
     pair.sql(DB2, "SET GLOBAL read_only = 0")?;
 
-    // All of them at once, and the COMMIT of an ordinary user: they wait, and go through after the way back.
+    // All of them at once, and the COMMIT of an ordinary user: they wait, and succeed after the way back.
     let mut sessions = WAYS.iter().map(|way| way.session(pair)).collect::<Result<Vec<_>>>()?;
     let mut ordinary = pair.session(DB2, "app")?;
     ordinary.query("BEGIN")?;
@@ -168,12 +171,12 @@ fn fence(pair: &mut Pair) -> Result<()> {
     let mut writes: Vec<_> = writes.collect();
     writes.push(thread::spawn(move || ordinary.query("COMMIT").map(drop)));
     sleep(Duration::from_millis(1500));
-    ensure!(pair.value(DB2, POSITION)? == position, "something was written behind the fence");
+    ensure!(pair.value(DB2, POSITION)? == position, "something was written despite the fence");
     pair.back(&runbook)?;
     for write in writes {
         write.join().map_err(|_| anyhow!("a writer panicked"))?.context("after the way back")?;
     }
-    ensure!(moved(pair, &[vec![position]])?, "nothing goes on after the way back");
+    ensure!(moved(pair, &[vec![position]])?, "nothing is written after the way back");
 
     for sql in [
         "DROP EVENT shop.tick9",
@@ -187,7 +190,7 @@ fn fence(pair: &mut Pair) -> Result<()> {
     pair.wait_for_replica(DB2, DB1)
 }
 
-/// Whether the position is another than before, within two seconds.
+/// Whether the position changes within two seconds.
 fn moved(pair: &mut Pair, before: &[Vec<String>]) -> Result<bool> {
     for _ in 0..100 {
         if pair.query(DB2, "SELECT @@gtid_binlog_pos")? != before {
@@ -203,37 +206,37 @@ fn long_statement(pair: &mut Pair) -> Result<()> {
     let update = thread::spawn(move || app.query("UPDATE shop.orders SET server = 2 WHERE SLEEP(60) = 0 LIMIT 1"));
     let mut ids = Vec::new();
     while ids.is_empty() {
-        ensure!(!update.is_finished(), "it took no time");
+        ensure!(!update.is_finished(), "the statement ended at once");
         ids = pair.query(DB2, SLEEPS)?.concat();
         sleep(Duration::from_millis(5));
     }
     pair.sql(DB2, "SET lock_wait_timeout = 1")?;
     for statement in ["FLUSH TABLES WITH READ LOCK", "SET GLOBAL read_only = 1"] {
-        let Err(error) = pair.sql(DB2, statement) else { bail!("it was not waited for") };
+        let Err(error) = pair.sql(DB2, statement) else { bail!("the statement did not wait") };
         println!("{:16}{error:#}", "");
         expect(&format!("{error:#}"), "ERROR 1205")?;
     }
     ensure!(pair.value(DB2, "SELECT @@read_only")? == "0");
     pair.sql(DB2, &format!("KILL QUERY {}", ids.concat()))?;
-    ensure!(matches!(update.join(), Ok(Err(_))), "it was not killed");
+    ensure!(matches!(update.join(), Ok(Err(_))), "the statement was not killed");
     Ok(())
 }
 
-/// The script goes back, and both servers are what they were.
+/// The script reverts its changes, and both servers are as before.
 fn no_replica(pair: &mut Pair) -> Result<()> {
     const WAITS: &str = "SELECT ID FROM information_schema.PROCESSLIST WHERE INFO LIKE 'SELECT MASTER_GTID_WAIT%'";
     const FENCE: &str = "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = 'root' AND COMMAND = 'Sleep'";
     let refused = |pair: &mut Pair, ended: &Output, why: &str, read_only: &str| {
         let said = String::from_utf8_lossy(&ended.stderr);
         println!("{:16}{}", "", said.trim());
-        ensure!(!ended.status.success(), "the script went on");
+        ensure!(!ended.status.success(), "the script succeeded");
         expect(&said, why)?;
         let db2 = pair.sql(DB2, "SELECT @@read_only, @@event_scheduler")?.concat();
-        ensure!(db2 == [read_only, "ON"], "db2 is not what it was: {db2:?}");
+        ensure!(db2 == [read_only, "ON"], "db2 is not as it was: {db2:?}");
         pair.sql(DB2, "SET GLOBAL read_only = 0")?;
-        ensure!(pair.client(DB2, WRITE)? == "2", "db2 takes no writes");
+        ensure!(pair.client(DB2, WRITE)? == "2", "db2 accepts no writes");
         let db1 = pair.sql(DB1, "SELECT @@read_only, @@instant_failover_mode")?.concat();
-        ensure!(db1 == ["1", "ON"], "db1 is not what it was: {db1:?}");
+        ensure!(db1 == ["1", "ON"], "db1 is not as it was: {db1:?}");
         Ok(())
     };
     pair.sql(DB1, "STOP SLAVE SQL_THREAD")?;
@@ -249,22 +252,22 @@ fn no_replica(pair: &mut Pair) -> Result<()> {
     pair.sql(DB1, "UNLOCK TABLES")?;
     pair.wait_for_replica(DB2, DB1)?;
 
-    // It keeps up until the last write, one that the fence waits for.
+    // The replica keeps up until the last write, which the fence waits for.
     for (n, why) in ["as it was before", "as it was before", "the lock was lost"].into_iter().enumerate() {
         pair.sql(DB1, "LOCK TABLES shop.ticks READ")?;
-        // What it was before is not always 0.
+        // The previous value is not always 0.
         let read_only = if n == 1 { "1" } else { "0" };
         pair.sql(DB2, &format!("SET GLOBAL read_only = {read_only}"))?;
         let mut root = pair.servers[DB2].root()?;
         let write = thread::spawn(move || root.query("INSERT INTO shop.ticks SELECT 99, NOW(6), 2 + SLEEP(2)"));
         while pair.query(DB2, SLEEPS)?.is_empty() {
-            ensure!(!write.is_finished(), "it took no time");
+            ensure!(!write.is_finished(), "the statement ended at once");
             sleep(Duration::from_millis(5));
         }
         let mut waiting =
             pair.script(DB2, DB1)?.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         while pair.query(DB1, WAITS)?.is_empty() {
-            ensure!(waiting.try_wait()?.is_none(), "it does not wait");
+            ensure!(waiting.try_wait()?.is_none(), "the script does not wait");
             sleep(Duration::from_millis(5));
         }
         match n {
@@ -282,7 +285,7 @@ fn no_replica(pair: &mut Pair) -> Result<()> {
         }
         refused(pair, &waiting.wait_with_output()?, why, read_only)?;
         pair.sql(DB1, "UNLOCK TABLES")?;
-        ensure!(write.join().is_ok_and(|written| written.is_ok()), "a write from before was not finished");
+        ensure!(write.join().is_ok_and(|written| written.is_ok()), "an earlier write did not finish");
         pair.replica_runs(DB1)?;
         pair.wait_for_replica(DB2, DB1)?;
     }
@@ -293,7 +296,7 @@ fn no_replica(pair: &mut Pair) -> Result<()> {
 fn mistyped(pair: &mut Pair) -> Result<()> {
     pair.sql(DB1, "SET GLOBAL instant_failover_target = 'db2.example.invalid:3306'")?;
     expect(&pair.client(DB1, "SELECT @@server_id")?, "ERROR 2005")?;
-    // Nobody listens there.
+    // Nothing listens there.
     pair.sql(DB1, "SET GLOBAL instant_failover_target = '127.0.0.1:1'")?;
     expect(&pair.client(DB1, "SELECT @@server_id")?, "ERROR 2002")?;
     let target = pair.address(DB2);
@@ -303,41 +306,41 @@ fn mistyped(pair: &mut Pair) -> Result<()> {
 }
 
 fn too_early(pair: &mut Pair) -> Result<()> {
-    // Both send clients away, each to the other.
+    // Each redirects to the other.
     let target = pair.address(DB1);
     pair.sql(DB2, &format!("SET GLOBAL instant_failover_target = '{target}', instant_failover_mode = ON"))?;
     expect(&pair.client(DB2, "SELECT @@server_id")?, "ERROR 4196")?;
     pair.sql(DB1, "SET GLOBAL instant_failover_mode = OFF")?;
-    ensure!(pair.client(DB2, "SELECT @@server_id")? == "1", "reading is possible");
+    ensure!(pair.client(DB2, "SELECT @@server_id")? == "1", "db1 does not answer reads");
     expect(&pair.client(DB2, WRITE)?, "ERROR 1290")?;
-    // Back.
+    // Revert.
     pair.sql(DB2, "SET GLOBAL instant_failover_mode = OFF")?;
     pair.sql(DB1, "SET GLOBAL instant_failover_mode = ON")?;
     ensure!(pair.client(DB1, WRITE)? == "2");
     Ok(())
 }
 
-/// Whether a server sends somebody away: through the socket, and on the extra port.
+/// Whether db1 redirects a user, both on the socket and on the extra port.
 fn closed(pair: &Pair, user: &str) -> Result<bool> {
-    let mut sent_away = Vec::new();
+    let mut redirected = Vec::new();
     for way in [None, Some(pair.servers[DB1].extra_address())] {
-        sent_away.push(match pair.try_login(DB1, way, user)? {
+        redirected.push(match pair.try_login(DB1, way, user)? {
             Reply::Err(error) if error.code == REDIRECT => true,
             Reply::Ok => false,
-            other => bail!("{user} was told {other:?}"),
+            other => bail!("{user} got {other:?}"),
         });
     }
     let places = ["the socket", "the extra port"];
-    for (place, sent_away) in places.iter().zip(&sent_away) {
-        println!("{:16}{user} through {place}: {}", "", if *sent_away { "ERROR 4196" } else { "let in" });
+    for (place, redirected) in places.iter().zip(&redirected) {
+        println!("{:16}{user} through {place}: {}", "", if *redirected { "ERROR 4196" } else { "accepted" });
     }
-    ensure!(sent_away[0] == sent_away[1], "{user} is let in one way alone");
-    Ok(sent_away[0])
+    ensure!(redirected[0] == redirected[1], "{user} is accepted on only one of them");
+    Ok(redirected[0])
 }
 
 fn locked_out(pair: &mut Pair) -> Result<()> {
     let target = format!("--loose-instant-failover-target={}", pair.address(DB2));
-    // An exempt user has a way in, and root none. The session in which ALL was set is not used any more.
+    // An exempt user can log in, and root cannot. The session that set ALL is not used any more.
     pair.sql(DB1, "SET GLOBAL instant_failover_mode = ALL")?;
     ensure!(closed(pair, "root")? && !closed(pair, "dba")?);
     pair.sql(DB1, "SET GLOBAL instant_failover_exempt_users = ''")?;
@@ -350,7 +353,7 @@ fn locked_out(pair: &mut Pair) -> Result<()> {
     ensure!(pair.value(DB1, "SELECT @@instant_failover_mode")? == "OFF");
     pair.wait_for_replica(DB2, DB1)?;
 
-    // The configuration says so: the last option counts, and the command line's comes last.
+    // ALL is in the configuration: the last option wins, and the command line comes last.
     let all = ["--read-only=1", &target, "--loose-instant-failover-mode=ALL"];
     pair.servers[DB1].stop()?;
     pair.start_again(DB1, &all)?;
@@ -360,7 +363,8 @@ fn locked_out(pair: &mut Pair) -> Result<()> {
     pair.log_in(DB1)?;
     ensure!(pair.value(DB1, "SELECT @@instant_failover_mode")? == "OFF");
 
-    // Without grant tables nobody is sent away, nor asked for a password. They name the plugins, too: it must be told.
+    // Without grant tables no client is redirected or asked for a password. They also list the plugins, so it must be
+    // loaded by an option.
     pair.servers[DB1].stop()?;
     let alone =
         ["--plugin-load-add=instant_failover", "--skip-grant-tables", "--skip-networking", "--skip-slave-start"];
@@ -375,15 +379,15 @@ fn locked_out(pair: &mut Pair) -> Result<()> {
 
 fn restart(pair: &mut Pair) -> Result<()> {
     const ASK: &str = "SELECT @@read_only, @@instant_failover_mode";
-    println!("{:16}db1: killed, and started with the configuration it always had", "");
+    println!("{:16}db1: killed, and started with its old configuration", "");
     pair.servers[DB1].kill();
     pair.start_again(DB1, &[])?;
     pair.log_in(DB1)?;
     ensure!(pair.sql(DB1, ASK)? == [["0", "OFF"]]);
-    // It takes what nobody else will know of.
-    ensure!(pair.client(DB1, WRITE)? == "1", "db1 takes no writes");
+    // It accepts writes that no other server will have.
+    ensure!(pair.client(DB1, WRITE)? == "1", "db1 accepts no writes");
 
-    println!("{:16}db1: killed, and started with a configuration that says what it is", "");
+    println!("{:16}db1: killed, and started with a configuration for its new role", "");
     pair.servers[DB1].kill();
     let target = format!("--loose-instant-failover-target={}", pair.address(DB2));
     let exempt = "--loose-instant-failover-exempt-users=repl,monitor,dba";
@@ -398,17 +402,20 @@ fn dies(pair: &mut Pair) -> Result<()> {
     let crowd = Crowd { first: 101, ..Crowd::default() };
     let mut application = Application::start(pair.application()?, crowd)?;
     application.wait_for_writes(2, 50)?;
-    // What db2 acknowledges now, it alone has.
+    // From now on, only db2 has what it acknowledges.
     pair.sql(DB1, "STOP SLAVE IO_THREAD")?;
     application.wait_for_writes(2, 20)?;
     println!("{:16}db2: killed", "");
     pair.servers[DB2].kill();
     sleep(Duration::from_millis(500));
 
-    // What has arrived is applied first.
+    // Apply first what has been received.
     let arrived = pair.slave_status(DB1)?.arrived;
     println!("{:16}db1> SHOW SLAVE STATUS: Gtid_IO_Pos: {arrived}", "");
-    ensure!(pair.value(DB1, &format!("SELECT MASTER_GTID_WAIT('{arrived}', 60)"))? == "0", "it is not applied");
+    ensure!(
+        pair.value(DB1, &format!("SELECT MASTER_GTID_WAIT('{arrived}', 60)"))? == "0",
+        "db1 did not apply what it received"
+    );
     pair.sql(DB1, "STOP SLAVE")?;
     pair.sql(DB1, "RESET SLAVE ALL")?;
     pair.sql(DB1, "SET GLOBAL instant_failover_mode = OFF")?;
@@ -416,30 +423,26 @@ fn dies(pair: &mut Pair) -> Result<()> {
     application.wait_for_writes(1, 50)?;
     let journal = application.end()?;
     pair.check_totals(DB1)?;
-    println!("{:16}clients saw: {}", "", journal.error_with("2002").context("nobody saw that db2 was gone")?);
+    println!("{:16}clients saw: {}", "", journal.error_with("2002").context("no client saw that db2 was gone")?);
 
-    // Back it comes, and nobody may write to it.
+    // db2 returns, and clients may not write to it.
     pair.start_again(DB2, &["--read-only=1", "--skip-slave-start"])?;
     pair.log_in(DB2)?;
     let (here, there) = (pair.orders(DB1)?, pair.orders(DB2)?);
     let missing: Vec<_> = journal.acknowledged().difference(&here).copied().collect();
-    println!(
-        "{:16}{} writes that db2 alone acknowledged are missing on db1, which was at {arrived}",
-        "",
-        missing.len()
-    );
-    ensure!(!missing.is_empty(), "nothing was lost though the replica had stopped");
+    println!("{:16}{} writes that only db2 acknowledged are missing on db1, which was at {arrived}", "", missing.len());
+    ensure!(!missing.is_empty(), "nothing was lost although the replica had stopped");
     ensure!(missing.iter().all(|order| there.contains(order)), "db2 does not have what it acknowledged");
 
-    // It cannot be the replica of a server that lacks what it has.
+    // It cannot replicate from a server that lacks some of its writes.
     let position = pair.value(DB2, "SELECT @@gtid_binlog_pos")?;
     pair.sql(DB2, &format!("SET GLOBAL gtid_slave_pos = '{position}'"))?;
     pair.replicate(DB2, DB1)?;
     let error = io_error(pair, DB2)?;
-    ensure!(error.0 == "1236", "{} replicates, or says {error:?}", name(DB2));
+    ensure!(error.0 == "1236", "{} replicates, or reports {error:?}", name(DB2));
     println!("{:16}{}", "", error.1);
 
-    // What was lost is entered by hand, from what db2 has and db1 lacks.
+    // Enter the lost writes by hand: those that db2 has and db1 lacks.
     for (client, number) in there.difference(&here) {
         pair.query(DB1, "BEGIN")?;
         pair.query(DB1, &format!("INSERT INTO shop.orders VALUES ({client}, {number}, 2)"))?;
@@ -450,7 +453,7 @@ fn dies(pair: &mut Pair) -> Result<()> {
     journal.check(&pair.orders(DB1)?)
 }
 
-/// Waits until a replica has said why it does not read from its primary.
+/// Waits until a replica reports why it does not read from its primary.
 fn io_error(pair: &mut Pair, replica: usize) -> Result<(String, String)> {
     for _ in 0..500 {
         let error = pair.slave_status(replica)?.io_error;
@@ -459,5 +462,5 @@ fn io_error(pair: &mut Pair, replica: usize) -> Result<(String, String)> {
         }
         sleep(Duration::from_millis(20));
     }
-    bail!("{} says nothing", name(replica))
+    bail!("{} reports no error", name(replica))
 }

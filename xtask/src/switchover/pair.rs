@@ -1,4 +1,4 @@
-//! Two servers, one the replica of the other, and the DBA's sessions on them.
+//! Two servers, one a replica of the other, and the DBA's sessions on them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,7 +24,7 @@ const DATABASE: &str = "shop";
 /// Events that write each second, with root as their definer.
 const EVENTS: std::ops::Range<u32> = 1..6;
 
-/// What replication, and a switchover without loss, ask of a server. Its number comes with them.
+/// What replication and a lossless switchover need. The server id is added to these.
 const OPTIONS: [&str; 8] = [
     "--log-bin=binlog",
     "--log-slave-updates=1",
@@ -39,7 +39,7 @@ const OPTIONS: [&str; 8] = [
 /// `db1` and `db2`.
 pub(crate) struct Pair {
     pub(super) servers: [Server; 2],
-    /// Which of them the runbook's db1 and db2 are: the primary, and the replica that is to take over.
+    /// The runbook's db1 and db2: the primary, and the replica that will take over.
     roles: [usize; 2],
     /// Sessions of root, through the sockets.
     sessions: [Session; 2],
@@ -49,7 +49,7 @@ pub(crate) struct Pair {
     started_at: f64,
 }
 
-/// What a server is called.
+/// The name of a server.
 pub(crate) fn name(server: usize) -> &'static str {
     ["db1", "db2"][server]
 }
@@ -74,7 +74,7 @@ impl Pair {
         let mut pair = Self { servers, roles: [0, 1], sessions, home, started: Instant::now(), started_at: since };
         for server in 0..2 {
             pair.query(server, "INSTALL SONAME 'instant_failover'")?;
-            // What each has written of itself so far is not the other's.
+            // Discard what each has written so far: the other does not have it.
             pair.query(server, "RESET MASTER")?;
         }
         pair.sql(1, "SET GLOBAL read_only = 1")?;
@@ -93,7 +93,7 @@ impl Pair {
             ),
         )?;
         pair.sql(0, &format!("CREATE TABLE {DATABASE}.totals (client INT PRIMARY KEY, orders INT) ENGINE=InnoDB"))?;
-        // What root writes on behalf of others.
+        // Writes by root on behalf of others.
         pair.sql(
             0,
             &format!(
@@ -122,7 +122,7 @@ impl Pair {
         Ok(pair)
     }
 
-    /// In seconds since 1970, as the application has it.
+    /// The time in seconds since 1970, as in the journal.
     pub(super) fn now(&self) -> f64 {
         self.started_at + self.started.elapsed().as_secs_f64()
     }
@@ -131,7 +131,7 @@ impl Pair {
         self.servers[server].address()
     }
 
-    /// Runs a statement as the DBA, for everybody to see.
+    /// Runs a statement as the DBA, and prints it.
     pub(crate) fn sql(&mut self, server: usize, sql: &str) -> Result<Vec<Vec<String>>> {
         println!("{:8.3} s  {}> {sql};", self.started.elapsed().as_secs_f64(), name(server));
         let rows = self.query(server, sql)?;
@@ -141,7 +141,7 @@ impl Pair {
         Ok(rows)
     }
 
-    /// Runs a statement unseen.
+    /// Runs a statement without printing it.
     pub(crate) fn query(&mut self, server: usize, sql: &str) -> Result<Vec<Vec<String>>> {
         self.sessions[server].query(sql).with_context(|| format!("{}> {sql}", name(server)))
     }
@@ -151,20 +151,20 @@ impl Pair {
         self.sql(server, sql)?.into_iter().flatten().next().with_context(|| format!("no answer to {sql}"))
     }
 
-    /// Starts a server again that has ended, with more options, and without a session of the DBA's.
+    /// Restarts a stopped server with more options. Does not open a DBA session.
     pub(super) fn start_again(&mut self, server: usize, options: &[&str]) -> Result<()> {
         println!("{:16}{}: mariadbd {}", "", name(server), options.join(" "));
         let id = format!("--server-id={}", number(server));
         self.servers[server].start_again(&[&OPTIONS[..], &[&id], options].concat())
     }
 
-    /// Opens the DBA's session anew.
+    /// Reopens the DBA's session.
     pub(super) fn log_in(&mut self, server: usize) -> Result<()> {
         self.sessions[server] = self.servers[server].root()?;
         Ok(())
     }
 
-    /// What a login through the socket, or over TCP, is told.
+    /// The reply to a login over TCP, or through the socket.
     pub(crate) fn try_login(&self, server: usize, way: Option<SocketAddr>, user: &str) -> Result<Reply> {
         let client = match way {
             Some(address) => Client::connect(address)?,
@@ -175,12 +175,12 @@ impl Pair {
         Ok(reply)
     }
 
-    /// A session of somebody's, over TCP.
+    /// A session of a user, over TCP.
     pub(super) fn session(&self, server: usize, user: &str) -> Result<Session> {
         Client::connect(self.address(server))?.log_in_by_password(user, PASSWORD)?.session()
     }
 
-    /// What makes one server the primary instead of the other, for a DBA who has the script.
+    /// The script that makes `to` the primary instead of `from`.
     pub(super) fn script(&self, from: usize, to: usize) -> Result<Command> {
         let file = |server: usize| -> Result<String> {
             let file = self.home.path().join(name(server)).with_extension("cnf");
@@ -195,7 +195,7 @@ impl Pair {
         Ok(script)
     }
 
-    /// From now on one is the runbook's db1, and the other its db2.
+    /// From now on `from` is the runbook's db1, and `to` its db2.
     pub(super) fn takes_over(&mut self, from: usize, to: usize) {
         self.roles = [from, to];
     }
@@ -204,7 +204,7 @@ impl Pair {
         self.roles
     }
 
-    /// Runs what the runbook says about a step of a switchover.
+    /// Runs a step of the runbook's switchover.
     pub(super) fn step(&mut self, runbook: &Document, step: usize) -> Result<()> {
         let blocks = runbook.step(SECTION, step);
         ensure!(!blocks.is_empty(), "the runbook has no step {step}");
@@ -214,7 +214,7 @@ impl Pair {
             .try_for_each(|statement| run_statement(self, statement).map(drop))
     }
 
-    /// The first step; returns the position. The second block of it is for those who go back.
+    /// The first block of step 1; returns the position. The second block is the way back.
     pub(super) fn fence(&mut self, runbook: &Document) -> Result<String> {
         let block = runbook.step(SECTION, 1).into_iter().next().context("the runbook has no step 1")?;
         let mut last = Vec::new();
@@ -224,7 +224,7 @@ impl Pair {
         last.pop().context("the last statement of step 1 returns no position")
     }
 
-    /// The way back from there.
+    /// The way back from step 1.
     pub(super) fn back(&mut self, runbook: &Document) -> Result<()> {
         let blocks = runbook.step(SECTION, 1);
         let back = blocks.get(1).context("the runbook has no way back from step 1")?;
@@ -266,7 +266,7 @@ impl Pair {
         Ok(sql)
     }
 
-    /// What recipes speak of, and a rehearsal does not need.
+    /// Creates what recipes need and a switchover does not.
     pub(crate) fn recipes_can_run(&mut self) -> Result<()> {
         for user in ["monitor", "tenant7"] {
             self.query(0, &format!("CREATE USER {user} IDENTIFIED BY '{PASSWORD}'"))?;
@@ -279,7 +279,7 @@ impl Pair {
         self.query(0, &target).map(drop)
     }
 
-    /// If db2 is a replica, it has what db1 wrote, and runs.
+    /// If db2 is a replica, it has all writes of db1, and runs.
     pub(crate) fn still_replicates(&mut self) -> Result<()> {
         let [primary, replica] = self.roles;
         if self.query(replica, "SHOW SLAVE STATUS")?.is_empty() {
@@ -291,7 +291,7 @@ impl Pair {
         self.replica_runs(replica)
     }
 
-    /// Whatever an event of the old primary wrote is on the new one. (The application's journal has the rest.)
+    /// Everything that an event of the old primary wrote is on the new one. (The application's journal covers the rest.)
     pub(super) fn nothing_is_left_behind(&mut self, from: usize, to: usize) -> Result<()> {
         let ticks = format!("SELECT event, at FROM {DATABASE}.ticks WHERE server = {}", number(from));
         let (here, there) = (self.query(from, &ticks)?, self.query(to, &ticks)?);
@@ -301,7 +301,7 @@ impl Pair {
         Ok(())
     }
 
-    /// No event writes any more.
+    /// Drops all events.
     pub(super) fn no_more_events(&mut self, primary: usize) -> Result<()> {
         EVENTS
             .clone()
@@ -321,7 +321,7 @@ impl Pair {
         self.sql(replica, "START SLAVE").map(drop)
     }
 
-    /// Waits until the replica has all that is in the primary's binary log.
+    /// Waits until the replica has everything in the primary's binary log.
     pub(super) fn wait_for_replica(&mut self, primary: usize, replica: usize) -> Result<()> {
         let position = self.value(primary, "SELECT @@gtid_binlog_pos")?;
         let waited = self.value(replica, &format!("SELECT MASTER_GTID_WAIT('{position}', 20)"))?;
@@ -329,7 +329,7 @@ impl Pair {
         Ok(())
     }
 
-    /// Both threads of a replica run.
+    /// Checks that both threads of a replica run.
     pub(super) fn replica_runs(&mut self, replica: usize) -> Result<()> {
         println!("{:16}{}> SHOW SLAVE STATUS", "", name(replica));
         let status = self.slave_status(replica)?;
@@ -337,20 +337,20 @@ impl Pair {
         Ok(())
     }
 
-    /// `SHOW SLAVE STATUS`, as far as it matters here.
+    /// The relevant part of `SHOW SLAVE STATUS`.
     pub(super) fn slave_status(&mut self, replica: usize) -> Result<SlaveStatus> {
         let row = self.query(replica, "SHOW SLAVE STATUS")?.concat();
         let field = |n: usize| row.get(n).cloned().context("no replica");
         Ok(SlaveStatus { io: field(10)?, sql: field(11)?, io_error: (field(34)?, field(35)?), arrived: field(43)? })
     }
 
-    /// Every write that is there.
+    /// Every write that exists.
     pub(super) fn orders(&mut self, server: usize) -> Result<BTreeSet<Order>> {
         let rows = self.query(server, &format!("SELECT client, number FROM {DATABASE}.orders"))?;
         rows.iter().map(|row| Ok((row[0].parse()?, row[1].parse()?))).collect()
     }
 
-    /// Whether each write counts once.
+    /// Checks that each write counts once.
     pub(super) fn check_totals(&mut self, server: usize) -> Result<()> {
         let wrong = self.sql(
             server,
@@ -359,7 +359,7 @@ impl Pair {
                  (client) GROUP BY client HAVING totals.orders <> COUNT(number)"
             ),
         )?;
-        ensure!(wrong.is_empty(), "writes count otherwise than once: {wrong:?}");
+        ensure!(wrong.is_empty(), "writes are not counted exactly once: {wrong:?}");
         Ok(())
     }
 
@@ -367,7 +367,7 @@ impl Pair {
         self.sql(server, &format!("CHECKSUM TABLE {DATABASE}.orders, {DATABASE}.totals, {DATABASE}.ticks"))
     }
 
-    /// The application, which names db1.
+    /// The application, which connects to db1.
     pub(super) fn application(&self) -> Result<Command> {
         let mut command = Tool::Python.command(&["switchover.py"])?;
         command
@@ -380,14 +380,14 @@ impl Pair {
         Ok(command)
     }
 
-    /// What `mariadb` shows to somebody of the application who names a server and runs statements. It asks no name server, if
-    /// that can be prevented.
+    /// What `mariadb` shows to a user of the application who connects to a server and runs statements. If possible, it uses no
+    /// name server.
     pub(super) fn client(&self, server: usize, sql: &str) -> Result<String> {
         let host = format!("instant_failover://{}", self.address(server));
         println!("{:16}$ mariadb -h {host} -u app -p {DATABASE} -e \"{sql}\"", "");
         let mariadb = server::client();
         let own_mounts = output(Command::new("unshare").args(["--mount", "true"])).is_ok();
-        // An empty resolv.conf means the name server of this machine, and there is none.
+        // With an empty resolv.conf, only a name server on this machine is asked, and there is none.
         let mut command = if own_mounts {
             let mut command = Command::new("unshare");
             command.args(["--mount", "sh", "-c", "mount --bind /dev/null /etc/resolv.conf; exec \"$@\"", "sh"]);
@@ -401,7 +401,7 @@ impl Pair {
             .arg(format!("--plugin-dir={}", self.home.path().join("plugin").display()))
             .args(["--host", &host, "--user=app", &format!("--password={PASSWORD}"), "--connect-timeout=1"])
             .args(["--skip-column-names", "--batch", DATABASE, "--execute", sql]);
-        let Output { stdout, stderr, .. } = command.output().context("mariadb cannot be started")?;
+        let Output { stdout, stderr, .. } = command.output().context("cannot start mariadb")?;
         let text = [stdout, stderr].concat();
         let text = String::from_utf8_lossy(&text).trim().to_owned();
         println!("{:16}{text}", "");
@@ -409,13 +409,13 @@ impl Pair {
     }
 }
 
-/// Whether a replica runs.
+/// The status of a replica.
 #[derive(Debug)]
 pub(super) struct SlaveStatus {
     io: String,
     sql: String,
-    /// Number and words.
+    /// Number and text.
     pub(super) io_error: (String, String),
-    /// The position of what has been received.
+    /// The position up to which it has received.
     pub(super) arrived: String,
 }

@@ -1,9 +1,9 @@
-//! Rust clients. How they talk with `cargo xtask clients`: a command a line in, an answer a line out.
+//! Rust clients for `cargo xtask clients`: one command per line in, one answer per line out.
 //!
-//! The argument names the client: `mysql`, `sqlx`, or `mysql_follow` for the helper among the examples.
+//! The argument names the client: `mysql`, `sqlx`, or `mysql_follow` for the helper in `clients/`.
 
 #[path = "../../../../clients/rust/mysql_follow.rs"]
-#[expect(clippy::missing_errors_doc, clippy::must_use_candidate, reason = "it is to be short")]
+#[expect(clippy::missing_errors_doc, clippy::must_use_candidate, reason = "the helper is kept short")]
 pub mod mysql_follow;
 
 use std::env;

@@ -1,5 +1,5 @@
-//! What a storm needs of the network and does not get from the standard library: connections from a given address, many
-//! files, and a resolver that takes its time.
+//! Network functions that the standard library lacks: connections from a given address, many open files, and a slow
+//! resolver.
 
 use std::io;
 use std::mem;
@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-/// Connects from that address, within that time; reads take no longer either.
+/// Connects from that address. The timeout applies to connecting and to each read.
 pub(super) fn connect(source: Ipv4Addr, server: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
     let SocketAddr::V4(server) = server else { return Err(io::ErrorKind::Unsupported.into()) };
-    // SAFETY: no pointers; a descriptor that is returned is nobody else's.
+    // SAFETY: no pointers; nothing else owns the returned descriptor.
     let socket = unsafe {
         let socket = checked(libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0))?;
         TcpStream::from(OwnedFd::from_raw_fd(socket))
     };
-    // Linux takes it for connect(), too.
+    // Linux applies it to connect() as well.
     socket.set_write_timeout(Some(timeout))?;
     socket.set_read_timeout(Some(timeout))?;
     socket.set_nodelay(true)?;
@@ -29,7 +29,7 @@ pub(super) fn connect(source: Ipv4Addr, server: SocketAddr, timeout: Duration) -
     let size = length(size_of::<libc::sockaddr_in>());
     // SAFETY: an open socket, and values that live during the calls, each with its size.
     unsafe {
-        // The port is chosen by connect(), for this server: the same one will do for other addresses.
+        // connect() chooses the port, per destination: connections from other addresses can use the same one.
         let option = (&raw const late_port).cast();
         let option_size = length(size_of_val(&late_port));
         checked(libc::setsockopt(
@@ -58,7 +58,7 @@ fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Raises the limit of open files as far as it goes, for this process and those that it starts.
+/// Raises the limit of open files to the maximum, for this process and its children.
 pub(super) fn allow_many_files() -> io::Result<()> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: a valid rlimit to fill in, and to read.
@@ -69,16 +69,16 @@ pub(super) fn allow_many_files() -> io::Result<()> {
     }
 }
 
-/// A name server that knows no names, and says so after a while. It ends with the program.
+/// A name server that answers every query with "no such name" after a delay. It ends with the program.
 #[derive(Debug)]
 pub(super) struct Resolver(SocketAddr);
 
 impl Resolver {
     pub(super) fn start(delay: Duration) -> Result<Self> {
-        // The port is fixed; of the addresses of this machine, one that nothing else listens on.
+        // The port is fixed, so find a loopback address where it is free.
         let mut hosts = (1..=254).map(|n| SocketAddr::from(([127, 53, 0, n], 53)));
         let socket = hosts.find_map(|address| UdpSocket::bind(address).ok());
-        let socket = socket.context("no address left for a name server")?;
+        let socket = socket.context("port 53 is not free on any of 127.53.0.1 to 127.53.0.254")?;
         let address = socket.local_addr()?;
         let answers = socket.try_clone()?;
         let (send, receive) = mpsc::channel::<(Instant, Vec<u8>, SocketAddr)>();
@@ -86,7 +86,7 @@ impl Resolver {
             let mut buffer = [0; 512];
             while let Ok((length, client)) = socket.recv_from(&mut buffer) {
                 let mut answer = buffer[..length].to_vec();
-                // It is an answer: there is no such name.
+                // Turn the query into an answer: no such name.
                 if let Some(flags) = answer.get_mut(2..4) {
                     flags.copy_from_slice(&[0x81, 0x83]);
                 }
