@@ -13,7 +13,7 @@ use super::script::Script;
 use super::{Notes, SOON, World, redirect, tools};
 
 /// As many redirects as an attempt may follow.
-const MOST_HOPS: usize = 8;
+const MAX_HOPS: usize = 8;
 
 /// A `host:port` as the script wants it, and what it connects with.
 struct Attempt<'a> {
@@ -253,14 +253,14 @@ fn loops(world: &mut World, script: &mut Script) -> Result<()> {
 fn limit(world: &mut World, script: &mut Script) -> Result<()> {
     let mut next = world.db2.address();
     let mut chain = Vec::new();
-    for _ in 0..=MOST_HOPS {
+    for _ in 0..=MAX_HOPS {
         chain.push(Fake::start(4196, &format!("|text|{next}"), When::AfterLogin)?);
         next = chain.last().context("just pushed")?.address();
     }
     let first_of = |length: usize| Attempt::to(chain[length - 1].address());
-    first_of(MOST_HOPS).expect(script, "8 redirects", |text| text == "ok db2 db2 db2 plain")?;
+    first_of(MAX_HOPS).expect(script, "8 redirects", |text| text == "ok db2 db2 db2 plain")?;
     let before = chain[0].logins();
-    first_of(MOST_HOPS + 1).expect(script, "9 redirects", |text| is_error(text, 4196) && text.contains(" -> "))?;
+    first_of(MAX_HOPS + 1).expect(script, "9 redirects", |text| is_error(text, 4196) && text.contains(" -> "))?;
     let tried = chain[0].logins() - before;
     ensure!(tried == 1, "9 redirects: the last server but one was tried {tried} times");
     Ok(())
