@@ -36,15 +36,15 @@ fn main() {
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
     // Calls inside the library stay inside, whatever else the process has loaded.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-Bsymbolic");
-    // Nothing undefined but what may be: the server's functions, which are weak. (Fuzzers and sanitizers bring functions of
-    // their own.)
+    // No undefined symbols except the server's functions, which are weak. (Fuzzers and sanitizers add functions of their
+    // own.)
     if ["CARGO_CFG_FUZZING", "CARGO_CFG_SANITIZE"].iter().all(|cfg| env::var_os(cfg).is_none()) {
         println!("cargo:rustc-cdylib-link-arg=-Wl,-z,defs");
     }
     wrap_for_old_glibc();
 }
 
-/// Sends what needs it through `c-shim/old_glibc.c`.
+/// Redirects calls that need it to `c-shim/old_glibc.c`.
 fn wrap_for_old_glibc() {
     let target = |what| env::var(format!("CARGO_CFG_TARGET_{what}")).unwrap_or_default();
     if target("ARCH") == "x86_64" && target("ENV") == "gnu" {

@@ -74,7 +74,6 @@ const char *ifo_c_missing_export(void)
   NEED(thd_strmake);
   NEED(my_message);
   NEED(my_printf_error);
-  NEED(plugin_status);
   NEED(mysqld_port);
   NEED(mysqld_extra_port);
   NEED(glob_hostname);
@@ -159,6 +158,8 @@ enum ifo_presence ifo_c_presence(const char *name)
   /* enum SHOW_COMP_OPTION in sql/handler.h. */
   enum { SHOW_OPTION_YES, SHOW_OPTION_NO, SHOW_OPTION_DISABLED };
 
+  if (!plugin_status)
+    return IFO_READY;
   switch (plugin_status(name, strlen(name), MYSQL_AUTHENTICATION_PLUGIN)) {
   case SHOW_OPTION_YES: return IFO_READY;
   case SHOW_OPTION_NO: return IFO_ABSENT;
@@ -262,16 +263,16 @@ static int check(MYSQL_THD thd, enum ifo_variable variable, void *save, struct s
                           update_##name, dflt)
 
 VARIABLE(IFO_MODE, mode, "OFF",
-         "Which new connections are told to go to instant_failover_target: OFF none; ON those that come over the "
-         "network to the standard port; ALL every one, through the Unix socket and the extra port too");
+         "Which new connections are redirected to instant_failover_target: OFF none; ON TCP connections to the "
+         "standard port; ALL every connection, including the Unix socket and the extra port");
 VARIABLE(IFO_TARGET, target, "",
          "Where redirected clients are sent: host, host:port or [IPv6]:port; no port means 3306");
 VARIABLE(IFO_MESSAGE, message, "Server is directing clients to the alternative server '%s'.",
-         "What redirected clients print that do not follow; %s stands for the target");
+         "The error text for clients that do not follow the redirect; %s is replaced by the target");
 VARIABLE(IFO_EXEMPT_USERS, exempt_users, "",
-         "Users that are never redirected, separated by commas, without hosts: replication, monitoring, the DBA");
+         "Users that are never redirected, such as replication, monitoring and the DBA: names without hosts, separated by commas");
 VARIABLE(IFO_EXEMPT_HOSTS, exempt_hosts, "",
-         "Clients that are never redirected: IP addresses and CIDR blocks, separated by commas");
+         "Client addresses that are never redirected: IP addresses and CIDR blocks, separated by commas");
 
 struct st_mysql_sys_var *ifo_c_system_vars[]= {
   MYSQL_SYSVAR(mode),

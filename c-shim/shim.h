@@ -105,7 +105,8 @@ struct ifo_connection ifo_c_connection(MYSQL_PLUGIN_VIO *vio);
 ifo_read_packet_fn ifo_c_swap_read_packet(MYSQL_PLUGIN_VIO *vio, ifo_read_packet_fn read_packet);
 
 /* What the server knows of an authentication plugin with this name. Waits for
-   the server's list of plugins, which must not be locked by this thread. */
+   the server's list of plugins, which must not be locked by this thread.
+   IFO_READY where the server does not export plugin_status(). */
 enum ifo_presence ifo_c_presence(const char *name);
 
 unsigned int ifo_c_port(void);

@@ -1,8 +1,8 @@
 //! Where C calls Rust.
 //!
 //! No panic may leave Rust: it would end the server. [`callback!`](callback) defines every function that C may call, by
-//! name or through a pointer, and is the only place that does; each says what holds if its body panics, which always is
-//! what the server would have done without us.
+//! name or through a pointer; nothing else does. Each says what to do if its body panics: always what the server would have
+//! done without us.
 
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
@@ -13,8 +13,7 @@ use crate::server::host;
 
 /// Defines functions that C may call.
 ///
-/// The body after the signature runs where panics are caught; the one after `on_panic` runs if it panicked, and must not
-/// panic itself. Functions named `ifo_rs_*` are exported under that name; others are reached through pointers.
+/// Panics in the body after the signature are caught; the block after `on_panic` runs then, and must not panic itself. Functions named `ifo_rs_*` are exported under that name; others are reached through pointers.
 macro_rules! callback {
     ($(#[$meta:meta])* export fn $name:ident($($arg:ident: $type:ty),*) $(-> $ret:ty)? $body:block on_panic $fallback:block) => {
         $(#[$meta])*
@@ -32,7 +31,7 @@ macro_rules! callback {
 }
 pub(crate) use callback;
 
-/// Runs the body of a callback: its result, or nothing if it panicked.
+/// Runs the body of a callback: its result, or `None` if it panicked.
 #[inline]
 pub(crate) fn catch<R>(callback: &'static str, body: impl FnOnce() -> R) -> Option<R> {
     // AssertUnwindSafe: all shared state is atomics, immutable snapshots, and mutexes that are replaced as a whole.
@@ -49,30 +48,30 @@ thread_local! {
 }
 
 /// Keeps panics off stderr, which belongs to the program we are in, and notes where they happened for [`catch`] to report.
-/// Only our own code is concerned: other libraries in Rust have a standard library of their own.
+/// This affects our own code only: other Rust libraries have their own copy of the standard library.
 pub(crate) fn install_panic_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| panic::set_hook(Box::new(|panic| LAST_PANIC.set(Some(panic.to_string())))));
 }
 
-/// Says once in the server's error log that something is wrong with us, and what follows.
+/// Reports the first panic in the server's error log.
 #[cold]
 fn report(callback: &'static str) {
     static REPORTED: AtomicBool = AtomicBool::new(false);
     let what = LAST_PANIC.take().unwrap_or_default();
     if !REPORTED.swap(true, Ordering::Relaxed) {
-        // A panic while we report one: let it be.
+        // Ignore a panic while reporting one.
         let _ = panic::catch_unwind(|| {
             host::log_if_server(&format!(
-                "a defect in the plugin was caught in {callback} ({}); the server goes on as without the plugin. Later \
-                 ones are not logged. Please report this line",
+                "internal error in {callback} ({}); the server continues as if the plugin were not installed. Further \
+                 internal errors are not logged. Please report this line",
                 what.replace('\n', " ")
             ));
         });
     }
 }
 
-/// Panics where a test asked for it: the file that `INSTANT_FAILOVER_PANIC` names holds the name of this place.
+/// Panics if a test asks for it: the file named by `INSTANT_FAILOVER_PANIC` contains the name of this place.
 #[cfg(feature = "panic-injection")]
 pub(crate) fn inject_panic(place: &str) {
     let file = std::env::var_os("INSTANT_FAILOVER_PANIC");

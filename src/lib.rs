@@ -1,11 +1,11 @@
-//! Instant failover for MariaDB: a server that can tell every new client, at once, "not here, go there".
+//! Instant failover for MariaDB: a server that redirects every new client to another server at once.
 //!
 //! # Layout
 //!
-//! - [`failover`]: the decision, and following it, in a crate of its own;
+//! - [`failover`]: the decision and how to follow it, in a separate crate;
 //! - `server`: the plugin inside mariadbd, which takes the decision for each login;
 //! - `client`: the plugin inside Connector/C, which follows;
-//! - `boundary`: the one way to define a function that C may call, which no panic leaves;
+//! - `boundary`: the only way to define a function that C may call; no panic leaves it;
 //! - `sys`: what C offers, generated from `c-shim/shim.h`.
 //!
 //! Only `server`, `client`, `boundary` and `sys` hold `unsafe` code.

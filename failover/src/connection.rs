@@ -5,16 +5,16 @@ use std::net::IpAddr;
 /// A connection that wants to log in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection<'a> {
-    /// How it came.
+    /// How it reached the server.
     pub transport: Transport,
     /// The user name as the client gave it.
     pub user: &'a [u8],
-    /// The client's address; none for a Unix socket.
+    /// The client's address; `None` for a Unix socket.
     pub address: Option<IpAddr>,
 }
 
-/// The client's address as a server writes it down: a link-local one may come with its zone, `fe80::1%eth0`, which says
-/// nothing about the client. None where it is not an address.
+/// Parses a client's address as a server writes it. A link-local address may have a zone (`fe80::1%eth0`), which says
+/// nothing about the client and is dropped. `None` if it is not an address.
 #[must_use]
 pub fn client_address(text: &str) -> Option<IpAddr> {
     text.split('%').next()?.parse().ok().map(|address: IpAddr| address.to_canonical())
@@ -25,21 +25,21 @@ pub fn client_address(text: &str) -> Option<IpAddr> {
 pub enum Transport {
     /// Over TCP, with or without TLS.
     Tcp {
-        /// Whether it came to a port that the server keeps for emergencies.
+        /// Whether it came to a port that the server reserves for emergencies.
         extra: bool,
     },
-    /// Through a Unix socket, or anything else that is not the network.
+    /// Through a Unix socket, or any other transport that is not TCP.
     Local,
 }
 
-/// The three ways in that a mode tells apart.
+/// The three ways in that a mode distinguishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WayIn {
-    /// Over the network, to the standard port.
+    /// TCP, to the standard port.
     Tcp,
-    /// Over the network, to the extra port.
+    /// TCP, to the extra port.
     ExtraPort,
-    /// Through the Unix socket.
+    /// The Unix socket.
     Socket,
 }
 

@@ -1,4 +1,4 @@
-//! Who is never redirected: replication, monitoring, the DBA.
+//! Clients that are never redirected: replication, monitoring, the DBA.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,12 +9,12 @@ use ipnet::IpNet;
 use super::shown::Shown;
 
 /// The most entries of a list.
-const MOST_ENTRIES: usize = 5000;
+const MAX_ENTRIES: usize = 5000;
 
 /// The most characters of a user name, as in MariaDB.
-const LONGEST_USER: usize = 128;
+const MAX_USER_LENGTH: usize = 128;
 
-/// The value of `instant_failover_exempt_users`: account names, the user part alone, separated by commas.
+/// The value of `instant_failover_exempt_users`: user names without hosts, separated by commas.
 ///
 /// Names are compared byte for byte with the name the client gave, as MariaDB compares them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,13 +26,13 @@ pub struct ExemptUsers {
 }
 
 impl ExemptUsers {
-    /// Whether connections of `user` are exempt. Takes no longer for a long list.
+    /// Whether connections of `user` are exempt. A long list does not make it slower.
     #[must_use]
     pub fn contains(&self, user: &[u8]) -> bool {
         self.names.binary_search_by(|name| name.as_bytes().cmp(user)).is_ok()
     }
 
-    /// The first name that holds an `@`: likely `user@host`, which exempts nobody unless an account has that very name.
+    /// The first name that contains an `@`: probably meant as `user@host`, which exempts only a user with exactly that name.
     pub(super) fn with_host(&self) -> Option<&str> {
         self.shown.split(',').find(|name| name.contains('@'))
     }
@@ -47,7 +47,7 @@ impl FromStr for ExemptUsers {
             match name {
                 "" => return Err(ExemptUsersError::Empty { value: value.to_owned() }),
                 _ if name.chars().any(char::is_control) => return Err(ExemptUsersError::Control(name.to_owned())),
-                _ if name.chars().count() > LONGEST_USER => return Err(ExemptUsersError::TooLong(name.to_owned())),
+                _ if name.chars().count() > MAX_USER_LENGTH => return Err(ExemptUsersError::TooLong(name.to_owned())),
                 _ => {}
             }
         }
@@ -64,17 +64,17 @@ impl fmt::Display for ExemptUsers {
     }
 }
 
-/// A value that is no list of users, and why.
+/// A value that is not a list of users, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExemptUsersError {
-    /// More entries than a list can have: that many.
+    /// Too many entries: this many.
     TooMany(usize),
-    /// Two commas, or one at either end, with nothing between.
+    /// An empty entry: two commas in a row, or one at either end.
     Empty {
         /// The whole list.
         value: String,
     },
-    /// A name with a line break or the like.
+    /// A name with a line break or another control character.
     Control(String),
     /// A name longer than MariaDB's 128 characters.
     TooLong(String),
@@ -83,10 +83,10 @@ pub enum ExemptUsersError {
 impl fmt::Display for ExemptUsersError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooMany(count) => write!(f, "the list has {count} entries, at most {MOST_ENTRIES} are allowed")?,
-            Self::Empty { value } => write!(f, "{} has an empty name in it", Shown(value))?,
-            Self::Control(name) => write!(f, "user {} has a control character in it", Shown(name))?,
-            Self::TooLong(name) => write!(f, "user {} has more than {LONGEST_USER} characters", Shown(name))?,
+            Self::TooMany(count) => write!(f, "the list has {count} entries, but at most {MAX_ENTRIES} are allowed")?,
+            Self::Empty { value } => write!(f, "{} contains an empty name", Shown(value))?,
+            Self::Control(name) => write!(f, "user {} contains a control character", Shown(name))?,
+            Self::TooLong(name) => write!(f, "user {} has more than {MAX_USER_LENGTH} characters", Shown(name))?,
         }
         f.write_str("; give user names without hosts, separated by commas")
     }
@@ -96,24 +96,24 @@ impl std::error::Error for ExemptUsersError {}
 
 /// The value of `instant_failover_exempt_hosts`: IP addresses and CIDR blocks, separated by commas.
 ///
-/// An IPv4 address has one form here, as an entry and as a client's address: `::ffff:192.0.2.1`, which is how a socket for
-/// both families shows it, is `192.0.2.1`. Blocks of IPv6 cover no IPv4 address.
+/// An IPv4 address has one form here, as an entry and as a client's address: `::ffff:192.0.2.1`, the form that a dual-stack
+/// socket reports, becomes `192.0.2.1`. IPv6 blocks do not cover IPv4 addresses.
 ///
-/// A connection through the Unix socket has no address, and so is never exempt by this list.
+/// A connection through the Unix socket has no address, so this list never exempts it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExemptHosts {
-    /// In the order they were given.
+    /// In the order given.
     blocks: Vec<IpNet>,
-    /// The same without those that lie in another, in order.
+    /// The same, sorted, without blocks that lie inside another.
     disjoint: Vec<IpNet>,
 }
 
 impl ExemptHosts {
-    /// Whether connections from `address` are exempt. Hardly takes longer for a long list.
+    /// Whether connections from `address` are exempt. A long list hardly makes it slower.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        // Blocks that begin later cannot hold it, and of the others only the last one can: none lies in another.
+        // Blocks that start later cannot contain it; of the others only the last can, because no block lies inside another.
         let later = self.disjoint.partition_point(|block| block.network() <= address);
         self.disjoint[..later].last().is_some_and(|block| block.contains(&address))
     }
@@ -129,14 +129,14 @@ impl FromStr for ExemptHosts {
         }
         let blocks: Vec<IpNet> = entries.into_iter().map(parse_block).collect::<Result<_, _>>()?;
         let mut disjoint = blocks.clone();
-        // A block comes right before those that lie in it.
+        // A block sorts right before the blocks inside it.
         disjoint.sort_unstable();
         disjoint.dedup_by(|block, before| before.contains(&*block));
         Ok(Self { blocks, disjoint })
     }
 }
 
-/// Reads an address or a CIDR block. IPv4 written as IPv6 becomes IPv4.
+/// Parses an address or a CIDR block. IPv4 written as IPv6 becomes IPv4.
 fn parse_block(entry: &str) -> Result<IpNet, ExemptHostsError> {
     const IPV4_MAPPED: IpAddr = IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0));
     const BITS_BEFORE_IPV4: u8 = 96;
@@ -182,25 +182,25 @@ impl fmt::Display for ExemptHosts {
     }
 }
 
-/// A value that is no list of addresses, and why.
+/// A value that is not a list of addresses, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExemptHostsError {
-    /// More entries than a list can have: that many.
+    /// Too many entries: this many.
     TooMany(usize),
-    /// Two commas, or one at either end, with nothing between.
+    /// An empty entry: two commas in a row, or one at either end.
     Empty {
         /// The whole list.
         value: String,
     },
     /// Neither an address nor a CIDR block: a host name, a pattern, a netmask.
     NotABlock(String),
-    /// A block of IPv6 that holds all of IPv4 (`::ffff:0:0/96`) and only addresses beside it that no host can have.
+    /// An IPv6 block that contains all of IPv4 (`::ffff:0:0/96`), and besides only addresses that no host can have.
     MoreThanIpv4(String),
-    /// A block whose address has bits set behind the prefix: perhaps one address was meant, perhaps the block.
+    /// A block whose address has bits set after the prefix: either the one address was meant, or the block.
     HostBits {
         /// As it was given.
         entry: String,
-        /// The block it lies in.
+        /// The block that contains it.
         block: IpNet,
         /// The address alone.
         host: IpAddr,
@@ -210,14 +210,22 @@ pub enum ExemptHostsError {
 impl fmt::Display for ExemptHostsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooMany(count) => write!(f, "the list has {count} entries, at most {MOST_ENTRIES} are allowed")?,
-            Self::Empty { value } => write!(f, "{} has an empty entry in it", Shown(value))?,
+            Self::TooMany(count) => write!(f, "the list has {count} entries, but at most {MAX_ENTRIES} are allowed")?,
+            Self::Empty { value } => write!(f, "{} contains an empty entry", Shown(value))?,
             Self::NotABlock(entry) => write!(f, "{} is neither an IP address nor a CIDR block", Shown(entry))?,
             Self::MoreThanIpv4(entry) => {
-                return write!(f, "{} is more than all IPv4 addresses; give 0.0.0.0/0 for all of them", Shown(entry));
+                return write!(
+                    f,
+                    "{} covers more than all IPv4 addresses; give 0.0.0.0/0 for all of them",
+                    Shown(entry)
+                );
             }
             Self::HostBits { entry, block, host } => {
-                return write!(f, "{} is not a block; give {block} for the block or {host} for the host", Shown(entry));
+                return write!(
+                    f,
+                    "{} has host bits set; give {block} for the block or {host} for the host",
+                    Shown(entry)
+                );
             }
         }
         f.write_str("; give addresses like 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32, separated by commas")
@@ -226,14 +234,14 @@ impl fmt::Display for ExemptHostsError {
 
 impl std::error::Error for ExemptHostsError {}
 
-/// The entries of a list, without the spaces around them; none where there is nothing but spaces. If there are too many,
-/// their number.
+/// The entries of a list without surrounding spaces; none if there are only spaces. The error is the number of entries if
+/// there are too many.
 fn entries(value: &str) -> Result<Vec<&str>, usize> {
     if value.trim_matches(' ').is_empty() {
         return Ok(Vec::new());
     }
     match value.split(',').count() {
-        count if count > MOST_ENTRIES => Err(count),
+        count if count > MAX_ENTRIES => Err(count),
         _ => Ok(value.split(',').map(|entry| entry.trim_matches(' ')).collect()),
     }
 }
@@ -246,7 +254,7 @@ mod tests {
 
     use ipnet::IpNet;
 
-    use super::{ExemptHosts, ExemptUsers, MOST_ENTRIES};
+    use super::{ExemptHosts, ExemptUsers, MAX_ENTRIES};
 
     #[test]
     fn users() {
@@ -257,10 +265,10 @@ mod tests {
         }
         assert!(!"".parse::<ExemptUsers>().unwrap().contains(b""));
         for (value, said) in [
-            ("a,,b", "'a,,b' has an empty name in it"),
-            (",a", "has an empty name"),
-            ("a,", "has an empty name"),
-            ("a\tb", "user 'a\\tb' has a control character"),
+            ("a,,b", "'a,,b' contains an empty name"),
+            (",a", "contains an empty name"),
+            ("a,", "contains an empty name"),
+            ("a\tb", "user 'a\\tb' contains a control character"),
             (&"x".repeat(129), "has more than 128 characters"),
         ] {
             let error = value.parse::<ExemptUsers>().unwrap_err().to_string();
@@ -286,12 +294,12 @@ mod tests {
             assert_eq!(hosts.contains(address.parse().unwrap()), exempt, "{address}");
         }
         for (value, said) in [
-            ("10.0.0.0/8,", "has an empty entry in it"),
+            ("10.0.0.0/8,", "contains an empty entry"),
             ("db2.example.com", "'db2.example.com' is neither an IP address nor a CIDR block"),
             ("10.0.%", "'10.0.%' is neither"),
             ("10.0.0.0/255.0.0.0", "'10.0.0.0/255.0.0.0' is neither"),
             ("10.0.0.0/33", "'10.0.0.0/33' is neither"),
-            ("10.1.2.3/8", "'10.1.2.3/8' is not a block; give 10.0.0.0/8 for the block or 10.1.2.3 for the host"),
+            ("10.1.2.3/8", "'10.1.2.3/8' has host bits set; give 10.0.0.0/8 for the block or 10.1.2.3 for the host"),
             ("10.0.0.0/08", "'10.0.0.0/08' is neither"),
             ("10.0.0.0/+8", "'10.0.0.0/+8' is neither"),
             ("10.0.0.0/", "'10.0.0.0/' is neither"),
@@ -329,12 +337,12 @@ mod tests {
             assert!(!hosts.contains(outside.parse().unwrap()), "{value}");
         }
         for (value, said) in [
-            ("::ffff:0:0/90", "'::ffff:0:0/90' is more than all IPv4 addresses; give 0.0.0.0/0 for all of them"),
-            ("::ffff:0:0/95", "is more than all IPv4 addresses"),
-            ("::ffff:127.0.0.1/8", "is more than all IPv4 addresses"),
-            ("::ffff:127.0.0.1/0", "is more than all IPv4 addresses"),
-            ("::ffc0:0:0/90", "is more than all IPv4 addresses"),
-            ("::ffff:127.0.0.1/104", "is not a block; give 127.0.0.0/8 for the block or 127.0.0.1 for the host"),
+            ("::ffff:0:0/90", "'::ffff:0:0/90' covers more than all IPv4 addresses; give 0.0.0.0/0 for all of them"),
+            ("::ffff:0:0/95", "covers more than all IPv4 addresses"),
+            ("::ffff:127.0.0.1/8", "covers more than all IPv4 addresses"),
+            ("::ffff:127.0.0.1/0", "covers more than all IPv4 addresses"),
+            ("::ffc0:0:0/90", "covers more than all IPv4 addresses"),
+            ("::ffff:127.0.0.1/104", "has host bits set; give 127.0.0.0/8 for the block or 127.0.0.1 for the host"),
             ("::ffff:0:0/129", "'::ffff:0:0/129' is neither"),
         ] {
             let error = value.parse::<ExemptHosts>().unwrap_err().to_string();
@@ -347,16 +355,16 @@ mod tests {
         let users = |count: usize| (0..count).map(|n| format!("user{n}")).collect::<Vec<_>>().join(",");
         let hosts = |count: usize| (0..count).map(|n| format!("10.{}.{}.0/24", n / 256, n % 256)).collect::<Vec<_>>();
         let hosts = |count| hosts(count).join(",");
-        let most: ExemptUsers = users(MOST_ENTRIES).parse().unwrap();
+        let most: ExemptUsers = users(MAX_ENTRIES).parse().unwrap();
         assert!(most.contains(b"user0") && most.contains(b"user4999") && !most.contains(b"user5000"));
-        let most: ExemptHosts = hosts(MOST_ENTRIES).parse().unwrap();
+        let most: ExemptHosts = hosts(MAX_ENTRIES).parse().unwrap();
         assert!(most.contains("10.19.135.1".parse().unwrap()) && !most.contains("10.19.136.1".parse().unwrap()));
-        let said = "the list has 5001 entries, at most 5000 are allowed; give ";
+        let said = "the list has 5001 entries, but at most 5000 are allowed; give ";
         for error in [
-            users(MOST_ENTRIES + 1).parse::<ExemptUsers>().unwrap_err().to_string(),
-            hosts(MOST_ENTRIES + 1).parse::<ExemptHosts>().unwrap_err().to_string(),
-            ",".repeat(MOST_ENTRIES).parse::<ExemptUsers>().unwrap_err().to_string(),
-            "::1,".repeat(MOST_ENTRIES).parse::<ExemptHosts>().unwrap_err().to_string(),
+            users(MAX_ENTRIES + 1).parse::<ExemptUsers>().unwrap_err().to_string(),
+            hosts(MAX_ENTRIES + 1).parse::<ExemptHosts>().unwrap_err().to_string(),
+            ",".repeat(MAX_ENTRIES).parse::<ExemptUsers>().unwrap_err().to_string(),
+            "::1,".repeat(MAX_ENTRIES).parse::<ExemptHosts>().unwrap_err().to_string(),
         ] {
             assert!(error.starts_with(said), "{error}");
         }

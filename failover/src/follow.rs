@@ -1,6 +1,6 @@
 //! Following redirects: what a client does next.
 //!
-//! A state machine without I/O. Its owner connects, and tells it of each refusal; it says where to go, or why not to.
+//! A state machine without I/O. Its owner connects and reports each refusal; it says where to go next, or why to stop.
 
 use std::fmt;
 
@@ -9,12 +9,12 @@ use super::message::{self, ParseError};
 use super::target::{Target, TargetError};
 
 /// The most redirects that one attempt to connect follows.
-pub const MOST_HOPS: usize = 8;
+pub const MAX_HOPS: usize = 8;
 
 /// The code of a client patch that was published for the same proposal. A server sends [`ER_INSTANT_FAILOVER`].
 const ALSO_ACCEPTED: u16 = 4200;
 
-/// One attempt to connect: from the server the caller named to the one that lets it in.
+/// One attempt to connect: from the server that the caller named to the one that accepts the login.
 ///
 /// ```
 /// use failover::{Follow, Next};
@@ -32,19 +32,19 @@ const ALSO_ACCEPTED: u16 = 4200;
 pub struct Follow {
     /// The first server, as the caller named it.
     origin: String,
-    /// Where the attempt was sent since, in order.
+    /// Where the attempt has been sent since, in order.
     hops: Vec<Target>,
 }
 
 /// What to do after a refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Connect to this server, over TCP, with all that the caller asked for. What may follow: being let in, or another
+    /// Connect to this server, over TCP, with everything the caller asked for. Next comes a successful login, or another
     /// [`Follow::refused`].
     GoTo(Target),
     /// Give up; the caller should see this instead of the server's error.
     Stop(FollowError),
-    /// It is an ordinary error, which the caller should see. What may follow: nothing.
+    /// An ordinary error, which the caller should see. Nothing follows.
     NoRedirect,
 }
 
@@ -57,8 +57,8 @@ impl Follow {
 
     /// Says what to do after a server refused the connection.
     ///
-    /// Call it only for an error of the connection phase: later the same code means something else. `message` is the
-    /// error's, as the server sent it.
+    /// Call it only for an error in the connection phase: later the same code means something else. `message` is the
+    /// error's message as the server sent it.
     #[must_use]
     pub fn refused(&mut self, code: u16, message: &[u8]) -> Next {
         if code != ER_INSTANT_FAILOVER && code != ALSO_ACCEPTED {
@@ -74,7 +74,7 @@ impl Follow {
         if self.has_seen(&target) {
             return Next::Stop(FollowError::Circle { chain: format!("{self} -> {}", address(&target)) });
         }
-        if self.hops.len() >= MOST_HOPS {
+        if self.hops.len() >= MAX_HOPS {
             return Next::Stop(FollowError::TooMany { chain: self.to_string() });
         }
         self.hops.push(target.clone());
@@ -92,14 +92,14 @@ impl Follow {
         self.hops.last().map_or_else(|| self.origin.clone(), address)
     }
 
-    /// An origin that is no target cannot be where a redirect leads.
+    /// An origin that is not a valid target cannot be the destination of a redirect.
     fn has_seen(&self, target: &Target) -> bool {
         let origin = self.origin.parse().ok();
         origin.iter().chain(&self.hops).any(|seen| target.is_same_server(seen))
     }
 }
 
-/// A target with its port, given or not: `db2` and `db2:3306` are the same server.
+/// A target with its port, whether given or not: `db2` and `db2:3306` are the same server.
 fn address(target: &Target) -> String {
     format!("{}:{}", target.host(), target.port())
 }
@@ -117,17 +117,17 @@ impl fmt::Display for Follow {
 pub enum FollowError {
     /// The target was tried before.
     Circle {
-        /// All servers in order, the repeated one at the end.
+        /// All servers in order, ending with the repeated one.
         chain: String,
     },
-    /// [`MOST_HOPS`] redirects have been followed.
+    /// [`MAX_HOPS`] redirects have been followed.
     TooMany {
         /// All servers in order.
         chain: String,
     },
-    /// The message has the form of a redirect, but what stands for the target is none.
+    /// The message has the form of a redirect, but its target is invalid.
     BadTarget {
-        /// Who sent it.
+        /// The server that sent it.
         server: String,
         /// What is wrong.
         error: TargetError,
@@ -138,7 +138,7 @@ impl fmt::Display for FollowError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Circle { chain } => write!(f, "Redirect loop: {chain}"),
-            Self::TooMany { chain } => write!(f, "Too many instant failovers (>= {MOST_HOPS}): {chain}"),
+            Self::TooMany { chain } => write!(f, "Too many instant failovers (>= {MAX_HOPS}): {chain}"),
             Self::BadTarget { server, error } => {
                 write!(f, "Server '{server}' sent an invalid redirect target: {error}")
             }
@@ -154,7 +154,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::super::target::tests::any_target;
-    use super::{Follow, FollowError, MOST_HOPS, Next};
+    use super::{Follow, FollowError, MAX_HOPS, Next};
 
     fn redirect(attempt: &mut Follow, target: &str) -> Next {
         attempt.refused(4196, format!("|text|{target}").as_bytes())
@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn the_ninth_redirect_is_one_too_many() {
         let mut attempt = Follow::from("db0:3306");
-        for n in 1..=MOST_HOPS {
+        for n in 1..=MAX_HOPS {
             assert_eq!(redirect(&mut attempt, &format!("db{n}")), go_to(&format!("db{n}")));
         }
         let Next::Stop(error) = redirect(&mut attempt, "db9") else { panic!("followed") };
@@ -307,7 +307,7 @@ mod tests {
         fn every_attempt_ends(targets in proptest::collection::vec(any_target(), 12)) {
             let mut attempt = Follow::from("db1:3306");
             let followed = targets.iter().take_while(|target| matches!(redirect(&mut attempt, target), Next::GoTo(_))).count();
-            prop_assert!(followed <= MOST_HOPS);
+            prop_assert!(followed <= MAX_HOPS);
         }
     }
 }

@@ -1,15 +1,15 @@
-//! The decision: who is redirected, where to, and in which words.
+//! The decision: which clients are redirected, where to, and with which message.
 //!
-//! Everything here is a plain value or a pure function. It knows no MariaDB, does no I/O, and holds no `unsafe`,
-//! so that the server plugin, the client plugin and any other program can share it.
+//! Everything here is a plain value or a pure function. It does not depend on MariaDB, does no I/O and has no
+//! `unsafe`, so that the server plugin, the client plugin and any other program can share it.
 //!
 //! - [`Mode`], [`Target`], [`Text`], [`ExemptUsers`], [`ExemptHosts`]: the settings, each parsed once and valid from
 //!   then on;
-//! - [`Settings`]: all of them together, with the rules that tie them ([`Settings::set`] is `SET GLOBAL`);
-//! - [`Policy`]: settings made ready for use: given a [`Connection`], it returns a [`Verdict`];
-//! - [`message`]: the text of the error packet, both ways;
-//! - [`Follow`]: what a client does with it;
-//! - [`Trust`]: from which servers it takes one.
+//! - [`Settings`]: all of them together, with the rules between them ([`Settings::set`] is `SET GLOBAL`);
+//! - [`Policy`]: settings prepared for use: given a [`Connection`], it returns a [`Verdict`];
+//! - [`message`]: writing and parsing the text of the error packet;
+//! - [`Follow`]: how a client follows it;
+//! - [`Trust`]: which servers it follows.
 #![forbid(unsafe_code)]
 
 mod connection;
@@ -25,12 +25,11 @@ mod trust;
 
 pub use connection::{Connection, Transport, WayIn, client_address};
 pub use exemptions::{ExemptHosts, ExemptHostsError, ExemptUsers, ExemptUsersError};
-pub use follow::{Follow, FollowError, MOST_HOPS, Next};
+pub use follow::{Follow, FollowError, MAX_HOPS, Next};
 pub use message::{Message, Text, TextError};
 pub use mode::{Mode, ModeError};
 pub use policy::{Exemption, Policy, Redirect, Verdict};
 pub use settings::{Caution, SettingError, Settings, ThisServer, Variable};
-pub use shown::shortened;
 pub use target::{DEFAULT_PORT, Host, Target, TargetError};
 pub use trust::{Distrust, Peer, Trust, TrustError};
 

@@ -1,4 +1,4 @@
-//! The message of the error packet: `|text for people|target`.
+//! The message of the error packet: `|readable text|target`.
 
 use std::ffi::{CStr, CString};
 use std::fmt;
@@ -8,17 +8,16 @@ use super::shown::Shown;
 use super::target::{Target, TargetError};
 
 /// The most bytes of a message: clients keep 512 (`MYSQL_ERRMSG_SIZE`), terminator included.
-pub const LONGEST: usize = 511;
+pub const MAX_LENGTH: usize = 511;
 
-/// Stands for the target inside a [`Text`].
+/// The placeholder for the target inside a [`Text`].
 const PLACEHOLDER: &str = "%s";
-/// Shows a reader that the text was cut.
+/// Marks a text that was cut.
 const CUT: &str = "...";
 
-/// The value of `instant_failover_message`: what people read whose client does not follow.
+/// The value of `instant_failover_message`: the text that users see if their client does not follow.
 ///
-/// One `%s` may stand for the target. Any other `%` is just that. It has at most [`LONGEST`] bytes: no more could ever be
-/// shown.
+/// One `%s` is replaced by the target; any other `%` is literal. At most [`MAX_LENGTH`] bytes: more could never be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text(String);
 
@@ -39,10 +38,10 @@ impl FromStr for Text {
 
     fn from_str(value: &str) -> Result<Self, TextError> {
         let error = |problem| {
-            let beginning = &value[..value.floor_char_boundary(LONGEST)];
+            let beginning = &value[..value.floor_char_boundary(MAX_LENGTH)];
             Err(TextError { value: beginning.to_owned(), problem })
         };
-        if value.len() > LONGEST {
+        if value.len() > MAX_LENGTH {
             error(Problem::TooLong(value.len()))
         } else if value.trim().is_empty() {
             error(Problem::Empty)
@@ -73,8 +72,8 @@ enum Problem {
     Empty,
     Bar,
     Control,
-    /// MariaDB's character set for errors ends at U+FFFF, and so does the message at the first character beyond: the
-    /// target would be lost.
+    /// MariaDB's character set for errors ends at U+FFFF, and a message is cut at the first character beyond: the target
+    /// would be lost.
     Supplementary,
     Placeholders,
 }
@@ -84,36 +83,39 @@ impl fmt::Display for TextError {
         write!(f, "{} is not a message: ", Shown(&self.value))?;
         f.write_str(match self.problem {
             Problem::TooLong(length) => {
-                return write!(f, "it has {length} bytes, an error has room for {LONGEST}; give a shorter text");
+                return write!(
+                    f,
+                    "it has {length} bytes, but an error message holds at most {MAX_LENGTH}; give a shorter text"
+                );
             }
-            Problem::Empty => "people would see nothing",
-            Problem::Bar => "it has a '|', which ends the text on the wire",
-            Problem::Control => "it has a line break or another control character",
-            Problem::Supplementary => "it has an emoji or another character that MariaDB cannot send in an error",
-            Problem::Placeholders => "it has more than one %s",
+            Problem::Empty => "the text is empty",
+            Problem::Bar => "it contains '|', which ends the text on the wire",
+            Problem::Control => "it contains a line break or another control character",
+            Problem::Supplementary => "it contains an emoji or another character that MariaDB cannot send in an error",
+            Problem::Placeholders => "it contains more than one %s",
         })?;
-        f.write_str("; give one line of text, with %s where the target should stand")
+        f.write_str("; give one line of text, with %s where the target should appear")
     }
 }
 
 impl std::error::Error for TextError {}
 
-/// A complete message, ready to be sent: at most [`LONGEST`] bytes of UTF-8, the target whole.
+/// A complete message, ready to be sent: at most [`MAX_LENGTH`] bytes of UTF-8, the target whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message(CString);
 
 impl Message {
-    /// Puts `text` and `target` together. A text that is too long is cut, never the target.
+    /// Combines `text` and `target`. A text that is too long is cut; the target never is.
     #[must_use]
     pub fn new(text: &Text, target: &Target) -> Self {
         let target = target.to_string();
         let text = text.0.replacen(PLACEHOLDER, &target, 1);
-        let text = fit(&text, LONGEST - 2 - target.len());
+        let text = fit(&text, MAX_LENGTH - 2 - target.len());
         // Neither part can hold a NUL: a text has no control characters, and a target only those of a host name.
         Self(CString::new(format!("|{text}|{target}")).unwrap_or_default())
     }
 
-    /// The message as C wants it.
+    /// The message as a C string.
     #[must_use]
     pub fn as_c_str(&self) -> &CStr {
         &self.0
@@ -126,7 +128,7 @@ impl Message {
     }
 }
 
-/// The longest beginning of `text` that is sure to fit `room` bytes on the wire, marked with [`CUT`] if it is not all.
+/// The longest prefix of `text` that is certain to fit into `room` bytes on the wire, marked with [`CUT`] if it is cut.
 fn fit(text: &str, room: usize) -> String {
     if text.chars().map(wire_length).sum::<usize>() <= room {
         return text.to_owned();
@@ -142,28 +144,28 @@ fn fit(text: &str, room: usize) -> String {
 
 /// The most bytes one character can take on the wire.
 ///
-/// MariaDB converts an error to the client's character set, into a buffer of the same 512 bytes, and writes what that set
-/// lacks as `\20AC` (`convert_error_message` in `sql/sql_error.cc`). A text that just fits in UTF-8 would push the target
+/// MariaDB converts an error to the client's character set, into a buffer of the same 512 bytes, and writes characters that
+/// the set lacks as `\20AC` (`convert_error_message` in `sql/sql_error.cc`). A text that just fits in UTF-8 would push the target
 /// out for a client that uses latin1.
 const fn wire_length(character: char) -> usize {
     if character.is_ascii() { 1 } else { 5 }
 }
 
-/// What a client finds in a message.
+/// A parsed message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parsed<'a> {
-    /// The text for people, in the character set of the connection.
+    /// The readable text, in the character set of the connection.
     pub text: &'a [u8],
     /// Where to go.
     pub target: Target,
 }
 
-/// Why a message is not a redirect, or not one to follow.
+/// Why a message is not a redirect, or cannot be followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParseError {
     /// It does not have the form `|text|target`: an ordinary error with the same code.
     NotARedirect,
-    /// It has the form, but what stands in the target's place is no target.
+    /// It has the form, but its target is invalid.
     BadTarget(TargetError),
 }
 
@@ -178,13 +180,13 @@ impl fmt::Display for ParseError {
 
 impl std::error::Error for ParseError {}
 
-/// Takes a message apart.
+/// Parses a message.
 ///
 /// The text ends at the *last* `|`: some character sets a client may use (Shift-JIS, GBK, Big5) have that byte inside
-/// characters, while a target never has it.
+/// characters, while a target never contains it.
 ///
 /// # Errors
-/// [`ParseError`] where the message is not of the form, or its target is not valid. Nothing of it should be used then.
+/// [`ParseError`] if the message does not have the form, or its target is not valid. Do not use any part of it then.
 pub fn parse(message: &[u8]) -> Result<Parsed<'_>, ParseError> {
     let rest = message.strip_prefix(b"|").ok_or(ParseError::NotARedirect)?;
     let bar = rest.iter().rposition(|&b| b == b'|').ok_or(ParseError::NotARedirect)?;
@@ -198,7 +200,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::target::tests::any_target;
-    use super::{LONGEST, Message, ParseError, Parsed, Target, Text, parse};
+    use super::{MAX_LENGTH, Message, ParseError, Parsed, Target, Text, parse};
 
     fn message(text: &str, target: &str) -> String {
         let message = Message::new(&text.parse().unwrap(), &target.parse().unwrap());
@@ -224,11 +226,11 @@ mod tests {
     fn a_long_text_is_cut_and_the_target_is_not() {
         let target = format!("{0}.{0}.{0}.{1}:65535", "a".repeat(63), "b".repeat(61));
         assert_eq!(
-            message(&"x".repeat(LONGEST), &target),
-            format!("|{}...|{target}", "x".repeat(LONGEST - 2 - 3 - target.len()))
+            message(&"x".repeat(MAX_LENGTH), &target),
+            format!("|{}...|{target}", "x".repeat(MAX_LENGTH - 2 - 3 - target.len()))
         );
-        assert_eq!(message(&"x".repeat(LONGEST - 2 - 3), "db2").len(), LONGEST);
-        assert_eq!(message(&"x".repeat(LONGEST), "db2").len(), LONGEST);
+        assert_eq!(message(&"x".repeat(MAX_LENGTH - 2 - 3), "db2").len(), MAX_LENGTH);
+        assert_eq!(message(&"x".repeat(MAX_LENGTH), "db2").len(), MAX_LENGTH);
         // 504 bytes of room after "|", "|db2" and "...", five of them for each character.
         assert_eq!(message(&"€".repeat(170), "db2"), format!("|{}...|db2", "€".repeat(503 / 5)));
     }
@@ -236,16 +238,16 @@ mod tests {
     #[test]
     fn texts_that_are_refused() {
         for (text, said) in [
-            ("", "people would see nothing"),
-            ("  ", "people would see nothing"),
-            ("a|b", "it has a '|'"),
+            ("", "the text is empty"),
+            ("  ", "the text is empty"),
+            ("a|b", "it contains '|'"),
             ("a\nb", "control character"),
             ("a\0b", "control character"),
-            ("a\u{1f600}b", "it has an emoji"),
+            ("a\u{1f600}b", "it contains an emoji"),
             ("%s and %s", "more than one %s"),
-            (&"x".repeat(512), "it has 512 bytes, an error has room for 511"),
-            (&"€".repeat(171), "it has 513 bytes, an error has room for 511"),
-            (&"|".repeat(1 << 24), "it has 16777216 bytes, an error has room for 511"),
+            (&"x".repeat(512), "it has 512 bytes, but an error message holds at most 511"),
+            (&"€".repeat(171), "it has 513 bytes, but an error message holds at most 511"),
+            (&"|".repeat(1 << 24), "it has 16777216 bytes, but an error message holds at most 511"),
         ] {
             let error = text.parse::<Text>().unwrap_err().to_string();
             assert!(error.contains(said), "{text:?}: {error}");
@@ -273,7 +275,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_text_is_as_long_as_an_error_at_most(text in r"[ -{}~\u{a0}-\u{d7ff}]{100,520}") {
-            let is_short = text.len() <= LONGEST;
+            let is_short = text.len() <= MAX_LENGTH;
             prop_assert!(is_short || text.parse::<Text>().is_err());
             if !text.trim().is_empty() && text.matches("%s").count() < 2 {
                 prop_assert_eq!(text.parse::<Text>().is_ok(), is_short);
@@ -292,7 +294,7 @@ mod tests {
             let Ok(text) = text.parse::<Text>() else { return Ok(()) };
             let target: Target = target.parse().unwrap();
             let message = Message::new(&text, &target);
-            prop_assert!(message.as_bytes().len() <= LONGEST);
+            prop_assert!(message.as_bytes().len() <= MAX_LENGTH);
             let parsed = parse(message.as_bytes()).unwrap();
             prop_assert_eq!(parsed.target, target);
             prop_assert!(std::str::from_utf8(parsed.text).is_ok());

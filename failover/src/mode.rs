@@ -8,17 +8,17 @@ use super::shown::Shown;
 /// The value of `instant_failover_mode`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Nobody is redirected: the server behaves as if the plugin were not there.
+    /// No connection is redirected: the server behaves as if the plugin were not installed.
     #[default]
     Off,
-    /// New connections that come over the network to the standard port are redirected.
+    /// New TCP connections to the standard port are redirected.
     On,
-    /// Every new connection is redirected, those through the Unix socket and the extra port included.
+    /// Every new connection is redirected, including those to the Unix socket and the extra port.
     All,
 }
 
 impl Mode {
-    /// Whether this mode redirects anybody, and so needs a target.
+    /// Whether this mode redirects any connection, and so needs a target.
     #[must_use]
     pub const fn redirects(self) -> bool {
         !matches!(self, Self::Off)
@@ -46,7 +46,7 @@ impl FromStr for Mode {
     }
 }
 
-/// A value that is no mode.
+/// A value that is not a mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModeError(String);
 

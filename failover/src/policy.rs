@@ -1,4 +1,4 @@
-//! Settings made ready for use.
+//! Settings prepared for use.
 
 use super::connection::{Connection, WayIn};
 use super::message::Message;
@@ -10,18 +10,18 @@ use super::target::Target;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     settings: Settings,
-    /// The message for the target; some exactly where there is a target.
+    /// The message for the target; `Some` exactly if there is a target.
     message: Option<Message>,
 }
 
-/// What becomes of a connection.
+/// The decision about a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict<'a> {
-    /// The server goes on as it would without us.
+    /// Not redirected: the server continues as it would without us.
     Serve,
-    /// It would be redirected, but belongs to somebody who never is. The server goes on as it would without us.
+    /// It would be redirected, but is exempt: the server continues as it would without us.
     Exempt(Exemption),
-    /// It is told to go elsewhere.
+    /// Redirected to another server.
     Redirect(Redirect<'a>),
 }
 
@@ -34,7 +34,7 @@ pub enum Exemption {
     Host,
 }
 
-/// What a connection is told, and why.
+/// What a redirected connection is told, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Redirect<'a> {
     /// What to send.
@@ -44,7 +44,7 @@ pub struct Redirect<'a> {
 }
 
 impl Policy {
-    /// A policy of these settings.
+    /// The policy for these settings.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         let message = settings.target.as_ref().map(|target| Message::new(&settings.text, target));
@@ -75,8 +75,8 @@ impl Policy {
         }
     }
 
-    /// The message for an account that has a target of its own, or for one that has none and shares the server's.
-    /// Nothing where neither names a target.
+    /// The message for an account: with the account's own target if it has one, else with the server's. `None` if neither
+    /// has a target.
     #[must_use]
     pub fn account_message(&self, target: Option<&Target>) -> Option<Message> {
         target.map_or_else(|| self.message.clone(), |target| Some(Message::new(&self.settings.text, target)))
@@ -129,7 +129,7 @@ mod tests {
         let extra = Transport::Tcp { extra: true };
         let local = Transport::Local;
 
-        // Columns: nobody special, an exempt user, an exempt host, both.
+        // Columns: not exempt, an exempt user, an exempt host, both.
         for (mode, transport, expected) in [
             ("OFF", standard, [Served, Served, Served, Served]),
             ("OFF", extra, [Served, Served, Served, Served]),

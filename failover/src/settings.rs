@@ -1,4 +1,4 @@
-//! The settings, and the rules that tie them together.
+//! The settings, and the rules between them.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::exemptions::{ExemptHosts, ExemptHostsError, ExemptUsers, ExemptUsersError};
 use super::message::{Text, TextError};
 use super::mode::{Mode, ModeError};
-use super::shown::Shown;
+use super::shown::{Shown, change};
 use super::target::{Host, Target, TargetError};
 
 /// One of the system variables.
@@ -25,7 +25,7 @@ pub enum Variable {
 }
 
 impl Variable {
-    /// Every variable, the mode last: in this order each can be set on its own.
+    /// Every variable, the mode last: in this order each can be set by a separate statement.
     pub const ALL: [Self; 5] = [Self::Target, Self::Message, Self::ExemptUsers, Self::ExemptHosts, Self::Mode];
 
     /// The name in SQL and in option files.
@@ -55,7 +55,7 @@ impl Settings {
     /// These settings with one of them changed, as `SET GLOBAL variable = value` would.
     ///
     /// # Errors
-    /// [`SettingError`] says what is wrong with `value`, or why it does not go with the other settings.
+    /// [`SettingError`] says what is wrong with `value`, or how it conflicts with the other settings.
     pub fn set(&self, variable: Variable, value: &[u8]) -> Result<Self, SettingError> {
         let mut new = self.clone();
         let value = str::from_utf8(value)
@@ -77,7 +77,7 @@ impl Settings {
         Ok(new)
     }
 
-    /// The value of a variable, as `SHOW VARIABLES` prints it. [`set`](Self::set) takes it back.
+    /// The value of a variable, as `SHOW VARIABLES` prints it. [`set`](Self::set) accepts it.
     #[must_use]
     pub fn value(&self, variable: Variable) -> String {
         match variable {
@@ -95,7 +95,14 @@ impl Settings {
         self.mode
     }
 
-    /// What a DBA should be warned of who has just set these variables: each caution once.
+    /// A log line for each variable that differs in `after`; `by` names the user or the file that changed it.
+    #[must_use]
+    pub fn changes(&self, after: &Self, by: Option<&str>) -> Vec<String> {
+        let line = |variable: Variable| change(variable.name(), &self.value(variable), &after.value(variable), by);
+        Variable::ALL.into_iter().filter_map(line).collect()
+    }
+
+    /// The warnings for a DBA who has just set these variables, each once.
     #[must_use]
     pub fn cautions(&self, variables: &[Variable], this_server: &ThisServer) -> Vec<Caution> {
         let mut cautions = Vec::new();
@@ -122,7 +129,7 @@ impl Settings {
     }
 }
 
-/// A value that was refused, and why. What was in force stays so.
+/// A value that was refused, and why. The settings in force do not change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SettingError {
     /// Not a mode.
@@ -135,9 +142,9 @@ pub enum SettingError {
     ExemptUsers(ExemptUsersError),
     /// Not a list of addresses.
     ExemptHosts(ExemptHostsError),
-    /// Bytes that are not UTF-8 (shown here with the wrong ones replaced).
+    /// Bytes that are not UTF-8 (shown with the invalid ones replaced).
     NotUtf8(Variable, String),
-    /// The mode would redirect clients to nowhere.
+    /// The mode redirects, but there is no target.
     NoTarget(Mode),
     /// The target cannot be emptied while the mode redirects to it.
     TargetInUse(Mode),
@@ -171,19 +178,33 @@ impl fmt::Display for SettingError {
 
 impl std::error::Error for SettingError {}
 
-/// What is known of the server that redirects, to notice a target that leads back to it.
+/// What is known of the server that redirects, to detect a target that points back to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ThisServer {
     /// The ports it listens on.
-    pub ports: Vec<u16>,
-    /// Its host name, as `@@hostname` has it.
-    pub name: String,
+    ports: Vec<u16>,
+    /// Its host name, as in `@@hostname`.
+    name: String,
     /// The addresses of its network interfaces.
-    pub addresses: Vec<IpAddr>,
+    addresses: Vec<IpAddr>,
 }
 
 impl ThisServer {
-    /// Whether `target` is this server, as far as can be told without asking DNS.
+    /// The server with this port, extra port, host name (as in `@@hostname`) and these addresses of network interfaces.
+    pub fn new(
+        port: u16,
+        extra_port: Option<u16>,
+        name: impl Into<String>,
+        addresses: impl IntoIterator<Item = IpAddr>,
+    ) -> Self {
+        Self {
+            ports: [Some(port), extra_port].into_iter().flatten().collect(),
+            name: name.into(),
+            addresses: addresses.into_iter().collect(),
+        }
+    }
+
+    /// Whether `target` is this server, as far as can be determined without DNS.
     fn is(&self, target: &Target) -> bool {
         let has = |address: IpAddr| self.addresses.iter().any(|own| own.to_canonical() == address);
         let here = match target.host() {
@@ -195,12 +216,12 @@ impl ThisServer {
     }
 }
 
-/// Something allowed that is seldom meant.
+/// A setting that is valid but rarely intended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caution {
-    /// Clients would be sent back here, in circles.
+    /// Clients would be sent back here, in a loop.
     TargetIsThisServer(Target),
-    /// Nobody can log in any more, the DBA included.
+    /// No new login is possible, not even for the DBA.
     All,
     /// An exempt user that looks like `user@host`.
     UserWithHost(String),
@@ -211,19 +232,19 @@ impl fmt::Display for Caution {
         match self {
             Self::TargetIsThisServer(target) => write!(
                 f,
-                "{} {} is this very server: clients that follow would go in circles",
+                "{} {} points back to this server: clients would loop",
                 Variable::Target.name(),
                 Shown(&target.to_string())
             ),
             Self::All => write!(
                 f,
-                "{} is ALL: new local sessions are redirected too; keep this one open, or name your user in {} first",
+                "{} is ALL: new local sessions are redirected too; keep this session open, or add your user to {} first",
                 Variable::Mode.name(),
                 Variable::ExemptUsers.name()
             ),
             Self::UserWithHost(name) => write!(
                 f,
-                "{}: {} exempts only a user of that whole name; give the user without the host, hosts go to {}",
+                "{}: {} exempts only a user with exactly that name; give the user name without the host, and put hosts in {}",
                 Variable::ExemptUsers.name(),
                 Shown(name),
                 Variable::ExemptHosts.name()
@@ -285,13 +306,8 @@ mod tests {
 
     #[test]
     fn targets_that_are_this_server() {
-        let this_server = ThisServer {
-            ports: vec![3306, 3308],
-            name: "db1.example.com".to_owned(),
-            addresses: ["192.0.2.1", "2001:db8::1", "::ffff:192.0.2.5"]
-                .map(|address| address.parse().unwrap())
-                .to_vec(),
-        };
+        let addresses = ["192.0.2.1", "2001:db8::1", "::ffff:192.0.2.5"].map(|address| address.parse().unwrap());
+        let this_server = ThisServer::new(3306, Some(3308), "db1.example.com", addresses);
         for (target, own) in [
             ("localhost", true),
             ("LocalHost:3308", true),
@@ -337,7 +353,7 @@ mod tests {
 
     #[test]
     fn each_caution_comes_once_though_two_variables_give_it() {
-        let here = ThisServer { ports: vec![3306], ..ThisServer::default() };
+        let here = ThisServer::new(3306, None, "", []);
         let settings =
             with(&[(Variable::Target, "localhost"), (Variable::ExemptUsers, "repl@10.0.0.1"), (Variable::Mode, "ALL")]);
         let expected = [

@@ -1,19 +1,22 @@
-//! How a value somebody typed is shown back to them inside an error.
+//! How values are shown in errors and in the log.
 
 use std::fmt;
 
-/// The most characters that an error spends on a value. MariaDB keeps 511 bytes of an error; the rest of the sentence,
+/// The most characters of a value that an error shows. MariaDB keeps 511 bytes of an error; the rest of the sentence,
 /// which says what to do, must fit too.
-const LONGEST: usize = 60;
+const MAX_CHARACTERS: usize = 60;
 
-/// Displays a value in single quotes, cut with `...` where it is long. Control characters are escaped, and those beyond
-/// U+FFFF: MariaDB ends an error message at the first of them.
+/// The most bytes of a value that a log line shows. MariaDB keeps 511 bytes of a line, and it ends with the user.
+const MAX_LOGGED: usize = 150;
+
+/// Displays a value in single quotes; a long one is cut and ends with `...`. Control characters and characters beyond
+/// U+FFFF are escaped: MariaDB cuts an error message at the first of the latter.
 pub(super) struct Shown<'a>(pub &'a str);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = String::new();
-        let mut left = LONGEST;
+        let mut left = MAX_CHARACTERS;
         for character in self.0.chars() {
             let piece = if character.is_control() || character > '\u{ffff}' {
                 character.escape_default().to_string()
@@ -32,14 +35,19 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// The beginning of a long value, for a log: MariaDB keeps 511 bytes of a line, and who did it should be among them.
-#[must_use]
-pub fn shortened(value: &str) -> String {
-    const LONGEST: usize = 150;
-    if value.len() <= LONGEST {
+/// The log line about a changed setting: `instant_failover_target changed from 'db2' to 'db3' by ...`. None if it has not
+/// changed.
+pub(super) fn change(name: &str, old: &str, new: &str, by: Option<&str>) -> Option<String> {
+    let by = by.map(|by| format!(" by {by}")).unwrap_or_default();
+    (old != new).then(|| format!("{name} changed from '{}' to '{}'{by}", shortened(old), shortened(new)))
+}
+
+/// A long value is cut.
+fn shortened(value: &str) -> String {
+    if value.len() <= MAX_LOGGED {
         return value.to_owned();
     }
-    format!("{}...", &value[..value.floor_char_boundary(LONGEST)])
+    format!("{}...", &value[..value.floor_char_boundary(MAX_LOGGED)])
 }
 
 #[cfg(test)]

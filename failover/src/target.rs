@@ -6,18 +6,18 @@ use std::str::FromStr;
 
 use super::shown::Shown;
 
-/// The port of a target that names none: MariaDB's own, never "the port this server listens on".
+/// The port of a target without one: MariaDB's default, not the port that this server listens on.
 pub const DEFAULT_PORT: u16 = 3306;
 
 /// The most bytes of a host name.
-const LONGEST_NAME: usize = 253;
+const MAX_NAME_LENGTH: usize = 253;
 /// The most bytes of a target.
-const LONGEST: usize = LONGEST_NAME + ":65535".len();
+const MAX_LENGTH: usize = MAX_NAME_LENGTH + ":65535".len();
 
-/// A server to go to: `host` or `host:port`.
+/// The server that a client is sent to: `host` or `host:port`.
 ///
-/// A value of this type is always valid. Its [`Display`](fmt::Display) is what goes on the wire, and parses back to the
-/// same value. An address has one form, however it was written: that of RFC 5952, and `::ffff:192.0.2.1` is `192.0.2.1`.
+/// A value of this type is always valid. Its [`Display`](fmt::Display) is the form on the wire, and parses back to the same
+/// value. An address has one form, however it was written: that of RFC 5952; `::ffff:192.0.2.1` becomes `192.0.2.1`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Target {
     host: Host,
@@ -27,7 +27,7 @@ pub struct Target {
 /// The host of a [`Target`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Host {
-    /// A DNS name as RFC 1123 section 2.1 has it, with `_` as a letter; at most 253 octets, in the case it was given.
+    /// A DNS name as in RFC 1123 section 2.1, with `_` also allowed; at most 253 octets, case preserved.
     Name(String),
     /// An IPv4 address.
     V4(Ipv4Addr),
@@ -42,13 +42,13 @@ impl Target {
         &self.host
     }
 
-    /// The port to connect to, 1 to 65535: [`DEFAULT_PORT`] where the target names none.
+    /// The port to connect to, 1 to 65535: [`DEFAULT_PORT`] if the target has none.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port.unwrap_or(DEFAULT_PORT)
     }
 
-    /// Whether the other one is the same server, as far as that is written: the port given or not, names in any case.
+    /// Whether both name the same server: a missing port is the default port, and host names are compared without case.
     #[must_use]
     pub fn is_same_server(&self, other: &Self) -> bool {
         self.port() == other.port()
@@ -60,7 +60,7 @@ impl Target {
 }
 
 impl Host {
-    /// The address, where the host is one.
+    /// The address, if the host is one.
     #[must_use]
     pub const fn address(&self) -> Option<IpAddr> {
         match self {
@@ -102,15 +102,15 @@ impl FromStr for Target {
 
     fn from_str(value: &str) -> Result<Self, TargetError> {
         parse(value).map_err(|problem| {
-            // More is not shown, and an account may have a text of any length.
-            let beginning = &value[..value.floor_char_boundary(LONGEST)];
+            // More is never shown, and the text of an account can have any length.
+            let beginning = &value[..value.floor_char_boundary(MAX_LENGTH)];
             TargetError { value: beginning.to_owned(), problem }
         })
     }
 }
 
 fn parse(value: &str) -> Result<Target, Problem> {
-    if value.len() > LONGEST {
+    if value.len() > MAX_LENGTH {
         return Err(Problem::TooLong(value.len()));
     }
     if let Some((scheme, _)) = value.split_once("://") {
@@ -140,8 +140,8 @@ fn parse(value: &str) -> Result<Target, Problem> {
     Ok(Target { host, port: port.map(parse_port).transpose()? })
 }
 
-/// Whether an address, in its canonical form, can be where one host is reached. `0.0.0.0/8` is never a destination (RFC 1122
-/// section 3.2.1.3), and what a client makes of `0.0.0.0` or `::` is its own machine.
+/// Whether an address in canonical form can be that of a single host. `0.0.0.0/8` is never a destination (RFC 1122 section
+/// 3.2.1.3), and clients take `0.0.0.0` and `::` for their own machine.
 const fn is_of_one_host(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.octets()[0] != 0 && !address.is_multicast() && !address.is_broadcast(),
@@ -158,7 +158,7 @@ fn parse_name(name: &str) -> Result<Host, Problem> {
     if let Some(bad) = name.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_' | '.')) {
         return Err(Problem::Character(bad));
     }
-    if name.len() > LONGEST_NAME {
+    if name.len() > MAX_NAME_LENGTH {
         return Err(Problem::NameTooLong(name.len()));
     }
     let last = name.rsplit('.').next().unwrap_or(name);
@@ -185,7 +185,7 @@ fn parse_port(port: &str) -> Result<u16, Problem> {
     }
 }
 
-/// A value that is no target, and why.
+/// A value that is not a target, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetError {
     value: String,
@@ -213,12 +213,12 @@ impl fmt::Display for TargetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} is not a target: ", Shown(&self.value))?;
         match &self.problem {
-            Problem::TooLong(length) => write!(f, "it has {length} bytes, a target has at most {LONGEST}")?,
+            Problem::TooLong(length) => write!(f, "it has {length} bytes, but a target has at most {MAX_LENGTH}")?,
             Problem::Scheme(scheme) => write!(f, "leave out {}", Shown(&format!("{scheme}://")))?,
-            Problem::NoHost => f.write_str("it names no host")?,
-            Problem::Character(bad) => write!(f, "a host name has no {}", Shown(&bad.to_string()))?,
+            Problem::NoHost => f.write_str("the host is missing")?,
+            Problem::Character(bad) => write!(f, "a host name cannot contain {}", Shown(&bad.to_string()))?,
             Problem::NameTooLong(length) => {
-                write!(f, "a host name has at most {LONGEST_NAME} characters, this one {length}")?;
+                write!(f, "a host name has at most {MAX_NAME_LENGTH} characters, this one has {length}")?;
             }
             Problem::Label(label) => write!(
                 f,
@@ -227,7 +227,7 @@ impl fmt::Display for TargetError {
             )?,
             Problem::NotIpv4(text) => write!(f, "{} is not an IPv4 address", Shown(text))?,
             Problem::NotIpv6(text) => write!(f, "{} is not an IPv6 address", Shown(text))?,
-            Problem::NotOneHost(address) => write!(f, "{address} is not the address of one host")?,
+            Problem::NotOneHost(address) => write!(f, "{address} is not the address of a single host")?,
             Problem::Ipv6WithoutBrackets => return write!(f, "write an IPv6 address in brackets, [{}]", self.value),
             Problem::BracketNotClosed => f.write_str("the bracket is not closed")?,
             Problem::AfterBracket => f.write_str("only ':' and a port can follow the bracket")?,
@@ -355,7 +355,7 @@ pub(super) mod tests {
             ("[::FFFF:C000:0201]", "192.0.2.1"),
             ("[0:0:0:0:0:ffff:192.0.2.1]", "192.0.2.1"),
             ("[::ffff:127.0.0.1]", "127.0.0.1"),
-            // Neither of these is an IPv4 address: one is of a form nobody uses any more, the other of a translator.
+            // Neither of these is an IPv4 address: one has an obsolete form, the other is a translator's.
             ("[::192.0.2.1]", "[::c000:201]"),
             ("[64:ff9b::192.0.2.1]", "[64:ff9b::c000:201]"),
             ("[::0.0.0.1]", "[::1]"),
@@ -391,10 +391,10 @@ pub(super) mod tests {
         let name = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "b".repeat(61));
         assert!(format!("{name}:65535").parse::<Target>().is_ok());
         for (text, said) in [
-            (format!("{name}b"), "a host name has at most 253 characters, this one 254"),
-            (format!("{name}:655350"), "it has 260 bytes, a target has at most 259; give host"),
-            ("x".repeat(1 << 24), "it has 16777216 bytes, a target has at most 259; give host"),
-            ("\u{20ac}".repeat(100), "it has 300 bytes, a target has at most 259; give host"),
+            (format!("{name}b"), "a host name has at most 253 characters, this one has 254"),
+            (format!("{name}:655350"), "it has 260 bytes, but a target has at most 259; give host"),
+            ("x".repeat(1 << 24), "it has 16777216 bytes, but a target has at most 259; give host"),
+            ("\u{20ac}".repeat(100), "it has 300 bytes, but a target has at most 259; give host"),
         ] {
             let error = text.parse::<Target>().unwrap_err();
             assert!(error.to_string().contains(said), "{error}");
@@ -407,19 +407,19 @@ pub(super) mod tests {
         let long = "a".repeat(254);
         let label = format!("{}.example", "a".repeat(64));
         for (text, said) in [
-            ("", "it names no host"),
-            (":3306", "it names no host"),
-            (" db2", "a host name has no ' '"),
-            ("db2 ", "a host name has no ' '"),
-            ("db+2", "a host name has no '+'"),
-            ("db2|x", "a host name has no '|'"),
-            ("d\u{e9}b2", "a host name has no '\u{e9}'"),
+            ("", "the host is missing"),
+            (":3306", "the host is missing"),
+            (" db2", "a host name cannot contain ' '"),
+            ("db2 ", "a host name cannot contain ' '"),
+            ("db+2", "a host name cannot contain '+'"),
+            ("db2|x", "a host name cannot contain '|'"),
+            ("d\u{e9}b2", "a host name cannot contain '\u{e9}'"),
             ("mysql://db2", "leave out 'mysql://'; give host"),
             ("instant_failover://db2:3306", "leave out 'instant_failover://'; give host"),
-            ("user@db2", "a host name has no '@'"),
-            ("db2/path", "a host name has no '/'"),
-            ("db2\n", "a host name has no '\\n'"),
-            (&long, "a host name has at most 253 characters, this one 254"),
+            ("user@db2", "a host name cannot contain '@'"),
+            ("db2/path", "a host name cannot contain '/'"),
+            ("db2\n", "a host name cannot contain '\\n'"),
+            (&long, "a host name has at most 253 characters, this one has 254"),
             ("a..b", "'' is not a valid host name label"),
             ("db2.", "'' is not a valid host name label"),
             ("-db2", "'-db2' is not a valid host name label"),
@@ -437,19 +437,19 @@ pub(super) mod tests {
             ("[fe80::1%eth0]", "'fe80::1%eth0' is not an IPv6 address"),
             ("[::1]3306", "only ':' and a port can follow the bracket"),
             ("[192.0.2.1]", "'192.0.2.1' is not an IPv6 address"),
-            ("0.0.0.0", "0.0.0.0 is not the address of one host"),
-            ("[::]:3306", ":: is not the address of one host"),
-            ("224.0.0.1", "224.0.0.1 is not the address of one host"),
-            ("255.255.255.255", "255.255.255.255 is not the address of one host"),
-            ("239.255.255.255", "239.255.255.255 is not the address of one host"),
-            ("0.1.2.3", "0.1.2.3 is not the address of one host"),
-            ("[ff02::1]", "ff02::1 is not the address of one host"),
-            ("[::0.0.0.0]", ":: is not the address of one host"),
-            ("[::ffff:0.0.0.0]", "0.0.0.0 is not the address of one host"),
-            ("[::ffff:0:1]", "0.0.0.1 is not the address of one host"),
-            ("[::ffff:224.0.0.1]:3306", "224.0.0.1 is not the address of one host"),
-            ("[::FFFF:EFFF:FFFF]", "239.255.255.255 is not the address of one host"),
-            ("[::ffff:255.255.255.255]", "255.255.255.255 is not the address of one host"),
+            ("0.0.0.0", "0.0.0.0 is not the address of a single host"),
+            ("[::]:3306", ":: is not the address of a single host"),
+            ("224.0.0.1", "224.0.0.1 is not the address of a single host"),
+            ("255.255.255.255", "255.255.255.255 is not the address of a single host"),
+            ("239.255.255.255", "239.255.255.255 is not the address of a single host"),
+            ("0.1.2.3", "0.1.2.3 is not the address of a single host"),
+            ("[ff02::1]", "ff02::1 is not the address of a single host"),
+            ("[::0.0.0.0]", ":: is not the address of a single host"),
+            ("[::ffff:0.0.0.0]", "0.0.0.0 is not the address of a single host"),
+            ("[::ffff:0:1]", "0.0.0.1 is not the address of a single host"),
+            ("[::ffff:224.0.0.1]:3306", "224.0.0.1 is not the address of a single host"),
+            ("[::FFFF:EFFF:FFFF]", "239.255.255.255 is not the address of a single host"),
+            ("[::ffff:255.255.255.255]", "255.255.255.255 is not the address of a single host"),
             ("[00001::]", "'00001::' is not an IPv6 address"),
             ("[::1.02.3.4]", "'::1.02.3.4' is not an IPv6 address"),
             ("[1:2:3:4:5:6:7:8::]", "is not an IPv6 address"),

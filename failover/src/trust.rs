@@ -12,26 +12,26 @@ pub enum Trust {
     Never,
     /// A server whose certificate was verified.
     Verified,
-    /// The same where the program asks for verification; otherwise any server.
+    /// As [`Verified`](Self::Verified) if the program asks for verification; otherwise any server.
     #[default]
     Auto,
     /// Any server.
     Always,
 }
 
-/// A server that was reached, as far as its client knows it when the redirect comes.
+/// What a client knows about a server when it receives the redirect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// The connection is under TLS.
+    /// The connection uses TLS.
     pub tls: bool,
-    /// The program asks that certificates are verified, or gave a fingerprint, or its library does by default.
+    /// The program asks for certificates to be verified, or gave a fingerprint, or its library verifies by default.
     pub verification_asked: bool,
     /// The certificate has been verified, by an authority and the name or by a fingerprint.
     pub verified: bool,
 }
 
 impl Trust {
-    /// Why a redirect by this server is not followed; nothing if it is.
+    /// Why a redirect from this server is not followed; `None` if it is.
     #[must_use]
     pub const fn objection(self, peer: Peer) -> Option<Distrust> {
         let proven = peer.tls && peer.verified;
@@ -56,7 +56,7 @@ impl fmt::Display for Trust {
     }
 }
 
-/// Reads a name in any case; `0` and `1`, which older versions knew, are `never` and `auto`.
+/// Parses a name in any case; `0` and `1`, the values of older versions, mean `never` and `auto`.
 impl FromStr for Trust {
     type Err = TrustError;
 
@@ -96,7 +96,7 @@ impl fmt::Display for Distrust {
     }
 }
 
-/// A value that is unknown. It counts as [`Trust::Never`].
+/// An unknown value. It is treated as [`Trust::Never`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustError(String);
 

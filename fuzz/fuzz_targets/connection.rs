@@ -18,7 +18,7 @@ const WELL_FORMED: u8 = 1 << 4;
 const PROXIED: u8 = 1 << 5;
 
 /// The most bytes of all answers together.
-const LONGEST_ANSWER: usize = 4096;
+const MAX_ANSWER: usize = 4096;
 
 const OUT_OF_ORDER: u16 = 1156;
 const TOO_LONG: u16 = 1153;
@@ -56,7 +56,7 @@ fuzz_target!(|input: &[u8]| {
         return;
     }
     let answers = talk.hold(pieces(said, lengths));
-    assert!(answers.len() <= LONGEST_ANSWER, "{} bytes", answers.len());
+    assert!(answers.len() <= MAX_ANSWER, "{} bytes", answers.len());
     for (_, payload) in packets(&answers) {
         check(payload, redirects);
     }

@@ -2,8 +2,8 @@
 //! messages.
 #![no_main]
 
-use failover::message::{self, LONGEST};
-use failover::{ER_INSTANT_FAILOVER, Follow, FollowError, MOST_HOPS, Message, Next, Target, Text};
+use failover::message::{self, MAX_LENGTH};
+use failover::{ER_INSTANT_FAILOVER, Follow, FollowError, MAX_HOPS, Message, Next, Target, Text};
 use libfuzzer_sys::fuzz_target;
 
 const ORIGIN: &str = "db1.example.com:3306";
@@ -26,7 +26,7 @@ fuzz_target!(|input: &[u8]| {
         let address = format!("{}:{}", target.host(), target.port()).to_ascii_lowercase();
         assert!(!seen.contains(&address), "{address} is visited twice");
         seen.push(address);
-        assert!(seen.len() <= 1 + MOST_HOPS);
+        assert!(seen.len() <= 1 + MAX_HOPS);
         assert!(attempt.was_redirected());
     }
 });
@@ -39,13 +39,13 @@ fn check(said: &[u8]) {
     assert_eq!(shown.parse::<Target>().as_ref(), Ok(&parsed.target));
     let Ok(text) = String::from_utf8_lossy(parsed.text).parse::<Text>() else { return };
     let message = Message::new(&text, &parsed.target);
-    assert!(message.as_bytes().len() <= LONGEST);
+    assert!(message.as_bytes().len() <= MAX_LENGTH);
     assert_eq!(message::parse(message.as_bytes()).expect("a redirect").target, parsed.target);
 }
 
 /// People and logs get to see these.
 fn check_error(error: &FollowError) {
     let text = error.to_string();
-    assert!(text.len() < 300 * (2 + MOST_HOPS), "{} bytes", text.len());
+    assert!(text.len() < 300 * (2 + MAX_HOPS), "{} bytes", text.len());
     assert!(!text.chars().any(char::is_control), "{text:?}");
 }

@@ -27,7 +27,7 @@ const COM_STMT_SEND_LONG_DATA: u8 = 24;
 const COM_STMT_CLOSE: u8 = 25;
 
 /// The most bytes of one answer.
-const LONGEST_ANSWER: usize = 1024 * 1024;
+const MAX_ANSWER: usize = 1024 * 1024;
 
 /// Its only account, which changes nothing that others see.
 static SERVER: LazyLock<Shared> = LazyLock::new(|| {
@@ -106,7 +106,7 @@ impl<'a> Session<'a> {
         let (mut all, mut out) = (Vec::new(), Vec::new());
         let mut next = self.connection.receive(sent, self.shared, &mut out);
         loop {
-            assert!(out.len() <= LONGEST_ANSWER, "{} bytes", out.len());
+            assert!(out.len() <= MAX_ANSWER, "{} bytes", out.len());
             assert!(!self.connection.is_logging_in());
             let numbers: Vec<u8> = packets(&out).iter().map(|(number, _)| *number).collect();
             assert!(numbers.windows(2).all(|pair| pair[1] == 1 || pair[1] == pair[0].wrapping_add(1)), "{numbers:?}");

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use failover::{Caution, Policy, SettingError, Settings, ThisServer, Variable, shortened};
+use failover::{Caution, Policy, SettingError, Settings, ThisServer, Variable};
 use mysql_common::constants::CapabilityFlags;
 use tracing::{info, warn};
 
@@ -191,7 +191,9 @@ impl Shared {
             self.policy.store(Arc::new(Policy::new(after.clone())));
             (before, after)
         };
-        log_changes(&before, &after, by);
+        for change in before.changes(&after, Some(by)) {
+            info!("{change}");
+        }
         let variables: Vec<_> = changes.iter().map(|(variable, _)| *variable).collect();
         Ok(after.cautions(&variables, &self.this_server()))
     }
@@ -209,22 +211,9 @@ impl Shared {
     }
 
     fn this_server(&self) -> ThisServer {
-        ThisServer {
-            ports: [Some(self.identity.port), self.identity.extra_port].into_iter().flatten().collect(),
-            name: self.identity.hostname.clone(),
-            addresses: if_addrs::get_if_addrs()
-                .map(|interfaces| interfaces.iter().map(if_addrs::Interface::ip).collect())
-                .unwrap_or_default(),
-        }
-    }
-}
-
-fn log_changes(before: &Settings, after: &Settings, by: &str) {
-    for variable in Variable::ALL {
-        let (old, new) = (before.value(variable), after.value(variable));
-        if old != new {
-            info!("{} changed from '{}' to '{}' by {by}", variable.name(), shortened(&old), shortened(&new));
-        }
+        let Identity { port, extra_port, ref hostname, .. } = self.identity;
+        let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+        ThisServer::new(port, extra_port, hostname, interfaces.iter().map(if_addrs::Interface::ip))
     }
 }
 

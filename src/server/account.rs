@@ -1,15 +1,15 @@
 //! Accounts `IDENTIFIED VIA instant_failover USING 'host:port'`: one tenant moved, the rest stay.
 //!
-//! They are redirected whatever the mode, and nobody ever logs in through them: the shim refuses every login that comes
-//! here, and what happens here only decides in which words.
+//! They are redirected in every mode, and no login through them ever succeeds: the shim refuses every login that comes here,
+//! and this code only decides which error the client gets.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr::NonNull;
 use std::slice;
 
 use super::host::{self, Login};
-use super::redirect::{self, Reason};
-use super::state;
+use super::status::Reason;
+use super::{redirect, state};
 use crate::boundary::callback;
 use crate::sys::MYSQL_PLUGIN_VIO;
 use failover::{Target, TargetError, Verdict};
@@ -23,16 +23,16 @@ unsafe fn bytes<'a>(text: *const c_char, length: usize) -> &'a [u8] {
     NonNull::new(text.cast_mut()).map_or(&[], |text| unsafe { slice::from_raw_parts(text.as_ptr().cast(), length) })
 }
 
-/// Whether the account that the server has brought up is the client's.
+/// Whether the account that the server has chosen is the client's.
 ///
-/// For a user that does not exist it goes through the motions with the account of somebody else, to make the two look
-/// alike, and refuses the login afterwards. That user must not learn where somebody else is sent. The name of an
-/// anonymous account is empty; it is everybody's.
+/// For a user that does not exist, the server goes through the login with another user's account, so that a client cannot
+/// tell the difference, and refuses it afterwards. The client must not learn where that other user is sent. The name of an
+/// anonymous account is empty; it applies to every user.
 fn is_own_account(account: &[u8], user: &[u8]) -> bool {
     account.is_empty() || account == user
 }
 
-/// The target an account names; none if it shares the server's.
+/// The account's own target; `None` if it uses the server's.
 fn own_target(text: &[u8]) -> Result<Option<Target>, TargetError> {
     if text.is_empty() { Ok(None) } else { String::from_utf8_lossy(text).parse().map(Some) }
 }
@@ -52,14 +52,18 @@ callback! {
         let account = unsafe { CStr::from_ptr(account) }.to_bytes();
         let connection = login.connection();
         let policy = state::policy();
-        // A text that is no target, as an account copied from another server may have, does not count.
+        // An invalid target is ignored: an account copied from another server may have one.
         if is_own_account(account, connection.user)
             && let Ok(target) = own_target(text)
             && let Some(message) = policy.account_message(target.as_ref())
         {
             redirect::send(&message, connection.transport.way_in(), &login, Reason::Account);
-        } else if let Verdict::Redirect(found) = policy.verdict(&connection) {
-            redirect::send(found.message, found.way_in, &login, Reason::Mode);
+        } else {
+            match policy.verdict(&connection) {
+                Verdict::Redirect(found) => redirect::send(found.message, found.way_in, &login, Reason::Mode),
+                // The server says "access denied".
+                Verdict::Serve | Verdict::Exempt(_) => {}
+            }
         }
     } on_panic {
         // The server says "access denied".

@@ -36,7 +36,7 @@ pub(super) static _maria_plugin_declarations_: Declarations = Declarations([
         info: (&raw const ifo_c_auth).cast_mut().cast::<c_void>(),
         name: NAME.as_ptr(),
         author: c"The Instant Failover authors".as_ptr(),
-        descr: c"Tells new clients to go to another server".as_ptr(),
+        descr: c"Redirects new clients to another server".as_ptr(),
         license: PLUGIN_LICENSE_BSD,
         init: Some(ifo_rs_init),
         deinit: Some(ifo_rs_deinit),

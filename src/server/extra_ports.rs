@@ -1,8 +1,8 @@
-//! The ports that the server keeps for emergencies.
+//! The ports that the server reserves for emergencies.
 //!
-//! One is that of the option `extra_port`. Others are opened by systemd and given the name `extra`; then the option means
-//! nothing to the server, which listens on what it was passed. It leaves the environment and the sockets as they are, so
-//! that we find them as it did.
+//! One is the port of the option `extra_port`. Others are sockets that systemd passes under the name `extra`; the server
+//! then ignores the option and listens on what it was passed. It leaves the environment and the sockets unchanged, so we
+//! find them as it did.
 
 use std::env;
 use std::mem::ManuallyDrop;
@@ -16,7 +16,7 @@ use super::host;
 /// The first socket that systemd passes.
 const FIRST: RawFd = 3;
 
-/// Where the sockets that systemd has named `extra` listen.
+/// Where the sockets with the systemd name `extra` listen.
 static NAMED: OnceLock<Vec<SocketAddr>> = OnceLock::new();
 
 /// Notes where systemd's sockets listen. They stay open as long as the server accepts connections.
@@ -36,7 +36,7 @@ pub(super) fn is_extra(socket: RawFd) -> bool {
         || NAMED.get().is_some_and(|named| named.iter().any(|&place| has_accepted(place, here)))
 }
 
-/// Whether a connection to `here` was accepted by the socket that listens at `place`: it then is of the same family.
+/// Whether a connection to `here` was accepted by the socket that listens at `place`: both then have the same family.
 fn has_accepted(place: SocketAddr, here: SocketAddr) -> bool {
     place.port() == here.port()
         && place.is_ipv4() == here.is_ipv4()
@@ -48,12 +48,12 @@ fn named() -> Vec<SocketAddr> {
     let (names, number) = (variable("LISTEN_FDNAMES"), variable("LISTEN_FDS"));
     let is_for_us = variable("LISTEN_PID").parse() == Ok(process::id());
     let number: usize = number.parse().ok().filter(|_| is_for_us).unwrap_or_default();
-    // As the server, which compares the whole name.
+    // Like the server, which compares the whole name.
     let extra = names.split(':').take(number).zip(FIRST..).filter(|&(name, _)| name == "extra");
     extra.filter_map(|(_, socket)| listening(socket)).collect()
 }
 
-/// Where a socket listens; nothing if it does not, or not for TCP.
+/// Where a socket listens; `None` if it does not, or not for TCP.
 fn listening(socket: RawFd) -> Option<SocketAddr> {
     // SAFETY: only asked for its address; ManuallyDrop leaves it open. A descriptor that is no socket is an error.
     let socket = ManuallyDrop::new(unsafe { TcpListener::from_raw_fd(socket) });

@@ -1,7 +1,7 @@
-//! Standing in front of every authentication plugin.
+//! Hooks in front of every authentication plugin.
 //!
-//! The server calls a plugin through a pointer in the plugin's descriptor, for every login anew. [`slots`] puts our own
-//! function into that pointer and remembers the original; [`scan`] finds the plugins; [`login`] is what happens then.
+//! The server reads the pointer in a plugin's descriptor for every login. [`slots`] puts our own
+//! function into that pointer and remembers the original; [`scan`] finds the plugins; [`login`] is what the hook does.
 //!
 //! Plugins may be installed at any time, so the search is repeated when the mode changes, and, while clients are being
 //! redirected, by the first login after the process has loaded another library.
@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::host::{self, Severity};
 use super::{state, status};
 
-/// How many libraries the process had loaded when it was searched last, if that need not be done again.
+/// How many libraries the process had loaded at the last search; [`NEVER`] if another search is needed.
 static SEARCHED_AT: AtomicU64 = AtomicU64::new(NEVER);
 const NEVER: u64 = 0;
 
@@ -24,16 +24,16 @@ const NEVER: u64 = 0;
 static TABLE: Mutex<slots::Table> = Mutex::new(slots::Table::new());
 
 fn table() -> MutexGuard<'static, slots::Table> {
-    // The table says the truth after every step, so a panic cannot leave it half changed.
+    // The table is consistent after every step, so a panic cannot leave it half changed.
     TABLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Hooks every authentication plugin that is not yet.
+/// Hooks every authentication plugin that is not hooked yet.
 pub(super) fn refresh() {
     search(table());
 }
 
-/// Hooks what has been loaded since the last search, if anything has. Returns when it is done, whoever does it.
+/// Hooks what has been loaded since the last search, if anything. Returns once that is done, in whichever thread.
 fn refresh_if_libraries_came() {
     let is_due = || scan::libraries_loaded() != SEARCHED_AT.load(Ordering::Acquire);
     if is_due() {
@@ -46,11 +46,11 @@ fn refresh_if_libraries_came() {
 }
 
 fn search(mut table: MutexGuard<'static, slots::Table>) {
-    // Counted before: what is loaded during the search is found by the next. Said after: until then others wait.
+    // Counted before the search: the next one finds what is loaded meanwhile. Stored after it: until then others wait.
     let loaded = scan::libraries_loaded();
     let mut skipped = false;
     scan::for_each_plugin(|plugin, library| {
-        // The server loads each library of its directory for a moment to list what is in it.
+        // The server briefly loads each library of its directory to list its plugins.
         if library.is_none() || host::is_installed(plugin.name()) {
             table.hook(plugin, library);
         } else {
@@ -67,7 +67,7 @@ fn search(mut table: MutexGuard<'static, slots::Table>) {
     }
 }
 
-/// Gives every plugin its own function back.
+/// Restores every plugin's own function.
 pub(super) fn remove() {
     let libraries = table().restore();
     drop(libraries);

@@ -12,7 +12,7 @@ pub(super) use crate::sys::ifo_severity as Severity;
 
 /// `ER_WRONG_VALUE_FOR_VAR`: SET GLOBAL was given a value the variable cannot have.
 pub(super) const ER_WRONG_VALUE_FOR_VAR: u32 = 1231;
-/// `ER_UNKNOWN_ERROR`: what MariaDB uses for a warning that has no number of its own.
+/// `ER_UNKNOWN_ERROR`: what MariaDB uses for a warning without a number.
 pub(super) const ER_UNKNOWN_ERROR: u32 = 1105;
 
 /// Raises an error in the current session. The first one wins.
@@ -41,7 +41,7 @@ pub(crate) fn log_if_server(text: &str) {
     }
 }
 
-/// Writes a line to the error log, and to the list of warnings of whoever is installing the plugin.
+/// Writes a line to the error log, and adds it to the warnings of the session that is installing the plugin.
 pub(super) fn report(severity: Severity, text: &str) {
     log(severity, text);
     if has_session() {
@@ -54,7 +54,7 @@ pub(super) fn c_string(text: &str) -> CString {
     CString::new(text.split('\0').next().unwrap_or_default()).unwrap_or_default()
 }
 
-/// The statement that the current session is executing, unlike any other in the life of this server.
+/// The statement that the current session is executing, unique in the lifetime of this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Statement(u64, i64);
 
@@ -71,7 +71,7 @@ fn has_session() -> bool {
     unsafe { sys::ifo_c_has_session() != 0 }
 }
 
-/// Who the current session is, for the log: `'user'@'host' (connection 5)`; nothing at start-up.
+/// The current session, for the log: `'user'@'host' (connection 5)`; nothing at start-up.
 pub(super) fn session() -> Option<String> {
     if !has_session() {
         return None;
@@ -88,7 +88,7 @@ unsafe fn text(string: *const c_char) -> String {
     if string.is_null() { String::new() } else { unsafe { CStr::from_ptr(string) }.to_string_lossy().into_owned() }
 }
 
-/// Whether the client that is logging in has said who it is. From then on TLS is in place, too.
+/// Whether the client that is logging in has sent its user name. From then on TLS is in place, too.
 pub(super) fn account_is_known() -> bool {
     // SAFETY: called from a login only, where there is a session.
     !unsafe { sys::ifo_c_session_user() }.is_null()
@@ -108,12 +108,12 @@ impl Login {
         Self { raw: unsafe { sys::ifo_c_connection(vio) } }
     }
 
-    /// Whether an open session wants to become somebody else.
+    /// Whether an open session changes its user.
     pub(super) fn is_change_user(&self) -> bool {
         self.raw.is_change_user != 0
     }
 
-    /// What the policy wants to know.
+    /// What the policy needs to know.
     pub(super) fn connection(&self) -> Connection<'_> {
         // SAFETY: of() was promised that the strings live as long as self; they end with NUL.
         let bytes = |string: *const c_char| unsafe { (!string.is_null()).then(|| CStr::from_ptr(string).to_bytes()) };
@@ -141,25 +141,24 @@ fn presence(plugin: &CStr) -> sys::ifo_presence {
     unsafe { sys::ifo_c_presence(plugin.as_ptr()) }
 }
 
-/// Whether the server has an authentication plugin of this name, working or not.
+/// Whether the server has an authentication plugin of this name, working or not. True on a server that does not tell.
 pub(super) fn is_installed(name: &CStr) -> bool {
     presence(name) != sys::ifo_presence::IFO_ABSENT
 }
 
-/// Whether the server is removing this plugin: it has put that off until the last session that uses the plugin ends, and
-/// there is no variable left that would turn the redirect off.
+/// Whether the server is removing this plugin: it has postponed that until the last session that uses the plugin ends, and
+/// no variable is left to turn the redirect off. False on a server that does not tell.
 pub(super) fn is_being_removed() -> bool {
     presence(super::declaration::NAME) != sys::ifo_presence::IFO_READY
 }
 
-/// What tells this server from others.
+/// What identifies this server.
 pub(super) fn this_server() -> ThisServer {
     // SAFETY: as for extra_port(). The server sets its default port only after loading plugins.
     let port = u16::try_from(unsafe { sys::ifo_c_port() }).ok().filter(|&port| port != 0);
-    ThisServer {
-        ports: [Some(port.unwrap_or(failover::DEFAULT_PORT)), extra_port()].into_iter().flatten().collect(),
-        // SAFETY: a buffer of the server that is filled before plugins are loaded and ends with NUL.
-        name: unsafe { text(sys::ifo_c_hostname()) },
-        addresses: if_addrs::get_if_addrs().unwrap_or_default().iter().map(if_addrs::Interface::ip).collect(),
-    }
+    // SAFETY: a buffer of the server that is filled before plugins are loaded and ends with NUL.
+    let name = unsafe { text(sys::ifo_c_hostname()) };
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let addresses = interfaces.iter().map(if_addrs::Interface::ip);
+    ThisServer::new(port.unwrap_or(failover::DEFAULT_PORT), extra_port(), name, addresses)
 }

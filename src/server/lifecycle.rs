@@ -25,7 +25,7 @@ callback! {
         boundary::inject_panic("end of init");
         0
     } on_panic {
-        // The server refuses to install us, and runs on.
+        // The server refuses to install us, and keeps running.
         leave();
         1
     }
@@ -33,8 +33,8 @@ callback! {
 
 /// Puts the values of option files and the command line in force.
 ///
-/// They have not been checked: the server does that for SET GLOBAL alone. A bad one keeps no server down and redirects
-/// nobody: it is reported, its default holds, and the mode is OFF.
+/// They have not been checked: the server does that only for SET GLOBAL. A bad value does not stop the server, and does not
+/// redirect any client: it is reported, the default applies, and the mode is OFF.
 fn start() {
     extra_ports::find();
     let mut settings = Settings::default();
@@ -64,12 +64,11 @@ fn start() {
     );
 }
 
-/// Nobody is redirected any more, and every plugin has its own function back. Threads may still be inside a hook: what
-/// they use stays.
+/// Stops redirecting, and restores every plugin's own function. Threads may still be inside a hook: what they use stays.
 fn leave() {
     state::disarm();
     let _ = boundary::catch("leave", || {
-        variables::redirect_nobody();
+        variables::stop_redirecting();
         hooks::remove();
     });
 }
@@ -77,7 +76,7 @@ fn leave() {
 callback! {
     export fn ifo_rs_deinit(_plugin: *mut c_void) -> c_int {
         leave();
-        host::log(Severity::IFO_NOTE, "stopped; no new connection is redirected");
+        host::log(Severity::IFO_NOTE, "stopped; new connections are no longer redirected");
         0
     } on_panic {
         leave();

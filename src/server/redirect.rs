@@ -1,17 +1,8 @@
 //! Telling a client where to go.
 
 use super::host::{self, Login};
-use super::status;
+use super::status::{self, Reason};
 use failover::{ER_INSTANT_FAILOVER, Message, WayIn};
-
-/// Why somebody is redirected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reason {
-    /// The mode says so.
-    Mode,
-    /// The account is `IDENTIFIED VIA instant_failover`.
-    Account,
-}
 
 /// Gives the current login the error that sends its client elsewhere. The caller refuses the login.
 pub(super) fn send(message: &Message, way_in: WayIn, login: &Login, reason: Reason) {

@@ -10,7 +10,7 @@ use failover::Policy;
 
 static POLICY: LazyLock<ArcSwap<InForce>> = LazyLock::new(ArcSwap::default);
 
-/// A policy that is or was in force. Its number tells it from all others, also from later ones with the same settings.
+/// A policy that is or was in force. Its number distinguishes it from all others, including later ones with the same settings.
 #[derive(Debug, Default)]
 pub(super) struct InForce {
     policy: Policy,
@@ -25,8 +25,8 @@ impl Deref for InForce {
     }
 }
 
-/// Whether the policy in force redirects anybody: the one thing a login reads while the mode is OFF. It is a hint, and
-/// needs no order with anything: the policy says what holds.
+/// Whether the policy in force redirects any client: all that a login reads while the mode is OFF. It is a hint and needs no
+/// ordering: the policy decides.
 static REDIRECTING: AtomicBool = AtomicBool::new(false);
 
 /// Whether it is worth asking the policy.
@@ -35,12 +35,12 @@ pub(super) fn redirecting() -> bool {
     REDIRECTING.load(Ordering::Relaxed)
 }
 
-/// The policy in force: one whole value, however the settings change meanwhile. Never waits.
+/// The policy in force: one whole value, whatever changes meanwhile. Never waits.
 pub(super) fn policy() -> Guard<Arc<InForce>> {
     POLICY.load()
 }
 
-/// From now on nobody is redirected, whatever the policy says. Cannot fail.
+/// Stops redirecting, whatever the policy says. Cannot fail.
 pub(super) fn disarm() {
     REDIRECTING.store(false, Ordering::SeqCst);
 }

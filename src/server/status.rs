@@ -1,4 +1,4 @@
-//! What has been done, for SHOW STATUS.
+//! The counters of SHOW STATUS.
 
 use std::cell::Cell;
 use std::ffi::{CString, c_char};
@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::host::{self, Statement};
-use super::redirect::Reason;
 use crate::boundary::callback;
 use crate::sys;
 use failover::{Exemption, WayIn};
@@ -16,7 +15,7 @@ static LAST_REDIRECT: AtomicU64 = AtomicU64::new(0);
 
 macro_rules! counter {
     ($name:ident) => {
-        // SAFETY: the counters live as long as the library, are aligned, and while it runs Rust is alone in writing them,
+        // SAFETY: the counters live as long as the library, are aligned, and while it runs only Rust writes them,
         // always through this; the server reads them whole, being 8 bytes and aligned.
         unsafe { AtomicU64::from_ptr(&raw mut sys::ifo_c_counters.$name) }
     };
@@ -24,11 +23,20 @@ macro_rules! counter {
 
 thread_local! {
     /// The login that this thread redirected last. An account with several methods (`VIA a OR b`) brings the same login
-    /// to us once for each; it counts once.
+    /// to us once for each of them; it counts once.
     static LAST_COUNTED: Cell<Option<Statement>> = const { Cell::new(None) };
 }
 
-/// Counts a login that was redirected, once however often it comes.
+/// Why a login is redirected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// The mode requires it.
+    Mode,
+    /// The account is `IDENTIFIED VIA instant_failover`.
+    Account,
+}
+
+/// Counts a redirected login, once however often it comes.
 pub(super) fn count_redirect(way_in: WayIn, change_user: bool, reason: Reason) {
     let login = Some(host::statement());
     if LAST_COUNTED.replace(login) == login {
@@ -51,7 +59,7 @@ pub(super) fn count_redirect(way_in: WayIn, change_user: bool, reason: Reason) {
     LAST_REDIRECT.store(now.as_secs(), Ordering::Relaxed);
 }
 
-/// Counts a login that was let in because it is exempt.
+/// Counts a login that succeeded because it is exempt.
 pub(super) fn count_exemption(exemption: Exemption) {
     match exemption {
         Exemption::User => counter!(exempted_users).fetch_add(1, Ordering::Relaxed),
@@ -59,12 +67,12 @@ pub(super) fn count_exemption(exemption: Exemption) {
     };
 }
 
-/// Says how many authentication plugins are hooked.
+/// Sets the number of hooked authentication plugins.
 pub(super) fn set_hooked_plugins(number: usize) {
     counter!(hooked_plugins).store(number as u64, Ordering::Relaxed);
 }
 
-/// Starts to count anew, as a plugin that has just been installed should.
+/// Resets all counters: a plugin that has just been installed counts from zero.
 pub(super) fn reset() {
     for counter in [
         counter!(redirects),

@@ -9,15 +9,15 @@ use super::host::{self, Severity, Statement};
 use super::{hooks, state};
 use crate::boundary::callback;
 use crate::sys;
-use failover::{Caution, Policy, SettingError, Settings, Variable, shortened};
+use failover::{Caution, Policy, SettingError, Settings, Variable};
 
 thread_local! {
-    /// The settings as they will be when the statement that is being checked has been carried out: one SET may name
+    /// The settings as they will be once the statement that is being checked has been executed: one SET may name
     /// several variables, each of which is checked before the first is updated. A value of another statement, or of one
     /// that failed, means nothing. Each thread has its own: several sessions may be checking at once.
     static CHECKED: Cell<Option<(Statement, Settings)>> = const { Cell::new(None) };
 
-    /// What the statement that is being carried out has warned of so far. That of another statement means nothing.
+    /// The cautions that the current statement has given so far. Those of another statement mean nothing.
     static WARNED: Cell<Option<(Statement, Vec<Caution>)>> = const { Cell::new(None) };
 }
 
@@ -25,8 +25,8 @@ thread_local! {
 const VARIABLES: usize = sys::ifo_variable::IFO_VARIABLES as usize;
 const _: () = assert!(VARIABLES == Variable::ALL.len());
 
-/// The strings that `ifo_c_value` points to, and the right to change the policy. The server itself lets no two updates
-/// happen at once, and shows no variable while one is updated (`LOCK_global_system_variables`).
+/// The strings that `ifo_c_value` points to, and the right to change the policy. The server itself never runs two updates
+/// at once, and shows no variable while one is updated (`LOCK_global_system_variables`).
 static SHOWN: Mutex<[Option<CString>; VARIABLES]> = Mutex::new([const { None }; VARIABLES]);
 
 fn shown() -> MutexGuard<'static, [Option<CString>; VARIABLES]> {
@@ -98,7 +98,7 @@ fn check(variable: Variable, value: &[u8]) -> bool {
     }
 }
 
-/// Tells the client why its value was not taken.
+/// Tells the client why its value was refused.
 fn refuse(error: &SettingError) {
     host::error(host::ER_WRONG_VALUE_FOR_VAR, &host::c_string(&error.to_string()));
 }
@@ -110,13 +110,13 @@ callback! {
         let value = unsafe { CStr::from_ptr(value) };
         update(variable, value.to_bytes());
     } on_panic {
-        // What was in force stays so. The client must not believe otherwise.
+        // What was in force stays in force. The client must not believe otherwise.
         host::error(host::ER_WRONG_VALUE_FOR_VAR, c"instant_failover: nothing was changed; see the error log");
     }
 }
 
-/// Checks once more: `SET GLOBAL ... = DEFAULT` is not checked by the server, and another session may have changed what
-/// this value has to go with since it was.
+/// Checks once more: the server does not check `SET GLOBAL ... = DEFAULT`, and since the check another session may have
+/// changed a setting that this value depends on.
 fn update(variable: Variable, value: &[u8]) {
     let before = state::policy().settings().clone();
     let after = match before.set(variable, value) {
@@ -124,20 +124,18 @@ fn update(variable: Variable, value: &[u8]) {
         Err(error) => return refuse(&error),
     };
     let cautions = after.cautions(&[variable], &host::this_server());
-    let (old, new) = (before.value(variable), after.value(variable));
+    let changes = before.changes(&after, host::session().as_deref());
     put_in_force(after);
     if variable == Variable::Mode {
         hooks::refresh();
     }
-    if old != new {
-        let by = host::session().map(|who| format!(" by {who}")).unwrap_or_default();
-        let change = format!("{} changed from '{}' to '{}'{by}", variable.name(), shortened(&old), shortened(&new));
+    for change in changes {
         host::log(Severity::IFO_NOTE, &change);
     }
     warn(cautions);
 }
 
-/// Gives each caution once for a statement, also where two of its variables are reason for it.
+/// Gives each caution once for a statement, even if two of its variables cause it.
 fn warn(cautions: Vec<Caution>) {
     let statement = host::statement();
     let mut given = match WARNED.take() {
@@ -161,21 +159,21 @@ pub(super) fn put_in_force(settings: Settings) {
         let old = shown[index(variable)].replace(value);
         let new = shown[index(variable)].as_deref().map_or(ptr::null(), CStr::as_ptr);
         // SAFETY: the server reads this pointer under a lock that it holds for us during an update, and does not use it
-        // yet during init. Nobody else writes it then.
+        // yet during init. Nothing else writes it then.
         unsafe { sys::ifo_c_value[index(variable)] = new.cast_mut() };
         drop(old);
     }
     state::put_in_force(Policy::new(settings));
 }
 
-/// Settings as before, but with nobody redirected. What SHOW VARIABLES shows stays, until the server forgets it.
-pub(super) fn redirect_nobody() {
+/// Stops redirecting. The values in SHOW VARIABLES stay until the server removes them.
+pub(super) fn stop_redirecting() {
     state::put_in_force(Policy::default());
 }
 
 /// The value that an option file, the command line or the default has given a variable before start-up.
 pub(super) fn given(variable: Variable) -> Vec<u8> {
-    // SAFETY: the server has stored NULL or a string that ends with NUL, and nobody changes it during init.
+    // SAFETY: the server has stored NULL or a string that ends with NUL, and nothing changes it during init.
     let value = unsafe { sys::ifo_c_value[index(variable)] };
     // SAFETY: as above.
     if value.is_null() { Vec::new() } else { unsafe { CStr::from_ptr(value) }.to_bytes().to_vec() }

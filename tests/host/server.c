@@ -70,7 +70,7 @@ void my_printf_error(unsigned int error, const char *format, unsigned long flags
   va_start(arguments, flags);
   vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
-  if (strstr(text, "a defect in the plugin"))
+  if (strstr(text, "internal error in"))
     failed("the log says", text);
 }
 

@@ -26,6 +26,7 @@ const EXPORTS: &[&str] = &[
 
 /// The server functions that we use. MariaDB 10.5.23, 10.11.19 and 11.8.6 export all of them.
 const SERVER: &[&str] = &[
+    // Optional: without it, every plugin counts as installed.
     "_Z13plugin_statusPKcmi",
     // One of these two; without them, values must be ASCII.
     "_ZN4Item23const_charset_converterEP3THDPK15charset_info_stbPKc",

@@ -102,7 +102,7 @@ fn more_plugins_than_slots() {
     assert_eq!(redirected, SLOTS - builtin);
     assert_eq!(root.status("Instant_failover_hooked_plugins").unwrap(), SLOTS.to_string());
     let log = server.error_log();
-    let lines: Vec<_> = log.lines().filter(|line| line.contains("is one more than the 256")).collect();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("at most 256 authentication plugins")).collect();
     assert_eq!(lines.len(), 1, "{log}");
     assert!(lines[0].contains("plugin 'many253'"), "{}", lines[0]);
     // After uninstalling, all accounts work.
@@ -129,13 +129,13 @@ fn compile_many_plugins(number: usize, library: &Path, flags: &[&str]) {
     support::run(&mut cc).unwrap();
 }
 
-/// A server that lacks a function we need: a copy of this machine's mariadbd with that function renamed.
-#[test]
-fn refused_where_the_server_lacks_a_function() {
+/// Starts a server that does not export `function`: a copy of this machine's, in which it has another name.
+fn start_without(function: &str) -> Server {
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("mariadbd");
     let mut bytes = fs::read(support::system::mariadbd()).unwrap();
-    let name = b"\0thd_query_id\0";
+    let name = format!("\0{function}\0");
+    let name = name.as_bytes();
     let places: Vec<_> = (0..bytes.len() - name.len()).filter(|&at| bytes[at..].starts_with(name)).collect();
     assert!(!places.is_empty());
     for at in places {
@@ -144,7 +144,31 @@ fn refused_where_the_server_lacks_a_function() {
     fs::write(&program, bytes).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
 
-    let mut server = Server::start_program(&program, &library(), &[]).unwrap();
+    Server::start_program(&program, &library(), &[]).unwrap()
+}
+
+/// The plugin then cannot tell which plugins are installed, and treats all as installed.
+#[test]
+fn redirects_where_the_server_does_not_export_plugin_status() {
+    let mut server = start_without("_Z13plugin_statusPKcmi");
+    let mut root = server.root().unwrap();
+    root.query("INSTALL SONAME 'instant_failover'").unwrap();
+    root.query("INSTALL SONAME 'auth_ed25519'").unwrap();
+    root.query("CREATE USER native, ed IDENTIFIED VIA ed25519 USING PASSWORD('p')").unwrap();
+    root.query("SET GLOBAL instant_failover_target = 'db2', instant_failover_mode = ON").unwrap();
+    for user in ["native", "ed"] {
+        assert_eq!(log_in(&server, user), redirect_to("db2"), "{user}");
+    }
+    root.query("SET GLOBAL instant_failover_mode = OFF").unwrap();
+    assert_eq!(log_in(&server, "native"), Reply::Ok);
+    root.query("UNINSTALL SONAME 'instant_failover'").unwrap();
+    assert_eq!(log_in(&server, "native"), Reply::Ok);
+    server.stop().unwrap();
+}
+
+#[test]
+fn refused_where_the_server_lacks_a_function() {
+    let mut server = start_without("thd_query_id");
     let mut root = server.root().unwrap();
     root.query("CREATE USER app").unwrap();
     let error = root.query("INSTALL SONAME 'instant_failover'").unwrap_err().to_string();

@@ -81,8 +81,8 @@ fn in_every_callback() {
     }
     assert!(server.is_running());
     let log = server.error_log();
-    assert_eq!(log.matches("a defect in the plugin was caught in ifo_rs_init").count(), 1, "{log}");
-    assert_eq!(log.matches("a defect in the plugin").count(), 1, "{log}");
+    assert_eq!(log.matches("internal error in ifo_rs_init").count(), 1, "{log}");
+    assert_eq!(log.matches("internal error in").count(), 1, "{log}");
     assert!(!log.contains("panicked at") || log.matches("panicked at").count() == 1, "{log}");
     server.stop().unwrap();
 }

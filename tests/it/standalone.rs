@@ -242,11 +242,16 @@ fn bounds() -> Vec<(String, String, &'static str)> {
     let target = format!("{0}.{0}.{0}.{1}:65535", "a".repeat(63), "b".repeat(61));
     let list = |entry: &str, times| vec![entry; times].join(",");
     [
-        ("target", target.clone(), target + "0", "it has 260 bytes, a target has at most 259"),
-        ("message", "x".repeat(511), "y".repeat(512), "it has 512 bytes, an error has room for 511"),
-        ("exempt_users", list("u", 5000), list("v", 5001), "the list has 5001 entries, at most 5000 are allowed"),
+        ("target", target.clone(), target + "0", "it has 260 bytes, but a target has at most 259"),
+        ("message", "x".repeat(511), "y".repeat(512), "it has 512 bytes, but an error message holds at most 511"),
+        ("exempt_users", list("u", 5000), list("v", 5001), "the list has 5001 entries, but at most 5000 are allowed"),
         ("exempt_users", "u".repeat(128), "v".repeat(129), "has more than 128 characters"),
-        ("exempt_hosts", list("::2", 5000), list("::3", 5001), "the list has 5001 entries, at most 5000 are allowed"),
+        (
+            "exempt_hosts",
+            list("::2", 5000),
+            list("::3", 5001),
+            "the list has 5001 entries, but at most 5000 are allowed",
+        ),
     ]
     .map(|(name, longest, longer, why)| {
         let option = |value| format!("instant_failover_{name}={value}");

@@ -1,14 +1,14 @@
-//! A login, from the moment the server calls an authentication plugin.
+//! A login, from the moment at which the server calls an authentication plugin.
 //!
 //! A new connection first meets the default plugin, before the client has said anything. That plugin greets the client
-//! and reads its reply; inside that read the TLS handshake happens, and after it the account is known. Every other plugin
-//! is called with the account known: for a new connection whose account needs it, or for an open session that wants to
-//! become somebody else.
+//! and reads its reply; the TLS handshake happens inside that read, and after it the account is known. Every other plugin
+//! is called with the account known: for a new connection whose account needs it, or for an open session that
+//! changes its user.
 //!
-//! So there is one rule. Once the account is known, the verdict is taken at once, without I/O. Before, the original runs
-//! with our [gate](Gate) in the way of what it reads, and the verdict is taken there.
+//! So there is one rule. Once the account is known, the verdict is taken at once, without I/O. Before that, the original
+//! runs with our [gate](Gate) in front of what it reads, and the verdict is taken there.
 //!
-//! A client may let the original wait as long as it likes. So a login that the original accepts is judged again if the
+//! A client can make the original wait as long as it likes. So a login that the original accepts is judged again if the
 //! policy has changed since its verdict ([`conclude`]): it gets in only if the policy in force at that moment lets it in.
 //!
 //! An outcome is only ever turned into a refusal: this module returns success where the original returned it, and
@@ -17,18 +17,19 @@
 
 use std::cell::Cell;
 
-use super::slots::{self, Authenticate};
+use super::scan::Authenticate;
+use super::slots;
 use crate::boundary::{callback, catch};
 use crate::server::host::{self, Login};
-use crate::server::redirect::{self, Reason};
-use crate::server::{state, status};
+use crate::server::status::{self, Reason};
+use crate::server::{redirect, state};
 use crate::sys::{
     self, CR_AUTH_USER_CREDENTIALS, CR_ERROR, CR_OK, MYSQL_PLUGIN_VIO, MYSQL_SERVER_AUTH_INFO, ifo_read_packet_fn,
 };
 use failover::{Exemption, Verdict};
 
 callback! {
-    /// Stands in front of the plugin of slot `N`.
+    /// The function in front of the plugin of slot `N`.
     pointer fn hook<const N: usize>(vio: *mut MYSQL_PLUGIN_VIO, info: *mut MYSQL_SERVER_AUTH_INFO) -> i32 {
         // SAFETY: called by the server with what it would have passed to the original.
         slots::original(N).map_or(CR_ERROR, |original| unsafe { authenticate(original, vio, info) })
@@ -49,7 +50,7 @@ unsafe fn authenticate(original: Authenticate, vio: *mut MYSQL_PLUGIN_VIO, info:
         if !state::redirecting() {
             return outcome;
         }
-        // The mode has been set while we waited for the client.
+        // The mode was set while we waited for the client.
         search();
         // SAFETY: the caller's promise.
         return unsafe { conclude(vio, outcome, None) };
@@ -72,14 +73,13 @@ unsafe fn authenticate(original: Authenticate, vio: *mut MYSQL_PLUGIN_VIO, info:
     }
 }
 
-/// Hooks what may be called next for this login: a plugin that was installed since the last search, even if only while we
-/// waited for the client.
+/// Hooks any plugin that may be called next for this login, even one that was installed while we waited for the client.
 fn search() {
-    // A failure is reported; the login goes on.
+    // A failure is reported; the login continues.
     let _ = catch("search", super::refresh_if_libraries_came);
 }
 
-/// What has been decided of a login.
+/// The decision about a login.
 #[derive(Clone, Copy)]
 enum Decision {
     /// The original's outcome stands.
@@ -88,18 +88,18 @@ enum Decision {
     Exempt(Exemption),
     /// The client has been told where to go.
     Refused,
-    /// There was a panic: the outcome stands, as without us.
+    /// There was a panic: the original's outcome stands, as without us.
     Failed,
 }
 
-/// A decision, and the number of the policy that it was made by.
+/// A decision, and the number of the policy behind it.
 #[derive(Clone, Copy)]
 struct Judged {
     decision: Decision,
     policy: u64,
 }
 
-/// What to return for an outcome of the original: the one place where a login gets in.
+/// What to return for an outcome of the original: the only place where a login succeeds.
 ///
 /// The client may have kept the original waiting since the login was judged, if it was judged at all. It is judged by the
 /// policy in force now, and counted once.
@@ -111,7 +111,7 @@ unsafe fn conclude(vio: *mut MYSQL_PLUGIN_VIO, outcome: i32, judged: Option<Judg
         // The client has been told.
         Some(Judged { decision: Decision::Refused, .. }) => return CR_ERROR,
         Some(Judged { decision: Decision::Failed, .. }) => return outcome,
-        // The client is gone, or the account needs another plugin: that one is hooked too, and comes next.
+        // The client is gone, or the account needs another plugin, which is hooked too and called next.
         _ if outcome > CR_OK && outcome != CR_AUTH_USER_CREDENTIALS => return outcome,
         Some(judged) if judged.policy == state::policy().number => judged,
         // SAFETY: the caller's promise.
@@ -129,7 +129,7 @@ unsafe fn conclude(vio: *mut MYSQL_PLUGIN_VIO, outcome: i32, judged: Option<Judg
     }
 }
 
-/// Takes the verdict on a login whose account is known, and sends the redirect if that is what it is.
+/// Takes the verdict on a login whose account is known, and sends the redirect if there is one.
 ///
 /// # Safety
 /// `vio` is the channel of the login that the current session is making.
@@ -157,7 +157,7 @@ thread_local! {
     static GATE: Cell<(ifo_read_packet_fn, Option<Judged>)> = const { Cell::new((None, None)) };
 }
 
-/// Our `read_packet` in the place of the server's, for as long as this value lives.
+/// Our `read_packet` instead of the server's, for as long as this value lives.
 struct Gate {
     vio: *mut MYSQL_PLUGIN_VIO,
 }
@@ -172,7 +172,7 @@ impl Gate {
         Self { vio }
     }
 
-    /// Puts the server's function back, and tells what was decided meanwhile.
+    /// Restores the server's function, and returns what was decided meanwhile.
     fn open(self) -> Option<Judged> {
         drop(self);
         GATE.get().1
@@ -187,14 +187,14 @@ impl Drop for Gate {
 }
 
 callback! {
-    /// Reads for the default plugin what a new client has to say, and decides before that plugin sees it.
+    /// Reads the first packet of a new client for the default plugin, and decides before that plugin sees it.
     ///
-    /// A read that fails is passed on as it is. Either it went wrong, or the account needs another plugin: that one is
-    /// hooked too, and comes next.
+    /// A failed read is passed on unchanged. Either it really failed, or the account needs another plugin, which is hooked
+    /// too and called next.
     pointer fn read_packet(vio: *mut MYSQL_PLUGIN_VIO, packet: *mut *mut u8) -> i32 {
         let (server, judged) = GATE.get();
         if matches!(judged, Some(Judged { decision: Decision::Refused, .. })) {
-            // The client has been told: there is nothing to wait for.
+            // The client has been redirected: there is nothing to wait for.
             return -1;
         }
         // SAFETY: what the plugin would have called, called as the plugin calls us.

@@ -1,7 +1,7 @@
 //! Finding the authentication plugins of this process.
 //!
-//! The server keeps its list of plugins to itself. But builtin plugins stand in arrays that it exports, and every loaded
-//! one is a library of this process that exports its declaration under a known name.
+//! The server does not export its list of plugins. But it exports arrays of the builtin plugins, and every loaded plugin is a
+//! library of this process that exports its declaration under a known name.
 
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::mem;
@@ -9,11 +9,13 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use super::slots::Authenticate;
 use crate::boundary::callback;
-use crate::sys::{self, ifo_authenticate_fn, st_maria_plugin};
+use crate::sys::{self, MYSQL_PLUGIN_VIO, MYSQL_SERVER_AUTH_INFO, ifo_authenticate_fn, st_maria_plugin};
 
-/// An authentication plugin: where its `authenticate_user` stands.
+/// A plugin's `authenticate_user`.
+pub(super) type Authenticate = unsafe extern "C" fn(*mut MYSQL_PLUGIN_VIO, *mut MYSQL_SERVER_AUTH_INFO) -> i32;
+
+/// An authentication plugin: where the pointer to its `authenticate_user` is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Plugin {
     slot: NonNull<ifo_authenticate_fn>,
@@ -48,17 +50,17 @@ impl Plugin {
 
     /// The slot. The server reads it in other threads at any time, without a lock, as 8 aligned bytes.
     fn pointer(&self) -> &AtomicPtr<()> {
-        // SAFETY: valid and aligned while self lives; nobody but put() writes it.
+        // SAFETY: valid and aligned while self lives; only put() writes it.
         unsafe { AtomicPtr::from_ptr(self.slot.as_ptr().cast()) }
     }
 
-    /// Puts another function in its place. False if the memory refuses.
+    /// Replaces the function. False if the memory cannot be made writable.
     pub(super) fn put(&self, function: Authenticate) -> bool {
         let page = Page::of(self.slot.as_ptr().cast());
         if page.protection.is_some_and(|was| !page.protect(was | libc::PROT_WRITE)) {
             return false;
         }
-        // Whoever gets the function finds what was stored for it before.
+        // A thread that reads the new function also sees what was stored for it before.
         self.pointer().store(function as *mut (), Ordering::Release);
         if let Some(was) = page.protection {
             page.protect(was);
@@ -87,14 +89,14 @@ impl Drop for Handle {
 }
 
 impl Library {
-    /// A library that is loaded; nothing if it no longer is.
+    /// A library that is loaded; `None` if it no longer is.
     fn open(path: &CStr) -> Option<Self> {
         // SAFETY: path ends with NUL; NOLOAD runs no code of the library.
         let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD) };
         NonNull::new(handle).map(|handle| Self(Arc::new(Handle(handle))))
     }
 
-    /// The address of a symbol that this very library defines, not one that it depends on.
+    /// The address of a symbol that this library itself defines, not one of its dependencies.
     fn own_symbol(&self, name: &CStr, base: usize) -> Option<NonNull<c_void>> {
         // SAFETY: an open handle and a string that ends with NUL.
         let address = NonNull::new(unsafe { libc::dlsym(self.0.0.as_ptr(), name.as_ptr()) })?;
@@ -127,7 +129,7 @@ pub(super) fn for_each_plugin(mut visit: impl FnMut(Plugin, Option<&Library>)) {
     let lists = unsafe { [sys::ifo_c_mandatory_plugins(), sys::ifo_c_optional_plugins()] };
     for list in lists {
         // SAFETY: NULL ends the list, which never changes; builtin plugins have the server's own struct, of which we know
-        // at least the beginning, and stay mapped for ever.
+        // at least the beginning, and are never unmapped.
         unsafe {
             let mut entry = list;
             while !(*entry).is_null() {
@@ -139,16 +141,14 @@ pub(super) fn for_each_plugin(mut visit: impl FnMut(Plugin, Option<&Library>)) {
     for object in loaded_objects() {
         let Some(library) = Library::open(&object.path) else { continue };
         let Some((declarations, size)) = library.declarations(object.base) else { continue };
-        if ptr::addr_eq(declarations, &raw const crate::server::declaration::_maria_plugin_declarations_) {
-            continue;
-        }
         // SAFETY: what the library declares as a plugin, in the size it says; the table keeps the library if it hooks one.
         unsafe { walk(declarations, size, |plugin| visit(plugin, Some(&library))) };
     }
 }
 
 /// # Safety
-/// `first` starts an array of plugin declarations, `size` bytes each, that one without info ends, and that stays mapped.
+/// `first` starts an array of plugin declarations of `size` bytes each. A declaration without info ends the array, which
+/// stays mapped.
 unsafe fn walk(first: *const st_maria_plugin, size: usize, mut visit: impl FnMut(Plugin)) {
     // The end of st_mysql_plugin, the shorter of the two structs a plugin may declare. Less cannot be a plugin.
     if size < mem::offset_of!(st_maria_plugin, version_info) {
@@ -158,7 +158,8 @@ unsafe fn walk(first: *const st_maria_plugin, size: usize, mut visit: impl FnMut
     // SAFETY: the caller's promise; an array of these is aligned as its first element is.
     unsafe {
         while !(*declaration).info.is_null() {
-            if let Some(plugin) = Plugin::from(declaration) {
+            let is_ours = ptr::addr_eq((*declaration).info, &raw const sys::ifo_c_auth);
+            if let Some(plugin) = Plugin::from(declaration).filter(|_| !is_ours) {
                 visit(plugin);
             }
             declaration = declaration.byte_add(size);
@@ -225,7 +226,7 @@ fn program_headers(info: &libc::dl_phdr_info) -> &[libc::Elf64_Phdr] {
     unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) }
 }
 
-/// Where the first segment lies: what dladdr calls the base of a library.
+/// Where the first segment is: what dladdr calls the base of a library.
 fn load_address(info: &libc::dl_phdr_info) -> usize {
     let first = program_headers(info).iter().find(|header| header.p_type == libc::PT_LOAD);
     let page = page_size();
@@ -236,7 +237,7 @@ fn load_address(info: &libc::dl_phdr_info) -> usize {
 struct Page {
     start: usize,
     length: usize,
-    /// How the memory is protected, where it cannot be written.
+    /// The protection of the memory, if it is not writable.
     protection: Option<c_int>,
 }
 
@@ -282,7 +283,7 @@ fn page_size() -> usize {
     usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
-/// An address as the linker has it.
+/// An address from the linker.
 fn address(value: u64) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
 }

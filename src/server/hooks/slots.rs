@@ -4,21 +4,18 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::{mem, ptr};
 
 use super::login;
-use super::scan::{Library, Plugin};
-use crate::sys::{MYSQL_PLUGIN_VIO, MYSQL_SERVER_AUTH_INFO, ifo_authenticate_fn};
+use super::scan::{Authenticate, Library, Plugin};
+use crate::sys::ifo_authenticate_fn;
 
-/// A plugin's `authenticate_user`.
-pub(super) type Authenticate = unsafe extern "C" fn(*mut MYSQL_PLUGIN_VIO, *mut MYSQL_SERVER_AUTH_INFO) -> i32;
-
-/// How many authentication plugins can be hooked in the life of a server. MariaDB ships about ten, but one that is taken
-/// away and comes back somewhere else in memory counts again.
+/// How many authentication plugins can be hooked in the lifetime of a server. MariaDB ships about ten, but one that
+/// is uninstalled and loaded again at another address counts again.
 pub(super) const SLOTS: usize = 256;
 
-/// The original function of each slot. Written once, before the slot's hook is put anywhere, and never again: a thread
-/// may be in a hook at any time, even long after the plugin was given its function back.
+/// The original function of each slot. Written once, before the slot's hook is installed, and never again: a thread may
+/// be in a hook at any time, even long after the plugin's function was restored.
 static ORIGINALS: [AtomicPtr<()>; SLOTS] = [const { AtomicPtr::new(ptr::null_mut()) }; SLOTS];
 
-/// The hooks, one for each slot: the server passes nothing that would tell a hook whose place it takes.
+/// The hooks, one for each slot: nothing that the server passes tells a hook which plugin it replaces.
 static HOOKS: [Authenticate; SLOTS] = hooks();
 
 const fn hooks() -> [Authenticate; SLOTS] {
@@ -32,7 +29,7 @@ const fn hooks() -> [Authenticate; SLOTS] {
     array!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31)
 }
 
-/// The function that the hook of a slot stands in front of.
+/// The function that the hook of a slot replaces.
 #[inline]
 pub(super) fn original(slot: usize) -> Option<Authenticate> {
     let original = ORIGINALS[slot].load(Ordering::Relaxed);
@@ -44,7 +41,7 @@ pub(super) fn original(slot: usize) -> Option<Authenticate> {
 /// The plugins that are or were hooked.
 pub(super) struct Table {
     used: [Option<Slot>; SLOTS],
-    /// What the log should be told once the lock is released.
+    /// Lines for the log, written once the lock is released.
     complaints: Vec<String>,
     full: bool,
 }
@@ -87,30 +84,30 @@ impl Table {
             self.used[n] = Some(Slot { place, library: library.cloned(), hooked: true });
         } else {
             self.complaints.push(format!(
-                "plugin '{}' cannot be hooked, its memory cannot be written; logins through it are not redirected",
+                "cannot hook plugin '{}': its memory is not writable; logins through it are not redirected",
                 place.name().to_string_lossy()
             ));
         }
     }
 
-    /// Said once: with one plugin too many, every later search finds it again.
+    /// Reported once: every later search finds the plugin again.
     fn refuse(&mut self, place: &Plugin) {
         if !mem::replace(&mut self.full, true) {
             self.complaints.push(format!(
-                "plugin '{}' is one more than the {SLOTS} authentication plugins that can be hooked until the server \
-                 restarts; logins through it are not redirected",
+                "cannot hook plugin '{}': at most {SLOTS} authentication plugins can be hooked until the server restarts; \
+                 logins through it are not redirected",
                 place.name().to_string_lossy()
             ));
         }
     }
 
-    /// What went wrong since this was asked last.
+    /// What went wrong since the last call.
     pub(super) fn take_complaints(&mut self) -> Vec<String> {
         mem::take(&mut self.complaints)
     }
 
-    /// Gives every plugin its own function back, where ours still is. Returns the libraries, which are not needed any more:
-    /// the last one to let go of a library runs code of it, for which no lock should be held.
+    /// Restores every plugin's own function where ours is still in place. Returns the libraries, which are no longer needed:
+    /// dropping the last handle of a library runs code of the library, and no lock should be held then.
     pub(super) fn restore(&mut self) -> Vec<Library> {
         let mut libraries = Vec::new();
         for (n, slot) in self.used.iter_mut().enumerate() {
