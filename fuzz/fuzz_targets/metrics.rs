@@ -9,14 +9,14 @@ use instant_failover_harness::{Accounts, Exchange, Next, Shared};
 use libfuzzer_sys::fuzz_target;
 
 /// Requests of this length are answered whether they are whole or not.
-const LONGEST_REQUEST: usize = 8 * 1024;
+const MAX_REQUEST: usize = 8 * 1024;
 
 static SERVER: LazyLock<Shared> = LazyLock::new(|| server(Mode::On, Accounts::default(), false));
 
 fuzz_target!(|input: &[u8]| {
     let Some((lengths, request)) = input.split_first_chunk::<4>() else { return };
     let status = answer(request, pieces(request, lengths));
-    if request.len() <= LONGEST_REQUEST {
+    if request.len() <= MAX_REQUEST {
         assert_eq!(status, answer(request, [request]), "it depends on the pieces");
     }
 });
@@ -27,7 +27,7 @@ fn answer<'a>(request: &[u8], pieces: impl IntoIterator<Item = &'a [u8]>) -> Opt
     for piece in pieces {
         taken += piece.len();
         match exchange.receive(piece, &SERVER, &mut out) {
-            Next::Read => assert!(out.is_empty() && taken <= LONGEST_REQUEST, "it waits for more"),
+            Next::Read => assert!(out.is_empty() && taken <= MAX_REQUEST, "it waits for more"),
             Next::Close => return Some(status(request, &out)),
             next => panic!("{next:?}"),
         }

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use failover::Mode;
 use instant_failover_fuzz::{client, error, is_switch, packet, packets, server};
-use instant_failover_harness::{Accounts, Connection, LONGEST_PACKET, Next, Scramble, Shared, When};
+use instant_failover_harness::{Accounts, Connection, MAX_PACKET, Next, Scramble, Shared, When};
 use libfuzzer_sys::fuzz_target;
 use mysql_common::auth::plugins::mysql_native_password::scramble_native;
 use mysql_common::io::ParseBuf;
@@ -27,7 +27,7 @@ const COM_STMT_SEND_LONG_DATA: u8 = 24;
 const COM_STMT_CLOSE: u8 = 25;
 
 /// The most bytes of one answer.
-const LONGEST_ANSWER: usize = 1024 * 1024;
+const MAX_ANSWER: usize = 1024 * 1024;
 
 /// Its only account, which changes nothing that others see.
 static SERVER: LazyLock<Shared> = LazyLock::new(|| {
@@ -106,7 +106,7 @@ impl<'a> Session<'a> {
         let (mut all, mut out) = (Vec::new(), Vec::new());
         let mut next = self.connection.receive(sent, self.shared, &mut out);
         loop {
-            assert!(out.len() <= LONGEST_ANSWER, "{} bytes", out.len());
+            assert!(out.len() <= MAX_ANSWER, "{} bytes", out.len());
             assert!(!self.connection.is_logging_in());
             let numbers: Vec<u8> = packets(&out).iter().map(|(number, _)| *number).collect();
             assert!(numbers.windows(2).all(|pair| pair[1] == 1 || pair[1] == pair[0].wrapping_add(1)), "{numbers:?}");
@@ -134,7 +134,7 @@ impl<'a> Session<'a> {
             assert_eq!(*answered, number);
         }
         if !goes_on {
-            let is_long = command.len() > LONGEST_PACKET;
+            let is_long = command.len() > MAX_PACKET;
             assert!(is_long || command[0] == COM_QUIT && answer.is_empty(), "closed: {answer:?}");
             return false;
         }

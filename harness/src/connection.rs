@@ -17,29 +17,16 @@ use tracing::debug;
 use super::accounts::{Authenticated, Peer, Scramble};
 use super::character_set;
 use super::login::{self, First, Login};
-use super::packet::{self, Frame, LONGEST_LOGIN, LONGEST_PACKET, SqlError, Writer};
+use super::packet::{self, Frame, MAX_LOGIN, MAX_PACKET, Next, SqlError, Writer};
 use super::proxy::{self, Header, Source};
 use super::session::{self, Session};
 use super::shared::Shared;
 
 /// Unsent bytes beyond which no more commands are carried out: a client must read its answers.
-const MOST_UNSENT: usize = 64 * 1024;
+const MAX_UNSENT: usize = 64 * 1024;
 
 /// More characters than a database's name may have, so that one that is too long is refused.
-const LONGEST_SHOWN: usize = 101;
-
-/// What the I/O of a connection has to do after the bytes for the client are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Read on.
-    Read,
-    /// Send all there is before [`receive`](Connection::receive) is called again, with no bytes: more can be answered.
-    SendFirst,
-    /// Start TLS as the server. What [`take_input`](Connection::take_input) returns belongs to it.
-    StartTls,
-    /// Close the connection.
-    Close,
-}
+const MAX_SHOWN: usize = 101;
 
 /// The client has been told to go elsewhere.
 struct Redirected;
@@ -105,6 +92,12 @@ impl Connection {
     #[must_use]
     pub const fn is_logging_in(&self) -> bool {
         !matches!(&self.phase, Phase::Open(_)) && !self.is_changing_user()
+    }
+
+    /// Whether it came to the extra port.
+    #[must_use]
+    pub const fn is_extra(&self) -> bool {
+        matches!(self.transport, Transport::Tcp { extra: true })
     }
 
     const fn is_changing_user(&self) -> bool {
@@ -177,7 +170,7 @@ impl Connection {
                     return (self.refuse(&out_of_order(), shared, out), &[]);
                 }
                 Frame::Part => return (Next::Read, bytes),
-                Frame::Packet { .. } if out.len() >= MOST_UNSENT => return (Next::SendFirst, bytes),
+                Frame::Packet { .. } if out.len() >= MAX_UNSENT => return (Next::SendFirst, bytes),
                 Frame::TooLong { sequence } => {
                     let error = self.count(sequence).err().unwrap_or_else(|| {
                         let most = self.longest_packet();
@@ -209,7 +202,7 @@ impl Connection {
     }
 
     const fn longest_packet(&self) -> usize {
-        if self.is_logging_in() { LONGEST_LOGIN } else { LONGEST_PACKET }
+        if self.is_logging_in() { MAX_LOGIN } else { MAX_PACKET }
     }
 
     /// The number of the client's next packet.
@@ -271,7 +264,7 @@ impl Connection {
         let candidate = Candidate {
             user: login.user.clone().into_owned(),
             // No more than an error about it shows.
-            database: login.database.as_deref().map(|name| name.chars().take(LONGEST_SHOWN).collect()),
+            database: login.database.as_deref().map(|name| name.chars().take(MAX_SHOWN).collect()),
             capabilities: login.capabilities,
             collation: login.collation,
             exemption,

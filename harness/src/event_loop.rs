@@ -28,7 +28,7 @@ use super::packet::{SqlError, Writer};
 use super::shared::Shared;
 
 /// How many clients one listener brings before the others get their turn.
-const MOST_ACCEPTED: usize = 64;
+const MAX_ACCEPTED: usize = 64;
 
 /// How long accepting pauses when the system has nothing left to accept with.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -37,7 +37,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const TICK: Duration = Duration::from_secs(1);
 
 /// How many Prometheus servers may be connected, to each loop.
-const MOST_METRICS_CLIENTS: usize = 16;
+const MAX_METRICS_CLIENTS: usize = 16;
 
 /// After the listeners come the clients.
 const FIRST_CLIENT: usize = 1024;
@@ -85,11 +85,8 @@ enum Listener {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// The places are those of `extra_max_connections`, or of `max_connections`.
-    Database {
-        transport: Transport,
-        extra: bool,
-    },
+    /// The transport says which limit counts: `extra_max_connections` or `max_connections`.
+    Database(Transport),
     Metrics,
 }
 
@@ -101,12 +98,12 @@ impl EventLoop {
         for (listeners, extra) in [(&listeners.tcp, false), (&listeners.extra, true)] {
             for listener in listeners {
                 let listener = Listener::Tcp(TcpListener::from_std(listener.try_clone()?));
-                doors.push((listener, Kind::Database { transport: Transport::Tcp { extra }, extra }));
+                doors.push((listener, Kind::Database(Transport::Tcp { extra })));
             }
         }
         for listener in &listeners.unix {
             let listener = UnixListener::from_std(listener.try_clone()?);
-            let kind = Kind::Database { transport: Transport::Local, extra: false };
+            let kind = Kind::Database(Transport::Local);
             doors.push((Listener::Unix(listener), kind));
         }
         if let Some(listener) = &listeners.metrics {
@@ -181,7 +178,7 @@ impl EventLoop {
 
     fn accept(&mut self) {
         for index in 0..self.doors.len() {
-            for _ in 0..MOST_ACCEPTED {
+            for _ in 0..MAX_ACCEPTED {
                 if !self.accept_one(index) {
                     break;
                 }
@@ -220,12 +217,13 @@ impl EventLoop {
 
     fn welcome(&mut self, mut link: Link, peer: Peer, kind: Kind) {
         let state = match kind {
-            Kind::Metrics if self.metrics_clients >= MOST_METRICS_CLIENTS => return,
+            Kind::Metrics if self.metrics_clients >= MAX_METRICS_CLIENTS => return,
             Kind::Metrics => {
                 self.metrics_clients += 1;
                 State::metrics()
             }
-            Kind::Database { transport, extra } => {
+            Kind::Database(transport) => {
+                let extra = transport == Transport::Tcp { extra: true };
                 let configuration = self.shared.configuration();
                 let most = if extra { configuration.extra_max_connections } else { configuration.max_connections };
                 drop(configuration);
@@ -243,8 +241,7 @@ impl EventLoop {
         };
         let entry = self.clients.vacant_entry();
         let key = entry.key();
-        let extra = matches!(kind, Kind::Database { extra: true, .. });
-        let mut client = Client::new(link, state, extra, &self.shared);
+        let mut client = Client::new(link, state, &self.shared);
         let (registry, token) = (self.poll.registry(), Token(FIRST_CLIENT + key));
         // First the greeting: it is what the client waits for.
         let welcomed = client.greet(&mut self.buffers).and_then(|()| client.register(registry, token));

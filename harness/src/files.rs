@@ -11,7 +11,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 /// The most bytes of a file: more than a hundred thousand accounts.
-const LONGEST: u64 = 16 * 1024 * 1024;
+const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
 /// How files are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,9 +29,9 @@ pub enum When {
 pub(super) fn read(file: &Path, when: When) -> io::Result<Zeroizing<Vec<u8>>> {
     let file = open(file, when)?;
     let mut bytes = Zeroizing::new(Vec::new());
-    file.take(LONGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LONGEST {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {LONGEST} bytes")));
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {MAX_BYTES} bytes")));
     }
     Ok(bytes)
 }
@@ -71,7 +71,7 @@ mod tests {
     use std::path::Path;
     use std::process::Command;
 
-    use super::{LONGEST, When, is_read_once, read};
+    use super::{MAX_BYTES, When, is_read_once, read};
 
     #[test]
     fn files_without_an_end_are_refused() {
@@ -80,9 +80,9 @@ mod tests {
             assert!(read(Path::new("/"), when).is_err());
         }
         let file = tempfile::NamedTempFile::new().unwrap();
-        file.as_file().set_len(LONGEST).unwrap();
+        file.as_file().set_len(MAX_BYTES).unwrap();
         assert!(read(file.path(), When::Reloading).is_ok());
-        file.as_file().set_len(LONGEST + 1).unwrap();
+        file.as_file().set_len(MAX_BYTES + 1).unwrap();
         assert_eq!(read(file.path(), When::Reloading).unwrap_err().kind(), ErrorKind::FileTooLarge);
     }
 

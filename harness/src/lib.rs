@@ -29,10 +29,10 @@ mod shared;
 mod tls;
 
 pub use accounts::{Accounts, Authenticated, Peer, Scramble};
-pub use connection::{Connection, Next};
+pub use connection::Connection;
 pub use files::When;
 pub use metrics::Exchange;
-pub use packet::{LONGEST_LOGIN, LONGEST_PACKET};
-pub use proxy::{Header, LONGEST_HEADER, ProxyNetworks, Source, read as read_proxy_header};
+pub use packet::{MAX_LOGIN, MAX_PACKET, Next};
+pub use proxy::{Header, MAX_HEADER, ProxyNetworks, Source, read as read_proxy_header};
 pub use run::main;
 pub use shared::{Configuration, Identity, Shared, Version};

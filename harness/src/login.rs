@@ -14,7 +14,7 @@ use mysql_common::io::ParseBuf;
 use super::packet::NATIVE_PASSWORD;
 
 /// MariaDB keeps so many characters of a user name.
-const LONGEST_USER: usize = 128;
+const MAX_USER: usize = 128;
 
 /// A packet that is not what it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,7 +183,7 @@ fn user_name(bytes: &[u8]) -> Cow<'_, str> {
 }
 
 fn clipped(name: &str) -> &str {
-    name.char_indices().nth(LONGEST_USER).map_or(name, |(end, _)| &name[..end])
+    name.char_indices().nth(MAX_USER).map_or(name, |(end, _)| &name[..end])
 }
 
 #[cfg(test)]

@@ -4,11 +4,11 @@
 
 use std::fmt::Write;
 
-use super::connection::Next;
+use super::packet::Next;
 use super::shared::Shared;
 
 /// The most bytes of a request.
-const LONGEST_REQUEST: usize = 8 * 1024;
+const MAX_REQUEST: usize = 8 * 1024;
 
 /// One request, without its I/O.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ impl Exchange {
         let mut headers = [httparse::EMPTY_HEADER; 64];
         let mut request = httparse::Request::new(&mut headers);
         let (status, body) = match request.parse(&self.request) {
-            Ok(httparse::Status::Partial) if self.request.len() <= LONGEST_REQUEST => return Next::Read,
+            Ok(httparse::Status::Partial) if self.request.len() <= MAX_REQUEST => return Next::Read,
             Ok(httparse::Status::Complete(_)) => match (request.method, request.path) {
                 (Some("GET" | "HEAD"), Some("/metrics")) => ("200 OK", text(shared)),
                 (Some("GET" | "HEAD"), _) => ("404 Not Found", "The metrics are at /metrics.\n".to_owned()),

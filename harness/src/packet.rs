@@ -11,11 +11,11 @@ use mysql_common::proto::MySerialize;
 use super::accounts::{Authenticated, SCRAMBLE_LENGTH, Scramble};
 
 /// The most bytes that a packet of a client may have. Nothing that a client has to say to this server needs more.
-pub const LONGEST_PACKET: usize = 64 * 1024;
+pub const MAX_PACKET: usize = 64 * 1024;
 
 /// The same before the client is let in: the most that one keeps this server from forgetting. Real logins have some hundred
 /// bytes, and a few thousand with a token in the place of a password.
-pub const LONGEST_LOGIN: usize = 8 * 1024;
+pub const MAX_LOGIN: usize = 8 * 1024;
 
 const HEADER_LENGTH: usize = 4;
 
@@ -26,6 +26,19 @@ const BINARY: u16 = 63;
 
 /// The only authentication plugin, besides the credentials of a peer on a Unix socket.
 pub(super) const NATIVE_PASSWORD: &[u8] = b"mysql_native_password";
+
+/// What the event loop does with a connection once the bytes for the client are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Read on.
+    Read,
+    /// Send everything before [`receive`](super::Connection::receive) is called again, with no bytes: more can be answered.
+    SendFirst,
+    /// Start TLS as the server. What [`take_input`](super::Connection::take_input) returns belongs to it.
+    StartTls,
+    /// Close the connection.
+    Close,
+}
 
 /// What stands at the head of the bytes that have come.
 #[derive(Debug, PartialEq, Eq)]
@@ -143,7 +156,7 @@ impl<'a> Writer<'a> {
         let start = self.out.len();
         self.out.extend_from_slice(&[0, 0, 0, self.sequence]);
         write(self.out);
-        // Nothing here writes 16 MiB: it all comes from packets of at most LONGEST_PACKET.
+        // Nothing here writes 16 MiB: it all comes from packets of at most MAX_PACKET.
         let length = u32::try_from(self.out.len() - start - HEADER_LENGTH).unwrap_or(u32::MAX);
         self.out[start..start + 3].copy_from_slice(&length.to_le_bytes()[..3]);
         self.sequence = self.sequence.wrapping_add(1);
@@ -222,7 +235,7 @@ impl<'a> Writer<'a> {
 /// See <https://mariadb.com/kb/en/result-set-packets/#column-definition-packet>.
 fn column_definition(column: &Cell, out: &mut Vec<u8>) {
     let (character_set, length) = match column.value {
-        Value::Null | Value::Text(_) => (UTF8MB4_GENERAL_CI.into(), LONGEST_PACKET),
+        Value::Null | Value::Text(_) => (UTF8MB4_GENERAL_CI.into(), MAX_PACKET),
         Value::Integer(_) | Value::Decimal(_) => (BINARY, 64),
     };
     // Catalog, schema, table and the table's true name, the column's name and true name.
@@ -244,7 +257,7 @@ mod tests {
     use mysql_common::packets::Column;
     use mysql_common::proto::MyDeserialize;
 
-    use super::{Cell, Frame, LONGEST_PACKET, Value, Writer, cut};
+    use super::{Cell, Frame, MAX_PACKET, Value, Writer, cut};
 
     #[test]
     fn columns_are_defined_as_clients_read_it() {
@@ -256,8 +269,8 @@ mod tests {
         ] {
             let mut out = Vec::new();
             Writer::new(&mut out, 1, CapabilityFlags::empty()).result(&[Cell { name: "a".to_owned(), value }], &[], 0);
-            let Frame::Packet { payload: [1], rest, .. } = cut(&out, LONGEST_PACKET) else { panic!("{out:?}") };
-            let Frame::Packet { payload, .. } = cut(rest, LONGEST_PACKET) else { panic!("{rest:?}") };
+            let Frame::Packet { payload: [1], rest, .. } = cut(&out, MAX_PACKET) else { panic!("{out:?}") };
+            let Frame::Packet { payload, .. } = cut(rest, MAX_PACKET) else { panic!("{rest:?}") };
             let column = Column::deserialize((), &mut ParseBuf(payload)).unwrap();
             assert_eq!(column.name_str(), "a");
             assert_eq!((column.column_type(), column.character_set()), (column_type, character_set));
@@ -267,23 +280,21 @@ mod tests {
     #[test]
     fn packets_are_cut_off_one_by_one() {
         let bytes = [2, 0, 0, 7, b'a', b'b', 0, 0, 0, 8];
-        let Frame::Packet { sequence: 7, payload: b"ab", rest } = cut(&bytes, LONGEST_PACKET) else {
-            panic!("{:?}", cut(&bytes, LONGEST_PACKET))
+        let Frame::Packet { sequence: 7, payload: b"ab", rest } = cut(&bytes, MAX_PACKET) else {
+            panic!("{:?}", cut(&bytes, MAX_PACKET))
         };
-        assert_eq!(cut(rest, LONGEST_PACKET), Frame::Packet { sequence: 8, payload: b"", rest: b"" });
+        assert_eq!(cut(rest, MAX_PACKET), Frame::Packet { sequence: 8, payload: b"", rest: b"" });
         for length in 0..6 {
-            assert_eq!(cut(&bytes[..length], LONGEST_PACKET), Frame::Part);
+            assert_eq!(cut(&bytes[..length], MAX_PACKET), Frame::Part);
         }
     }
 
     #[test]
     fn the_length_has_a_limit() {
         let mut bytes = vec![0, 0, 1, 0];
-        bytes.resize(4 + LONGEST_PACKET, b'x');
-        assert!(
-            matches!(cut(&bytes, LONGEST_PACKET), Frame::Packet { payload, .. } if payload.len() == LONGEST_PACKET)
-        );
-        assert_eq!(cut(&[1, 0, 1, 7], LONGEST_PACKET), Frame::TooLong { sequence: 7 });
-        assert_eq!(cut(&[0xff, 0xff, 0xff, 0], LONGEST_PACKET), Frame::TooLong { sequence: 0 });
+        bytes.resize(4 + MAX_PACKET, b'x');
+        assert!(matches!(cut(&bytes, MAX_PACKET), Frame::Packet { payload, .. } if payload.len() == MAX_PACKET));
+        assert_eq!(cut(&[1, 0, 1, 7], MAX_PACKET), Frame::TooLong { sequence: 7 });
+        assert_eq!(cut(&[0xff, 0xff, 0xff, 0], MAX_PACKET), Frame::TooLong { sequence: 0 });
     }
 }

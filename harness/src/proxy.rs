@@ -12,7 +12,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 
 /// The most bytes of a header, as in mariadbd.
-pub const LONGEST_HEADER: usize = 256;
+pub const MAX_HEADER: usize = 256;
 
 /// By the first bytes, as many as a packet's header has, mariadbd tells a header from a packet.
 const START: usize = 4;
@@ -52,7 +52,7 @@ pub enum Source {
     Socket,
 }
 
-/// Reads the header at the head of `bytes`. Never more than [`LONGEST_HEADER`] bytes are asked for.
+/// Reads the header at the head of `bytes`. Never more than [`MAX_HEADER`] bytes are asked for.
 #[must_use]
 pub fn read(bytes: &[u8]) -> Header {
     let start = &bytes[..bytes.len().min(START)];
@@ -67,10 +67,10 @@ pub fn read(bytes: &[u8]) -> Header {
 
 fn version_1(bytes: &[u8]) -> Header {
     // mariadbd reads up to here if there is no end of line, and takes what it has.
-    let longest = &bytes[..bytes.len().min(LONGEST_HEADER - 1)];
+    let longest = &bytes[..bytes.len().min(MAX_HEADER - 1)];
     let length = match longest.iter().position(|&byte| byte == b'\n') {
         Some(end) => end + 1,
-        None if longest.len() == LONGEST_HEADER - 1 => longest.len(),
+        None if longest.len() == MAX_HEADER - 1 => longest.len(),
         None => return Header::Part,
     };
     line(&longest[..length]).map_or(Header::Malformed, |source| Header::Whole { length, source })
@@ -129,7 +129,7 @@ fn number(rest: &mut &str) -> Option<i64> {
 fn version_2(bytes: &[u8]) -> Header {
     let Some((fixed, rest)) = bytes.split_first_chunk::<FIXED_V2>() else { return Header::Part };
     let length = usize::from(u16::from_be_bytes([fixed[14], fixed[15]]));
-    if !fixed.starts_with(SIGNATURE_V2) || length > LONGEST_HEADER - FIXED_V2 {
+    if !fixed.starts_with(SIGNATURE_V2) || length > MAX_HEADER - FIXED_V2 {
         return Header::Malformed;
     }
     let Some(block) = rest.get(..length) else { return Header::Part };
@@ -167,7 +167,7 @@ pub struct ProxyNetworks {
 
 impl ProxyNetworks {
     /// The most bytes of a value: much more than a list of proxies needs.
-    const LONGEST: usize = 4096;
+    const MAX_LENGTH: usize = 4096;
 
     /// Whether a header is accepted from here; no address is that of a client of a Unix socket.
     #[must_use]
@@ -183,8 +183,8 @@ impl FromStr for ProxyNetworks {
     type Err = String;
 
     fn from_str(value: &str) -> Result<Self, String> {
-        if value.len() > Self::LONGEST {
-            let (length, longest) = (value.len(), Self::LONGEST);
+        if value.len() > Self::MAX_LENGTH {
+            let (length, longest) = (value.len(), Self::MAX_LENGTH);
             return Err(format!("the value has {length} bytes; at most {longest} are possible"));
         }
         let mut networks = Self { value: value.to_owned(), ..Self::default() };
@@ -235,7 +235,7 @@ impl fmt::Display for ProxyNetworks {
 
 #[cfg(test)]
 mod tests {
-    use super::{Header, LONGEST_HEADER, ProxyNetworks, Source, read};
+    use super::{Header, MAX_HEADER, ProxyNetworks, Source, read};
 
     fn v2(command: u8, family: u8, block: &[u8]) -> Vec<u8> {
         let length = u16::try_from(block.len()).unwrap().to_be_bytes();
@@ -334,11 +334,11 @@ mod tests {
     #[test]
     fn a_header_that_never_ends_is_not_waited_for() {
         let endless = [b"PROXY TCP4 192.0.2.7 10.0.0.1 1111 3306".as_slice(), &[b' '; 1000]].concat();
-        for length in 4..LONGEST_HEADER - 1 {
+        for length in 4..MAX_HEADER - 1 {
             assert_eq!(read(&endless[..length]), Header::Part);
         }
         // As mariadbd: what there is by then counts.
-        let whole = Header::Whole { length: LONGEST_HEADER - 1, source: address("192.0.2.7") };
+        let whole = Header::Whole { length: MAX_HEADER - 1, source: address("192.0.2.7") };
         assert_eq!(read(&endless), whole);
         assert_eq!(read(&[b"PROX".as_slice(), &[b'x'; 1000]].concat()), Header::Malformed);
         assert_eq!(read(&v2(0x21, 0x11, &[0; 241])[..16]), Header::Malformed);

@@ -14,8 +14,7 @@ use tracing::debug;
 
 use self::statement::{Assignment, Scope, Show, Statement};
 use super::accounts::Authenticated;
-use super::connection::Next;
-use super::packet::{Cell, SqlError, Value, Writer};
+use super::packet::{Cell, Next, SqlError, Value, Writer};
 use super::shared::Shared;
 
 pub(super) const COM_CHANGE_USER: u8 = 17;
@@ -35,7 +34,7 @@ const COM_SET_OPTION: u8 = 27;
 const COM_RESET_CONNECTION: u8 = 31;
 
 /// As in MariaDB, which takes no further `COM_CHANGE_USER` after so many that failed.
-const MOST_FAILED_CHANGES: u8 = 3;
+const MAX_FAILED_CHANGES: u8 = 3;
 
 /// Somebody who has been let in, and what they have set for themselves.
 #[derive(Debug)]
@@ -94,7 +93,7 @@ impl Session {
     }
 
     pub(super) const fn may_change_user(&self) -> bool {
-        self.failed_changes < MOST_FAILED_CHANGES
+        self.failed_changes < MAX_FAILED_CHANGES
     }
 
     pub(super) fn count_failed_change(&mut self) {
@@ -249,8 +248,8 @@ impl Session {
 
 /// Refuses names of databases that MariaDB would refuse for their length.
 pub(super) fn check_database(name: &str) -> Result<(), SqlError> {
-    const LONGEST: usize = 64;
-    if name.chars().count() > LONGEST {
+    const MAX_LENGTH: usize = 64;
+    if name.chars().count() > MAX_LENGTH {
         return Err(SqlError::new(1102, *b"42000", format!("Incorrect database name '{name:.100}'")));
     }
     Ok(())
@@ -304,7 +303,7 @@ mod tests {
 
     use super::{COM_INIT_DB, COM_PING, COM_QUERY, COM_STMT_PREPARE, Session};
     use crate::accounts::{Accounts, Peer};
-    use crate::packet::{Frame, LONGEST_PACKET, Writer, cut};
+    use crate::packet::{Frame, MAX_PACKET, Writer, cut};
     use crate::shared::{Configuration, Identity, Shared};
 
     struct Administrator {
@@ -329,7 +328,7 @@ mod tests {
             let mut writer = Writer::new(&mut out, 1, CapabilityFlags::CLIENT_PROTOCOL_41);
             self.session.command(&[&[command], argument.as_bytes()].concat(), &self.shared, &mut writer);
             let (mut packets, mut rest) = (Vec::new(), out.as_slice());
-            while let Frame::Packet { payload, rest: more, .. } = cut(rest, LONGEST_PACKET) {
+            while let Frame::Packet { payload, rest: more, .. } = cut(rest, MAX_PACKET) {
                 packets.push(payload.to_vec());
                 rest = more;
             }
@@ -389,6 +388,6 @@ mod tests {
         assert_eq!(send(&grow), Err(1301));
         assert!(send(&format!("SELECT @@{users}")).is_ok_and(|length| length >= 40_000));
         assert_eq!(send(&format!("SELECT {}", many(&format!("@@{users}")))), Err(1301));
-        assert!(send(&format!("SELECT '{}'", "x".repeat(LONGEST_PACKET - 100))).is_ok());
+        assert!(send(&format!("SELECT '{}'", "x".repeat(MAX_PACKET - 100))).is_ok());
     }
 }

@@ -66,7 +66,7 @@ impl Version {
     const PREFIX: &str = "5.5.5-";
 
     /// The most characters that MariaDB has.
-    const LONGEST: usize = 59;
+    const MAX_LENGTH: usize = 59;
 
     /// The version of a server that this one stands in for, as `SELECT VERSION()` shows it there.
     ///
@@ -75,8 +75,8 @@ impl Version {
     pub fn new(version: &str) -> Result<Self, String> {
         let numbers = version.split('-').next().unwrap_or_default().split('.');
         let numbered = numbers.clone().count() == 3 && numbers.clone().all(|number| number.parse::<u16>().is_ok());
-        if !numbered || !version.bytes().all(|byte| byte.is_ascii_graphic()) || version.len() > Self::LONGEST {
-            let (longest, shown) = (Self::LONGEST, version.escape_debug());
+        if !numbered || !version.bytes().all(|byte| byte.is_ascii_graphic()) || version.len() > Self::MAX_LENGTH {
+            let (longest, shown) = (Self::MAX_LENGTH, version.escape_debug());
             return Err(format!(
                 "'{shown:.100}' is not a version; give what SELECT VERSION() prints on the server that this one stands in \
                  for, 11.8.3-MariaDB for example, with at most {longest} characters"

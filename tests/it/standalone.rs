@@ -572,7 +572,7 @@ fn slow_clients() {
 fn ten_thousand_idle_connections_in_little_memory() {
     const CLIENTS: usize = 10_000;
     /// In kB.
-    const MOST_MEMORY: u64 = 200 * 1024;
+    const MAX_MEMORY: u64 = 200 * 1024;
     let _alone = many_descriptors(CLIENTS as u64);
     let server = start(&["--max-connections=20000", "--connect-timeout=600"]);
     let memory = || -> u64 {
@@ -592,7 +592,7 @@ fn ten_thousand_idle_connections_in_little_memory() {
     assert_eq!(root.query("SELECT 1").unwrap(), [["1"]]);
     let (after, each) = (memory(), (memory() - before) * 1024 / CLIENTS as u64);
     println!("10,000 idle connections: {before} kB before, {after} kB after, {each} bytes each");
-    assert!(after < MOST_MEMORY, "{after} kB");
+    assert!(after < MAX_MEMORY, "{after} kB");
     for client in &mut clients {
         client.write_all(&login[login.len() / 2..]).unwrap();
     }

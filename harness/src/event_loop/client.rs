@@ -10,17 +10,17 @@ use rustls::ServerConnection;
 use socket2::SockRef;
 
 use crate::accounts::{Peer, Scramble};
-use crate::connection::{Connection, Next};
+use crate::connection::Connection;
 use crate::metrics::Exchange;
-use crate::packet::LONGEST_LOGIN;
+use crate::packet::{MAX_LOGIN, Next};
 use crate::shared::Shared;
 use crate::tls::cipher_name;
 
 /// How many times one client is read before the others get their turn.
-const MOST_READS: usize = 16;
+const MAX_READS: usize = 16;
 
 /// The most bytes of TLS before the client is let in: its certificates, and the longest login.
-const MOST_TLS: usize = 16 * 1024 + LONGEST_LOGIN;
+const MAX_TLS: usize = 16 * 1024 + MAX_LOGIN;
 
 /// What all clients of a loop use in turn.
 pub(super) struct Buffers {
@@ -119,18 +119,16 @@ pub(super) struct Client {
     /// Bytes of TLS that have come before the client was let in.
     tls_received: usize,
     state: State,
-    /// Whether it has come to the extra port.
-    extra: bool,
     /// Answers that did not fit into the socket; before TLS.
     unsent: Vec<u8>,
-    phase: Phase,
+    after_send: AfterSend,
     /// When its time is over.
     deadline: Instant,
 }
 
 /// What is to be done when all is sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum AfterSend {
     Read,
     /// There are packets that have been read and not answered.
     Answer,
@@ -140,9 +138,9 @@ enum Phase {
 }
 
 impl Client {
-    pub(super) fn new(link: Link, state: State, extra: bool, shared: &Shared) -> Self {
+    pub(super) fn new(link: Link, state: State, shared: &Shared) -> Self {
         let deadline = Instant::now() + shared.configuration().connect_timeout;
-        Self { link, tls: None, tls_received: 0, state, extra, unsent: Vec::new(), phase: Phase::Read, deadline }
+        Self { link, tls: None, tls_received: 0, state, unsent: Vec::new(), after_send: AfterSend::Read, deadline }
     }
 
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
@@ -164,8 +162,9 @@ impl Client {
         matches!(&self.state, State::Database(_))
     }
 
+    /// Whether it is a database connection to the extra port.
     pub(super) const fn is_extra(&self) -> bool {
-        self.extra
+        matches!(&self.state, State::Database(connection) if connection.is_extra())
     }
 
     pub(super) const fn is_logging_in(&self) -> bool {
@@ -182,7 +181,7 @@ impl Client {
     /// Whether a handshake ended without an answer: because of TLS, the client or the time. Those with a malformed packet
     /// are answered, and counted then.
     pub(super) const fn has_broken_handshake(&self) -> bool {
-        self.is_database() && self.is_logging_in() && matches!(self.phase, Phase::Read)
+        self.is_database() && self.is_logging_in() && matches!(self.after_send, AfterSend::Read)
     }
 
     /// Sends the greeting, which every new socket has room for.
@@ -207,16 +206,16 @@ impl Client {
         buffers: &mut Buffers,
     ) -> io::Result<bool> {
         let Buffers { read, plain, out } = buffers;
-        for _ in 0..MOST_READS {
+        for _ in 0..MAX_READS {
             if !self.send(out)? {
                 // A slow reader: the socket will say when it takes more.
                 self.reregister(registry, token, Interest::READABLE | Interest::WRITABLE)?;
                 return Ok(true);
             }
-            match self.phase {
-                Phase::Close | Phase::Closed => return Ok(false),
-                Phase::Answer => self.answer(&[], shared, plain, out)?,
-                Phase::Read => match self.link.read(read) {
+            match self.after_send {
+                AfterSend::Close | AfterSend::Closed => return Ok(false),
+                AfterSend::Answer => self.answer(&[], shared, plain, out)?,
+                AfterSend::Read => match self.link.read(read) {
                     Ok(0) => return Ok(false),
                     Ok(length) => self.receive(&read[..length], shared, plain, out)?,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
@@ -238,11 +237,11 @@ impl Client {
         }
         if self.is_logging_in() {
             self.tls_received += bytes.len();
-            if self.tls_received > MOST_TLS {
+            if self.tls_received > MAX_TLS {
                 return Err(io::ErrorKind::InvalidData.into());
             }
         }
-        while !bytes.is_empty() && self.phase != Phase::Close {
+        while !bytes.is_empty() && self.after_send != AfterSend::Close {
             let Some(tls) = &mut self.tls else { return Ok(()) };
             let handshaking = tls.is_handshaking();
             tls.read_tls(&mut bytes)?;
@@ -270,7 +269,7 @@ impl Client {
     /// Takes what has come out of TLS.
     fn receive_plain(&mut self, shared: &Shared, plain: &mut [u8], out: &mut Vec<u8>) -> io::Result<()> {
         while let Some(tls) = &mut self.tls
-            && self.phase != Phase::Close
+            && self.after_send != AfterSend::Close
         {
             match tls.reader().read(plain) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -287,7 +286,7 @@ impl Client {
 
     /// Takes bytes that are not, or no longer, inside TLS.
     fn answer(&mut self, bytes: &[u8], shared: &Shared, plain: &mut [u8], out: &mut Vec<u8>) -> io::Result<()> {
-        if self.phase == Phase::Close {
+        if self.after_send == AfterSend::Close {
             return Ok(());
         }
         let next = self.state.receive(bytes, shared, out);
@@ -306,13 +305,13 @@ impl Client {
 
     fn go_on(&mut self, next: Next, shared: &Shared) {
         let wait = if self.is_logging_in() { None } else { Some(shared.configuration().wait_timeout) };
-        let (phase, wait) = match next {
+        let (after_send, wait) = match next {
             // TLS in TLS: nobody asks for that.
-            Next::Close | Next::StartTls => (Phase::Close, Some(shared.configuration().connect_timeout)),
-            Next::SendFirst => (Phase::Answer, wait),
-            Next::Read => (Phase::Read, wait),
+            Next::Close | Next::StartTls => (AfterSend::Close, Some(shared.configuration().connect_timeout)),
+            Next::SendFirst => (AfterSend::Answer, wait),
+            Next::Read => (AfterSend::Read, wait),
         };
-        self.phase = phase;
+        self.after_send = after_send;
         if let Some(wait) = wait {
             self.deadline = Instant::now() + wait;
         }
@@ -338,9 +337,9 @@ impl Client {
         // Only now and then is there anything to give back.
         self.unsent = Vec::new();
         let Some(tls) = &mut self.tls else { return Ok(true) };
-        if self.phase == Phase::Close {
+        if self.after_send == AfterSend::Close {
             tls.send_close_notify();
-            self.phase = Phase::Closed;
+            self.after_send = AfterSend::Closed;
         }
         flush_tls(&mut self.link, tls)
     }

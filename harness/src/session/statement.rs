@@ -13,10 +13,10 @@ use super::pattern::is_like;
 use crate::packet::SqlError;
 
 /// The most tokens of a statement, blanks included. What is parsed can be no deeper than that, however it is nested.
-const MOST_TOKENS: usize = 1000;
+const MAX_TOKENS: usize = 1000;
 
 /// How deeply the parser may call itself.
-const DEEPEST: usize = 16;
+const MAX_DEPTH: usize = 16;
 
 /// A statement that can be answered.
 #[derive(Debug, PartialEq)]
@@ -79,9 +79,9 @@ impl Filter {
 pub(super) fn parse(sql: &str) -> Result<Statement, SqlError> {
     let mut tokenizer = Tokenizer::new(&MySqlDialect {}, sql).with_unescape(false);
     let mut tokens = tokenizer.tokenize_with_location().map_err(|error| syntax(error.into()))?;
-    if tokens.len() > MOST_TOKENS {
+    if tokens.len() > MAX_TOKENS {
         let message =
-            format!("{WHAT_THIS_IS} in statements of at most {MOST_TOKENS} words, this one has {}", tokens.len());
+            format!("{WHAT_THIS_IS} in statements of at most {MAX_TOKENS} words, this one has {}", tokens.len());
         return Err(SqlError::new(1235, *b"42000", message));
     }
     for token in &mut tokens {
@@ -91,7 +91,7 @@ pub(super) fn parse(sql: &str) -> Result<Statement, SqlError> {
             _ => {}
         }
     }
-    let mut parser = Parser::new(&MySqlDialect {}).with_recursion_limit(DEEPEST).with_tokens_with_locations(tokens);
+    let mut parser = Parser::new(&MySqlDialect {}).with_recursion_limit(MAX_DEPTH).with_tokens_with_locations(tokens);
     if parser.parse_keyword(Keyword::SET) {
         let statement = set(&mut parser)?;
         let _ = parser.consume_token(&Token::SemiColon);
@@ -217,7 +217,7 @@ fn is_dual(table: &TableWithJoins) -> bool {
     }
 }
 
-/// Whether an expression is of a kind that has a value here. Those are no deeper than [`DEEPEST`], while a sum, say, is as
+/// Whether an expression is of a kind that has a value here. Those are no deeper than [`MAX_DEPTH`], while a sum, say, is as
 /// deep as it is long, and too deep to be printed as the name of its column.
 fn is_known(expression: &Expr) -> bool {
     match expression {
@@ -368,7 +368,7 @@ fn session_value(name: &str, value: Ident) -> Assignment {
 
 #[cfg(test)]
 mod tests {
-    use super::{DEEPEST, Filter, MOST_TOKENS, Scope, Show, Statement, parse};
+    use super::{Filter, MAX_DEPTH, MAX_TOKENS, Scope, Show, Statement, parse};
 
     fn error(sql: &str) -> (u16, String) {
         let error = parse(sql).map_err(|error| (error.code, error.message));
@@ -494,7 +494,7 @@ mod tests {
         for (open, close) in
             [("(", ")"), ("1+", ""), ("-", ""), ("NOT ", ""), ("(SELECT ", ")"), ("f(", ")"), ("1 IN (", ")")]
         {
-            for times in [3, DEEPEST, MOST_TOKENS / 4, MOST_TOKENS, 8 * MOST_TOKENS] {
+            for times in [3, MAX_DEPTH, MAX_TOKENS / 4, MAX_TOKENS, 8 * MAX_TOKENS] {
                 let sql = format!("SELECT {}1{}", open.repeat(times), close.repeat(times));
                 // The others are known to nobody, or at the end of a shallow branch.
                 let taken = times == 3 && matches!(open, "(" | "-" | "f(");

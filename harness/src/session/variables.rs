@@ -6,11 +6,11 @@ use failover::Variable;
 
 use super::Session;
 use super::statement::Scope;
-use crate::packet::{LONGEST_PACKET, SqlError, Value};
+use crate::packet::{MAX_PACKET, SqlError, Value};
 use crate::shared::Shared;
 
 /// The most bytes of a value that a session sets for itself.
-const LONGEST_VALUE: usize = 1024;
+const MAX_VALUE: usize = 1024;
 
 /// How a variable's value is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl SessionVariables {
                 _ => return Err(wrong()),
             },
             Number if shown.parse::<u64>().is_err() => return Err(wrong()),
-            Number | Text if shown.len() > LONGEST_VALUE => return Err(wrong()),
+            Number | Text if shown.len() > MAX_VALUE => return Err(wrong()),
             Number | Text => text,
         };
         self.0.insert(name, text);
@@ -225,7 +225,7 @@ fn fixed(name: &str) -> Option<Fixed> {
         "in_transaction" | "lower_case_table_names" | "query_cache_size" | "server_id" => |_| (Number, "0".to_owned()),
         "init_connect" => |_| (Text, String::new()),
         "log_bin" | "performance_schema" => |_| (Switch, "0".to_owned()),
-        "max_allowed_packet" => |_| (Number, LONGEST_PACKET.to_string()),
+        "max_allowed_packet" => |_| (Number, MAX_PACKET.to_string()),
         "max_connections" => |shared| (Number, shared.configuration().max_connections.to_string()),
         "port" => |shared| (Number, shared.identity.port.to_string()),
         "protocol_version" => |_| (Number, "10".to_owned()),
