@@ -1,4 +1,4 @@
-//! Packets: how bytes are cut into them, and those that this server sends.
+//! Packets: splitting bytes into packets, and the packets that this server sends.
 //!
 //! See <https://mariadb.com/kb/en/0-packet/> for the frame, and <https://mariadb.com/kb/en/4-server-response-packets/> for
 //! what is in it.
@@ -10,21 +10,21 @@ use mysql_common::proto::MySerialize;
 
 use super::accounts::{Authenticated, SCRAMBLE_LENGTH, Scramble};
 
-/// The most bytes that a packet of a client may have. Nothing that a client has to say to this server needs more.
+/// The maximum length of a client's packet. No request that this server can answer is longer.
 pub const MAX_PACKET: usize = 64 * 1024;
 
-/// The same before the client is let in: the most that one keeps this server from forgetting. Real logins have some hundred
-/// bytes, and a few thousand with a token in the place of a password.
+/// The same before the login: it bounds the memory that a client can make this server use. Real logins have a few hundred
+/// bytes, or a few thousand with a token instead of a password.
 pub const MAX_LOGIN: usize = 8 * 1024;
 
 const HEADER_LENGTH: usize = 4;
 
 /// `utf8mb4_general_ci`: the character set of everything this server sends.
 pub(super) const UTF8MB4_GENERAL_CI: u8 = 45;
-/// `binary`: the character set of what is no text.
+/// `binary`: the character set of values that are not text.
 const BINARY: u16 = 63;
 
-/// The only authentication plugin, besides the credentials of a peer on a Unix socket.
+/// The only authentication plugin. The other way to log in is by the credentials of the peer on a Unix socket.
 pub(super) const NATIVE_PASSWORD: &[u8] = b"mysql_native_password";
 
 /// What the event loop does with a connection once the bytes for the client are sent.
@@ -40,19 +40,19 @@ pub enum Next {
     Close,
 }
 
-/// What stands at the head of the bytes that have come.
+/// What the received bytes begin with.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Frame<'a> {
-    /// A packet, and what comes after it.
+    /// A packet, and the bytes after it.
     Packet { sequence: u8, payload: &'a [u8], rest: &'a [u8] },
-    /// Less than a packet: more has to come.
+    /// An incomplete packet.
     Part,
-    /// A packet that says it is longer than it may be.
+    /// A packet whose length exceeds the limit.
     TooLong { sequence: u8 },
 }
 
-/// Cuts the first packet off `bytes`. The length that the peer names is believed as far as bytes have come, and refused
-/// beyond `longest`.
+/// Splits the first packet off `bytes`. The length in its header is used only to split the bytes that were received;
+/// lengths over `longest` are refused.
 pub(super) fn cut(bytes: &[u8], longest: usize) -> Frame<'_> {
     let Some((&[low, middle, high, sequence], rest)) = bytes.split_first_chunk::<HEADER_LENGTH>() else {
         return Frame::Part;
@@ -67,7 +67,7 @@ pub(super) fn cut(bytes: &[u8], longest: usize) -> Frame<'_> {
     }
 }
 
-/// An error as MariaDB numbers it.
+/// An error with MariaDB's error code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SqlError {
     pub(super) code: u16,
@@ -81,7 +81,7 @@ impl SqlError {
     }
 }
 
-/// Writes packets with the numbers that follow each other.
+/// Writes packets with consecutive sequence numbers.
 #[derive(Debug)]
 pub(super) struct Writer<'a> {
     out: &'a mut Vec<u8>,
@@ -101,7 +101,7 @@ pub(super) struct Cell {
 pub(super) enum Value {
     Null,
     Integer(i64),
-    /// A number with a fraction, as it was written.
+    /// A number with a fraction, as written in the statement.
     Decimal(String),
     Text(String),
 }
@@ -119,7 +119,7 @@ impl Value {
         match self {
             Self::Integer(_) => ColumnType::MYSQL_TYPE_LONGLONG,
             Self::Decimal(_) => ColumnType::MYSQL_TYPE_NEWDECIMAL,
-            // What may be NULL here, such as DATABASE(), would else be a text.
+            // Values that can be NULL here, such as DATABASE(), are otherwise text.
             Self::Null | Self::Text(_) => ColumnType::MYSQL_TYPE_VAR_STRING,
         }
     }
@@ -128,7 +128,7 @@ impl Value {
 /// Writes the first packet of a connection: what this server is, and the scramble for the password.
 pub(super) fn greeting(out: &mut Vec<u8>, id: u32, scramble: &Scramble, version: &str, capabilities: CapabilityFlags) {
     let mut first = [0; 8];
-    // With the zero that ends it.
+    // With the terminating zero.
     let mut second = [0; SCRAMBLE_LENGTH + 1 - 8];
     first.copy_from_slice(&scramble.as_bytes()[..8]);
     second[..SCRAMBLE_LENGTH - 8].copy_from_slice(&scramble.as_bytes()[8..]);
@@ -156,18 +156,18 @@ impl<'a> Writer<'a> {
         let start = self.out.len();
         self.out.extend_from_slice(&[0, 0, 0, self.sequence]);
         write(self.out);
-        // Nothing here writes 16 MiB: it all comes from packets of at most MAX_PACKET.
+        // Answers never reach 16 MiB: they are made from packets of at most MAX_PACKET.
         let length = u32::try_from(self.out.len() - start - HEADER_LENGTH).unwrap_or(u32::MAX);
         self.out[start..start + 3].copy_from_slice(&length.to_le_bytes()[..3]);
         self.sequence = self.sequence.wrapping_add(1);
     }
 
-    /// Lets a client in. Needs the proof that it may.
+    /// Lets a client in. Needs proof of its authentication.
     pub(super) fn let_in(&mut self, _: &Authenticated) {
         self.ok(0);
     }
 
-    /// Says that a command has been carried out.
+    /// Reports success.
     pub(super) fn ok(&mut self, warnings: u16) {
         self.packet(|out| {
             // Header, affected rows, last insert id.
@@ -177,13 +177,13 @@ impl<'a> Writer<'a> {
         });
     }
 
-    /// Refuses, with a message of bytes. The SQLSTATE is left out for clients older than 4.1, which do not know it.
+    /// Sends an error whose message is not necessarily UTF-8. Clients older than 4.1 get no SQLSTATE: they do not know it.
     pub(super) fn error_bytes(&mut self, code: u16, state: [u8; 5], message: &[u8]) {
         let state = self.capabilities.contains(CapabilityFlags::CLIENT_PROTOCOL_41).then(|| SqlState::new(state));
         self.packet(|out| ErrPacket::Error(ServerError::new(code, state, message)).serialize(out));
     }
 
-    /// Refuses.
+    /// Sends an error.
     pub(super) fn error(&mut self, error: &SqlError) {
         self.error_bytes(error.code, error.state, error.message.as_bytes());
     }
@@ -195,7 +195,7 @@ impl<'a> Writer<'a> {
         self.packet(|out| AuthSwitchRequest::new(NATIVE_PASSWORD, &data[..]).serialize(out));
     }
 
-    /// Sends a line of text, as the answer to `COM_STATISTICS` is.
+    /// Sends a line of text, the form of the answer to `COM_STATISTICS`.
     pub(super) fn line(&mut self, text: &str) {
         self.packet(|out| out.extend_from_slice(text.as_bytes()));
     }
@@ -209,7 +209,7 @@ impl<'a> Writer<'a> {
         });
     }
 
-    /// Sends a result. Every row has a cell for each of `columns`, which say names and types.
+    /// Sends a result set. Every row has one value for each of `columns`, which give names and types.
     pub(super) fn result(&mut self, columns: &[Cell], rows: &[Vec<Value>], warnings: u16) {
         self.packet(|out| out.put_lenenc_int(columns.len() as u64));
         for column in columns {
@@ -230,7 +230,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Writes what a column is. `mysql_common` writes its length where clients read its character set.
+/// Writes a column definition. Not with `mysql_common`, which writes the length where clients read the character set.
 ///
 /// See <https://mariadb.com/kb/en/result-set-packets/#column-definition-packet>.
 fn column_definition(column: &Cell, out: &mut Vec<u8>) {
@@ -242,7 +242,7 @@ fn column_definition(column: &Cell, out: &mut Vec<u8>) {
     for text in ["def", "", "", "", &column.name, ""] {
         out.put_lenenc_str(text.as_bytes());
     }
-    // The length of what follows: flags, decimals and a filler at its end.
+    // The length of the following fields, which end with flags, decimals and a filler.
     out.push(12);
     out.extend_from_slice(&character_set.to_le_bytes());
     out.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());

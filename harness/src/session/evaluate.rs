@@ -10,7 +10,7 @@ use super::{Session, variables};
 use crate::packet::{MAX_PACKET, SqlError, Value};
 use crate::shared::Shared;
 
-/// The values of expressions, which together are no longer than what this server says that it can handle.
+/// The values of expressions. Together they must not exceed the `max_allowed_packet` of this server.
 pub(super) fn values<'e>(
     expressions: impl IntoIterator<Item = &'e Expr>,
     session: &Session,
@@ -72,7 +72,7 @@ pub(super) fn assigned(expression: &Expr, session: &Session, shared: &Shared) ->
     }
 }
 
-/// The value for one of the settings: strings and words. They take no numbers in the plugin either.
+/// The value for one of the settings: a string or a word. As in the plugin, numbers are refused.
 pub(super) fn setting(
     expression: &Expr,
     variable: Variable,

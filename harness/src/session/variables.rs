@@ -1,4 +1,4 @@
-//! The system variables: the settings, what this server is, and what clients ask for when they connect.
+//! The system variables: the settings, the properties of this server, and what clients ask for when they connect.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::statement::Scope;
 use crate::packet::{MAX_PACKET, SqlError, Value};
 use crate::shared::Shared;
 
-/// The most bytes of a value that a session sets for itself.
+/// The maximum length of a session variable's value.
 const MAX_VALUE: usize = 1024;
 
 /// How a variable's value is shown.
@@ -23,7 +23,7 @@ enum Kind {
 
 use Kind::{Number, Switch, Text};
 
-/// Those that a session may set. They change nothing here: there are no data for them to have an effect on.
+/// Variables that a session can set. They have no effect, because this server has no data.
 const OF_SESSIONS: &[(&str, Kind, &str)] = &[
     ("auto_increment_increment", Number, "1"),
     ("auto_increment_offset", Number, "1"),
@@ -77,12 +77,12 @@ const OF_SESSIONS: &[(&str, Kind, &str)] = &[
     ("wait_timeout", Number, "28800"),
 ];
 
-/// What a session has set for itself: at most one short value for each of [`OF_SESSIONS`].
+/// The variables that a session has set: at most one short value for each of [`OF_SESSIONS`].
 #[derive(Clone, Debug, Default)]
 pub(super) struct SessionVariables(BTreeMap<&'static str, Option<String>>);
 
 impl SessionVariables {
-    /// Sets a variable other than the settings; no value means the default.
+    /// Sets a variable that is not one of the settings; no value means the default.
     pub(super) fn set(&mut self, scope: Scope, name: &str, value: Option<Value>) -> Result<(), SqlError> {
         let Some((name, kind, _)) = of_sessions(name) else {
             return Err(if fixed(name).is_some() { read_only(name) } else { unknown(name) });
@@ -117,7 +117,7 @@ fn of_sessions(name: &str) -> Option<(&'static str, Kind, &'static str)> {
     OF_SESSIONS.iter().find(|(known, ..)| known.eq_ignore_ascii_case(name)).copied()
 }
 
-/// Whether a session may have a value of its own. It may also be that there is no such variable.
+/// Whether the variable can have a session value. It need not exist.
 pub(super) fn has_session_value(name: &str) -> bool {
     let is_setting = Variable::ALL.iter().any(|variable| variable.name().eq_ignore_ascii_case(name));
     !is_setting && fixed(name).is_none()
@@ -147,7 +147,7 @@ fn typed(kind: Kind, text: &str) -> Value {
     }
 }
 
-/// `SHOW VARIABLES`, in the order of the names.
+/// `SHOW VARIABLES`, sorted by name.
 pub(super) fn all(scope: Scope, session: &Session, shared: &Shared) -> Vec<(String, String)> {
     let switch = |kind: Kind, text: String| match (kind, text.as_str()) {
         (Switch, "1") => "ON".to_owned(),
@@ -172,7 +172,7 @@ pub(super) fn all(scope: Scope, session: &Session, shared: &Shared) -> Vec<(Stri
     all
 }
 
-/// Those that nobody sets.
+/// Read-only variables.
 const FIXED: &[&str] = &[
     "back_log",
     "bind_address",
