@@ -1,17 +1,17 @@
 #!/bin/sh
-# Puts what lies beside this script into its places, or removes it. A running server is not touched: each file is put in place
-# by a rename, so that a library that is loaded is never written over.
+# Installs the files beside this script, or removes them. A running server is not touched: each file is put in place by a
+# rename, so that a loaded library is never overwritten.
 set -eu
 
 usage() {
     cat <<'TEXT'
 usage: ./install.sh [--uninstall] [--prefix=DIR] [--destdir=DIR] [--plugin-dir=DIR] [--client-plugin-dir=DIR]
 
-  --uninstall              remove what was installed; configuration that was changed stays
-  --prefix=DIR             where the program and its documents go (/usr/local)
-  --destdir=DIR            put everything below this directory, as for a package or an image
-  --plugin-dir=DIR         the server's plugin directory; else mariadbd is asked
-  --client-plugin-dir=DIR  Connector/C's plugin directory; else mariadb_config is asked
+  --uninstall              remove what was installed; changed configuration files are kept
+  --prefix=DIR             where to install the program and its documents (/usr/local)
+  --destdir=DIR            install everything below this directory, for a package or an image
+  --plugin-dir=DIR         the server's plugin directory; by default, ask mariadbd
+  --client-plugin-dir=DIR  Connector/C's plugin directory; by default, ask mariadb_config
 TEXT
 }
 
@@ -30,7 +30,7 @@ for argument in "$@"; do
     --plugin-dir=*) plugins=${argument#*=} ;;
     --client-plugin-dir=*) client_plugins=${argument#*=} ;;
     --help | -h) usage && exit ;;
-    *) usage >&2 && fail "$argument is not an option" ;;
+    *) usage >&2 && fail "unknown option: $argument" ;;
     esac
 done
 PATH=$PATH:/usr/sbin:/usr/local/sbin
@@ -52,11 +52,11 @@ fi
 for directory in "$plugins" "$client_plugins"; do
     library=${directory%/}/instant_failover.so
     if [ -z "$destdir" ] && [ -e "$library" ] && command -v dpkg >/dev/null && dpkg -S "$library" >/dev/null 2>&1; then
-        fail "$library belongs to a package of this system; remove that first: apt-get remove mariadb-plugin-instant-failover"
+        fail "$library belongs to a package; remove it first: apt-get remove mariadb-plugin-instant-failover"
     fi
 done
 [ -n "$plugins$client_plugins" ] ||
-    fail "neither a server nor Connector/C is found here; name their directories: --plugin-dir, --client-plugin-dir"
+    fail "found neither a server nor Connector/C; give --plugin-dir or --client-plugin-dir"
 
 # put MODE FILE DESTINATION
 put() {
@@ -72,7 +72,7 @@ put() {
     echo "$target"
 }
 
-# The same for configuration: what is there was changed by somebody, or is the same anyway.
+# The same for configuration: an existing file is kept.
 put_configuration() {
     target=$destdir$2
     if [ "$uninstall" = yes ]; then
@@ -111,21 +111,21 @@ if [ "$uninstall" = yes ]; then
         rmdir "$destdir$prefix/$directory" 2>/dev/null || true
     done
     cat <<'TEXT'
-Removed. A server that has loaded the plugin goes on with it until it is told otherwise, in this order:
+Removed. A server that has loaded the plugin keeps using it until you unload it, in this order:
 
     SET GLOBAL instant_failover_mode = OFF;
     UNINSTALL SONAME 'instant_failover';
     SHOW WARNINGS;
 
-Warning 1620 there says that a session still uses the plugin; it goes when that session ends.
+Warning 1620 means that a session still uses the plugin; it is unloaded when that session ends.
 TEXT
 else
     cat <<'TEXT'
 
-Nothing is loaded or started yet. To load the plugin into a running server, in a session of root:
+Nothing is loaded or started yet. To load the plugin into a running server, as root:
 
     INSTALL SONAME 'instant_failover';
 
-If an older build is loaded already, the new one is used from the next start of the server.
+If an older build is already loaded, the server uses the new one after a restart.
 TEXT
 fi

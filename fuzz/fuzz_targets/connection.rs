@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use failover::{ER_INSTANT_FAILOVER, Mode, message};
 use instant_failover_fuzz::{TARGET, client, cut, error, is_switch, packet, packets, pieces, server};
-use instant_failover_harness::{Accounts, Connection, LONGEST_LOGIN, Next, ProxyNetworks, Scramble, Shared};
+use instant_failover_harness::{Accounts, Connection, MAX_LOGIN, Next, ProxyNetworks, Scramble, Shared};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 
 const HEAD: usize = 5;
@@ -89,7 +89,7 @@ fn login(said: &[u8]) -> Vec<u8> {
     let mut part = || parts.next().unwrap_or_default();
     let (user, reply, database, plugin) = (part(), part(), part(), part());
     let reply = &reply[..reply.len().min(250)];
-    let most = LONGEST_LOGIN - 32 - reply.len() - 4;
+    let most = MAX_LOGIN - 32 - reply.len() - 4;
     let [user, database, plugin] = [user, database, plugin].map(|text| &text[..text.len().min(most / 3)]);
     let length = u8::try_from(reply.len()).unwrap_or(u8::MAX);
     // FOUND_ROWS, CONNECT_WITH_DB, PROTOCOL_41, SECURE_CONNECTION, PLUGIN_AUTH.
@@ -130,7 +130,7 @@ impl Talk<'_> {
             // If it is not whole, the header counts.
             if let Some(&[low, middle, high, sent]) = said.first_chunk()
                 && sent == number
-                && (cut(&mut &*said).is_some() || u32::from_le_bytes([low, middle, high, 0]) as usize > LONGEST_LOGIN)
+                && (cut(&mut &*said).is_some() || u32::from_le_bytes([low, middle, high, 0]) as usize > MAX_LOGIN)
             {
                 number += 1;
             }

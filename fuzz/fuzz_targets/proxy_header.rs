@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use instant_failover_harness::{Header, LONGEST_HEADER, ProxyNetworks, Source, read_proxy_header as read};
+use instant_failover_harness::{Header, MAX_HEADER, ProxyNetworks, Source, read_proxy_header as read};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
@@ -19,11 +19,11 @@ fn header(input: &[u8]) {
     let decided = (0..=input.len()).map(|length| read(&input[..length])).position(|header| header != Header::Part);
     let Some(decided) = decided else {
         assert_eq!(whole, Header::Part);
-        assert!(input.len() < LONGEST_HEADER, "{} bytes, and no end", input.len());
+        assert!(input.len() < MAX_HEADER, "{} bytes, and no end", input.len());
         return;
     };
-    assert!(decided <= LONGEST_HEADER, "{decided} bytes to decide");
-    for length in decided..=input.len().min(decided + LONGEST_HEADER) {
+    assert!(decided <= MAX_HEADER, "{decided} bytes to decide");
+    for length in decided..=input.len().min(decided + MAX_HEADER) {
         assert_eq!(read(&input[..length]), whole, "{length} bytes");
     }
     if let Header::Whole { length, source } = whole {

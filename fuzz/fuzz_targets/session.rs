@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use failover::Mode;
 use instant_failover_fuzz::{client, error, is_switch, packet, packets, server};
-use instant_failover_harness::{Accounts, Connection, LONGEST_PACKET, Next, Scramble, Shared, When};
+use instant_failover_harness::{Accounts, Connection, MAX_PACKET, Next, Scramble, Shared, When};
 use libfuzzer_sys::fuzz_target;
 use mysql_common::auth::plugins::mysql_native_password::scramble_native;
 use mysql_common::io::ParseBuf;
@@ -134,7 +134,7 @@ impl<'a> Session<'a> {
             assert_eq!(*answered, number);
         }
         if !goes_on {
-            let is_long = command.len() > LONGEST_PACKET;
+            let is_long = command.len() > MAX_PACKET;
             assert!(is_long || command[0] == COM_QUIT && answer.is_empty(), "closed: {answer:?}");
             return false;
         }

@@ -1,4 +1,4 @@
-//! Who gets in: the accounts, and the proof that somebody is one of them.
+//! Authentication: the accounts, and the proof that a client has authenticated.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,15 +11,15 @@ use zeroize::Zeroizing;
 
 use super::files::{self, When};
 
-/// The bytes of a scramble, and of a password's hash.
+/// The length of a scramble and of a password hash, in bytes.
 pub(super) const SCRAMBLE_LENGTH: usize = 20;
 
-/// What a connection gives its client to mix the password with, so that a listener cannot use the answer again.
+/// The nonce that a client mixes with its password, so that an eavesdropper cannot reuse the reply.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Scramble([u8; SCRAMBLE_LENGTH]);
 
 impl Scramble {
-    /// A new one, of random printable bytes: it travels as a string that ends with zero.
+    /// A new one, of random printable bytes: it is sent as a zero-terminated string.
     ///
     /// # Errors
     /// If the system has no random bytes.
@@ -40,16 +40,16 @@ impl fmt::Debug for Scramble {
     }
 }
 
-/// The other end of a connection.
+/// The peer of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
     /// The address; none on a Unix socket.
     pub address: Option<IpAddr>,
-    /// The user that runs the program at the other end of a Unix socket.
+    /// The uid of the process at the other end of a Unix socket.
     pub uid: Option<u32>,
 }
 
-/// A proof that a client is who it says. Only [`Accounts`] makes one, and nobody is let in without.
+/// Proof that a client has authenticated. Only [`Accounts`] creates one, and no client is let in without it.
 #[derive(Debug)]
 pub struct Authenticated {
     administrator: bool,
@@ -62,8 +62,8 @@ impl Authenticated {
     }
 }
 
-/// SHA1(SHA1(password)), which `mysql_native_password` keeps. Whoever has it is nearly as good as who has the password:
-/// wiped when dropped, never shown or copied.
+/// SHA1(SHA1(password)), which `mysql_native_password` stores. It is nearly as sensitive as the password: it is wiped when
+/// dropped, and never shown or copied.
 struct PasswordHash(Zeroizing<[u8; SCRAMBLE_LENGTH]>);
 
 impl PasswordHash {
@@ -95,13 +95,13 @@ impl PasswordHash {
     }
 }
 
-/// In the accounts file, in the place of a password's hash: anybody who gives the user's name, and no password, is let in.
+/// Replaces the password hash in the accounts file: the user is let in without a password.
 const NO_PASSWORD: &str = "no-password";
 
-/// What a line of the accounts file looks like.
+/// A sample line of the accounts file.
 const EXAMPLE: &str = "app *2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19";
 
-/// What an account asks for.
+/// What an account requires.
 enum Password {
     Hash(PasswordHash),
     /// [`NO_PASSWORD`].
@@ -109,20 +109,20 @@ enum Password {
 }
 
 impl Password {
-    /// Reads it as the accounts file has it.
+    /// Parses it from the accounts file.
     fn parse(text: &str) -> Option<Self> {
         if text == NO_PASSWORD { Some(Self::None) } else { PasswordHash::parse(text).map(Self::Hash) }
     }
 }
 
-/// A user of the machine who administers this server over the Unix socket.
+/// A system user that may administer this server over the Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Administrator {
     pub(super) uid: u32,
     pub(super) name: String,
 }
 
-/// Everybody who gets in. An account is its user name: it may come from anywhere.
+/// All accounts. They are identified by the user name alone; the host is not checked.
 #[derive(Default)]
 pub struct Accounts {
     /// By user name.
@@ -138,19 +138,19 @@ impl fmt::Debug for Accounts {
 }
 
 impl Accounts {
-    /// Nobody but `administrators`, over the Unix socket.
+    /// Lets in only `administrators`, over the Unix socket.
     pub(super) fn of(administrators: Vec<Administrator>) -> Self {
         Self { administrators, ..Self::default() }
     }
 
-    /// Adds the accounts of a file: a line for each, with the user name, blanks, and the password's hash as MariaDB prints
-    /// it (`*` and 40 hexadecimal digits), or [`NO_PASSWORD`]. Empty lines and those that begin with `#` mean nothing.
+    /// Adds the accounts in a file. Each line has a user name, blanks, and the password hash as MariaDB prints it (`*` and
+    /// 40 hexadecimal digits) or [`NO_PASSWORD`]. Empty lines and lines that begin with `#` are ignored.
     ///
     /// # Errors
-    /// If the file cannot be read or a line is wrong: what is wrong, and where. Hashes are not repeated in it.
+    /// If the file cannot be read or a line is invalid: what is wrong, and where. The error contains no hash.
     pub fn read(mut self, file: &Path, when: When) -> Result<Self, String> {
         let text = files::read_text(file, when);
-        let text = text.map_err(|error| format!("the accounts file {}: {error}", file.display()))?;
+        let text = text.map_err(|error| format!("accounts file {}: {error}", file.display()))?;
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
@@ -158,11 +158,11 @@ impl Accounts {
             }
             let account = line.rsplit_once(char::is_whitespace);
             let account = account.and_then(|(user, password)| Some((user.trim_end(), Password::parse(password)?)));
-            let place = || format!("the accounts file {}, line {}", file.display(), number + 1);
+            let place = || format!("accounts file {}, line {}", file.display(), number + 1);
             let Some((user, password)) = account else {
                 return Err(format!(
-                    "{}: this is not a user name and a password hash; write for example '{EXAMPLE}', with what SELECT \
-                     PASSWORD('...') prints, or 'app {NO_PASSWORD}'",
+                    "{}: expected a user name and a password hash; for example '{EXAMPLE}', with the output of SELECT \
+                     PASSWORD('...'), or 'app {NO_PASSWORD}'",
                     place()
                 ));
             };
@@ -173,28 +173,28 @@ impl Accounts {
         Ok(self)
     }
 
-    /// Lets everybody in, whatever they say. For tests; the caller makes sure that nobody else can reach this server.
+    /// Accepts any login. For tests; the caller makes sure that only local clients can reach this server.
     #[must_use]
     pub fn and_anybody(self) -> Self {
         Self { any_login: true, ..self }
     }
 
-    /// Whether the peer's own credentials are enough: no password is asked for.
+    /// Whether the peer's credentials are sufficient, so that no password is needed.
     pub(super) fn by_peer(&self, user: &str, peer: &Peer) -> Option<Authenticated> {
         let known = self.administrators.iter().any(|one| Some(one.uid) == peer.uid && one.name == user);
         (known || self.any_login).then_some(Authenticated { administrator: true })
     }
 
-    /// Whether `reply` shows that the client knows the password of `user`.
+    /// Whether `reply` proves that the client knows the password of `user`.
     pub(super) fn by_password(&self, user: &str, scramble: &Scramble, reply: &[u8]) -> Option<Authenticated> {
-        // An unknown user costs the same.
-        let nobody = PasswordHash(Zeroizing::new([0; SCRAMBLE_LENGTH]));
+        // An unknown user takes the same time.
+        let unknown = PasswordHash(Zeroizing::new([0; SCRAMBLE_LENGTH]));
         let account = self.passwords.get(user);
         let right = match account {
             Some(Password::None) => reply.is_empty(),
             Some(Password::Hash(hash)) => hash.verify(scramble, reply),
             None => {
-                std::hint::black_box(nobody.verify(scramble, reply));
+                std::hint::black_box(unknown.verify(scramble, reply));
                 false
             }
         };
@@ -241,7 +241,7 @@ mod tests {
             ("App", right.clone()),
             ("", right.clone()),
             ("nobody", right.clone()),
-            // What would be right for the hash that stands in for nobody's.
+            // The correct reply for the hash that is used for unknown users.
             ("nobody", Sha1::new().chain_update(scramble.0).chain_update([0; 20]).finalize().to_vec()),
         ] {
             assert!(accounts.by_password(user, &scramble, &reply).is_none(), "{user} {reply:?}");
@@ -249,7 +249,7 @@ mod tests {
         assert!(accounts.by_peer("app", &Peer::default()).is_none());
     }
 
-    /// `SELECT PASSWORD('')` prints nothing: a hash that was left out must not let anybody in.
+    /// `SELECT PASSWORD('')` prints nothing: a line without a hash must not let a client in without a password.
     #[test]
     fn no_password_is_said_in_a_word() {
         let accounts = read(&format!("haproxy no-password\napp {SECRET}\n")).unwrap();
@@ -305,16 +305,16 @@ mod tests {
     #[test]
     fn wrong_files_are_refused_without_repeating_hashes() {
         for (line, expected) in [
-            (format!("app {}", &SECRET[..40]), "line 2: this is not a user name and a password hash"),
-            (format!("app {SECRET}0"), "line 2: this is not"),
-            (format!("app {}", SECRET.replace('*', "+")), "line 2: this is not"),
-            (format!("app {}", SECRET.replace('E', "G")), "line 2: this is not"),
-            (SECRET.to_owned(), "line 2: this is not"),
-            ("app".to_owned(), "line 2: this is not"),
-            ("app ''".to_owned(), "line 2: this is not"),
-            ("app *".to_owned(), "line 2: this is not"),
-            ("app NO-PASSWORD".to_owned(), "line 2: this is not"),
-            ("no-password".to_owned(), "line 2: this is not"),
+            (format!("app {}", &SECRET[..40]), "line 2: expected a user name and a password hash"),
+            (format!("app {SECRET}0"), "line 2: expected"),
+            (format!("app {}", SECRET.replace('*', "+")), "line 2: expected"),
+            (format!("app {}", SECRET.replace('E', "G")), "line 2: expected"),
+            (SECRET.to_owned(), "line 2: expected"),
+            ("app".to_owned(), "line 2: expected"),
+            ("app ''".to_owned(), "line 2: expected"),
+            ("app *".to_owned(), "line 2: expected"),
+            ("app NO-PASSWORD".to_owned(), "line 2: expected"),
+            ("no-password".to_owned(), "line 2: expected"),
             (format!("first {SECRET}"), "line 2: user 'first' is listed twice"),
         ] {
             let error = read(&format!("first {SECRET}\n{line}\n")).unwrap_err();

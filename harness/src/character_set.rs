@@ -1,4 +1,4 @@
-//! What a client can read: messages in the character set that it named when it logged in, as mariadbd sends them.
+//! Messages in the client's character set, which it names when it logs in, as mariadbd sends them.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -6,8 +6,8 @@ use std::io::Write;
 use encoding_rs::{EncoderResult, Encoding};
 use mysql_common::collations::{Collation, CollationId};
 
-/// A UTF-8 text for a client of this collation. What its character set lacks is written as `\20AC`, the character's number
-/// in hexadecimal digits. For clients of UTF-8, and of character sets that are not known here, the text stays as it is.
+/// Converts UTF-8 text for a client with this collation. A character that its character set lacks becomes `\20AC`, the code
+/// point in hexadecimal digits. For UTF-8 clients, and for character sets that are not supported here, the text is unchanged.
 pub(super) fn encode(text: &[u8], collation: u8) -> Cow<'_, [u8]> {
     if text.is_ascii() {
         return Cow::Borrowed(text);
@@ -29,7 +29,7 @@ enum CharacterSet {
 impl CharacterSet {
     fn of(collation: u8) -> Option<Self> {
         use encoding_rs as known;
-        // 0 is what the server has by default.
+        // 0 means the server's default.
         let collation = if collation == 0 { 8 } else { collation.into() };
         let collation = Collation::resolve(CollationId::from(collation));
         Some(Self::Known(match collation.charset() {
@@ -53,7 +53,7 @@ fn encoded(text: &str, encoding: &'static Encoding) -> Vec<u8> {
     let mut out = Vec::with_capacity(2 * text.len());
     let mut rest = text;
     loop {
-        // Enough for what is left: none of these character sets needs more bytes than UTF-8.
+        // Enough for the rest: none of these character sets needs more bytes than UTF-8.
         out.reserve(rest.len() + 16);
         let (result, read) = encoder.encode_from_utf8_to_vec_without_replacement(rest, &mut out, true);
         rest = &rest[read..];

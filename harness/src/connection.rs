@@ -1,14 +1,14 @@
-//! One connection, without its I/O: bytes of the client go in, bytes for the client come out.
+//! One connection, without its I/O: it takes bytes from the client and returns bytes for the client.
 //!
-//! The states follow each other in this order, and any of them may be the last:
+//! A connection goes through these states in this order, and can end in any of them:
 //!
-//! 1. [`Phase::Greeted`]: the greeting is sent, the client's first packet awaited, or the header of a proxy before it;
-//! 2. [`Phase::Tls`]: the same over TLS, which the client has asked for with its first packet;
-//! 3. [`Phase::Switched`]: the client has been asked to start again with `mysql_native_password`;
-//! 4. [`Phase::Open`]: the client is in and sends commands, among them `COM_CHANGE_USER`, which leads to 3 and back.
+//! 1. [`Phase::Greeted`]: the greeting is sent; next comes the client's first packet, perhaps after a proxy's header;
+//! 2. [`Phase::Tls`]: the same over TLS, after the client's first packet has asked for it;
+//! 3. [`Phase::Switched`]: the client has been asked to authenticate again with `mysql_native_password`;
+//! 4. [`Phase::Open`]: the client is logged in and sends commands. `COM_CHANGE_USER` leads back to 3.
 //!
-//! The verdict is taken as soon as the client has said who it is, before anything else is answered, and once more when it
-//! comes back from a switch: the settings may have changed while it was waited for.
+//! The verdict is reached as soon as the client has sent its user name, before any other answer, and again after a switch of
+//! the authentication plugin: the settings may have changed in the meantime.
 
 use failover::{ER_INSTANT_FAILOVER, Exemption, Transport, Verdict};
 use mysql_common::constants::CapabilityFlags;
@@ -17,29 +17,16 @@ use tracing::debug;
 use super::accounts::{Authenticated, Peer, Scramble};
 use super::character_set;
 use super::login::{self, First, Login};
-use super::packet::{self, Frame, LONGEST_LOGIN, LONGEST_PACKET, SqlError, Writer};
+use super::packet::{self, Frame, MAX_LOGIN, MAX_PACKET, Next, SqlError, Writer};
 use super::proxy::{self, Header, Source};
 use super::session::{self, Session};
 use super::shared::Shared;
 
-/// Unsent bytes beyond which no more commands are carried out: a client must read its answers.
-const MOST_UNSENT: usize = 64 * 1024;
+/// The number of unsent bytes beyond which no more commands are executed: a client must read its answers.
+const MAX_UNSENT: usize = 64 * 1024;
 
-/// More characters than a database's name may have, so that one that is too long is refused.
-const LONGEST_SHOWN: usize = 101;
-
-/// What the I/O of a connection has to do after the bytes for the client are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Read on.
-    Read,
-    /// Send all there is before [`receive`](Connection::receive) is called again, with no bytes: more can be answered.
-    SendFirst,
-    /// Start TLS as the server. What [`take_input`](Connection::take_input) returns belongs to it.
-    StartTls,
-    /// Close the connection.
-    Close,
-}
+/// How many characters of a database name are kept: more than MariaDB allows, so that a longer name is still refused.
+const MAX_SHOWN: usize = 101;
 
 /// The client has been told to go elsewhere.
 struct Redirected;
@@ -51,14 +38,14 @@ pub struct Connection {
     peer: Peer,
     transport: Transport,
     scramble: Scramble,
-    /// What has come of a packet that is not whole yet, or is not to be answered yet.
+    /// Bytes of a packet that is incomplete or cannot be answered yet.
     input: Vec<u8>,
-    /// The number of the next packet, of either side.
+    /// The sequence number of the next packet in either direction.
     sequence: u8,
     phase: Phase,
-    /// Whether a proxy has said who the client is.
+    /// Whether a proxy has named the client.
     proxied: bool,
-    /// The cipher suite of TLS.
+    /// The TLS cipher suite.
     cipher: Option<&'static str>,
 }
 
@@ -70,7 +57,7 @@ enum Phase {
     Open(Box<Session>),
 }
 
-/// Somebody who has not shown a password yet.
+/// A client that has not authenticated yet.
 #[derive(Debug)]
 struct Candidate {
     user: String,
@@ -78,14 +65,14 @@ struct Candidate {
     capabilities: CapabilityFlags,
     collation: u8,
     exemption: Option<Exemption>,
-    /// The session that wants to change its user.
+    /// The session that is changing its user.
     session: Option<Box<Session>>,
 }
 
 impl Connection {
     /// A new connection, and its greeting in `out`.
     pub fn greet(shared: &Shared, peer: Peer, transport: Transport, scramble: Scramble, out: &mut Vec<u8>) -> Self {
-        // The protocol has 32 bits for the number.
+        // The protocol has 32 bits for the connection id.
         let id = u32::try_from(shared.counters.connections.add() & u64::from(u32::MAX)).unwrap_or_default();
         packet::greeting(out, id, &scramble, shared.configuration().version.greeting(), shared.capabilities());
         Self {
@@ -101,20 +88,26 @@ impl Connection {
         }
     }
 
-    /// Whether the client has not been let in yet. Such a connection has a deadline.
+    /// Whether the client has not logged in yet. Such a connection has a deadline.
     #[must_use]
     pub const fn is_logging_in(&self) -> bool {
         !matches!(&self.phase, Phase::Open(_)) && !self.is_changing_user()
+    }
+
+    /// Whether it came to the extra port.
+    #[must_use]
+    pub const fn is_extra(&self) -> bool {
+        matches!(self.transport, Transport::Tcp { extra: true })
     }
 
     const fn is_changing_user(&self) -> bool {
         matches!(&self.phase, Phase::Switched(candidate) if candidate.session.is_some())
     }
 
-    /// Takes bytes of the client, appends the answer to `out`, and says what to do then.
+    /// Takes bytes from the client, appends the answer to `out`, and returns what to do next.
     pub fn receive(&mut self, bytes: &[u8], shared: &Shared, out: &mut Vec<u8>) -> Next {
         if self.input.is_empty() {
-            // As nearly always: whole packets, and nothing is copied.
+            // The usual case: packets arrive complete, and no byte is copied.
             let (next, rest) = self.packets(bytes, shared, out);
             self.input.extend_from_slice(rest);
             return next;
@@ -125,19 +118,19 @@ impl Connection {
         let (next, rest) = self.packets(&input, shared, out);
         let answered = input.len() - rest.len();
         if answered < input.len() {
-            // Moves nothing while a packet comes bit by bit.
+            // Only then: a packet that comes in small pieces moves no bytes.
             input.drain(..answered);
             self.input = input;
         }
         next
     }
 
-    /// Says which cipher suite TLS has, once it is there.
+    /// Sets the cipher suite, once TLS has negotiated it.
     pub fn set_cipher(&mut self, cipher: &'static str) {
         self.cipher = Some(cipher);
     }
 
-    /// What has come after the client asked for TLS.
+    /// Returns what the client sent after it asked for TLS.
     pub fn take_input(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.input)
     }
@@ -147,7 +140,7 @@ impl Connection {
             match proxy::read(bytes) {
                 Header::None => {}
                 Header::Part if self.may_be_proxied(shared) => return (Next::Read, bytes),
-                // mariadbd looks no further than its first bytes.
+                // mariadbd looks only at its first bytes.
                 Header::Part if bytes.len() < 4 => return (Next::Read, bytes),
                 _ if !self.may_be_proxied(shared) => {
                     let message = format!("Proxy header is not accepted from {}", self.host());
@@ -155,7 +148,7 @@ impl Connection {
                 }
                 Header::Whole { length, source } => {
                     self.proxied = true;
-                    // From here on, it is not the proxy that counts, nor the user that it runs as.
+                    // From here on neither the proxy's address nor its user counts.
                     match source {
                         Source::Proxy => {}
                         Source::Address(address) => self.peer = Peer { address: Some(address), uid: None },
@@ -177,7 +170,7 @@ impl Connection {
                     return (self.refuse(&out_of_order(), shared, out), &[]);
                 }
                 Frame::Part => return (Next::Read, bytes),
-                Frame::Packet { .. } if out.len() >= MOST_UNSENT => return (Next::SendFirst, bytes),
+                Frame::Packet { .. } if out.len() >= MAX_UNSENT => return (Next::SendFirst, bytes),
                 Frame::TooLong { sequence } => {
                     let error = self.count(sequence).err().unwrap_or_else(|| {
                         let most = self.longest_packet();
@@ -197,27 +190,27 @@ impl Connection {
         }
     }
 
-    /// Whether the other end is a proxy that may say who the client is.
+    /// Whether the peer is a proxy that may name the client.
     fn may_be_proxied(&self, shared: &Shared) -> bool {
         shared.proxy_networks().contain(self.peer.address)
     }
 
-    /// Whether a login may come this way under `require_secure_transport`; to mariadbd, any other is one without a right.
+    /// Whether `require_secure_transport` allows a login over this transport; like mariadbd, others are denied access.
     fn is_secure_enough(&self, shared: &Shared) -> bool {
         let secure = self.cipher.is_some() || self.transport == Transport::Local;
         secure || !shared.configuration().require_secure_transport
     }
 
     const fn longest_packet(&self) -> usize {
-        if self.is_logging_in() { LONGEST_LOGIN } else { LONGEST_PACKET }
+        if self.is_logging_in() { MAX_LOGIN } else { MAX_PACKET }
     }
 
-    /// The number of the client's next packet.
+    /// The sequence number of the client's next packet.
     const fn expected(&self) -> u8 {
         if matches!(self.phase, Phase::Open(_)) { 0 } else { self.sequence }
     }
 
-    /// Takes the number of a packet, which must be the next one.
+    /// Checks the sequence number of a packet and counts it.
     fn count(&mut self, sequence: u8) -> Result<(), SqlError> {
         self.sequence = self.expected();
         if sequence != self.sequence {
@@ -257,21 +250,21 @@ impl Connection {
             }
             Ok(First::Login(login)) => self.login(&login, None, shared, out),
             Err(login::Malformed) => {
-                // Which SQLSTATE it can read is in the packet, if anything is.
+                // Its flags, if the packet has any, say whether it can read an SQLSTATE.
                 let client = tls.unwrap_or_else(|| client_flags(payload));
                 self.refuse_with(client, &bad_handshake(), shared, out)
             }
         }
     }
 
-    /// Decides about a client that has said who it is; `session` is what it has if it only changes the user.
+    /// Decides about a client that has sent its user name; `session` is set for a change of the user.
     fn login(&mut self, login: &Login<'_>, session: Option<Box<Session>>, shared: &Shared, out: &mut Vec<u8>) -> Next {
         let verdict = self.judge(&login.user, login.capabilities, login.collation, session.is_some(), shared, out);
         let Ok(exemption) = verdict else { return self.back_to(session) };
         let candidate = Candidate {
             user: login.user.clone().into_owned(),
-            // No more than an error about it shows.
-            database: login.database.as_deref().map(|name| name.chars().take(LONGEST_SHOWN).collect()),
+            // No more than an error message shows.
+            database: login.database.as_deref().map(|name| name.chars().take(MAX_SHOWN).collect()),
             capabilities: login.capabilities,
             collation: login.collation,
             exemption,
@@ -282,13 +275,13 @@ impl Connection {
                            MariaDB client";
             return self.deny(candidate, &SqlError::new(1251, *b"08004", message), shared, out);
         }
-        // Those of before 4.1 could not read the answers.
+        // Clients older than 4.1 could not read the answers.
         let modern = login.capabilities.contains(CapabilityFlags::CLIENT_PROTOCOL_41);
         let by_peer = shared.configuration().accounts.by_peer(&candidate.user, &self.peer);
         if let Some(proof) = by_peer.filter(|_| modern && self.is_secure_enough(shared)) {
             return self.open(candidate, &proof, shared, out);
         }
-        // As mariadbd, every change of the user with a scramble of its own.
+        // Like mariadbd, use a new scramble for every change of the user.
         let fresh = candidate.session.is_some() && login.capabilities.contains(CapabilityFlags::CLIENT_PLUGIN_AUTH);
         if fresh {
             match Scramble::random() {
@@ -317,7 +310,7 @@ impl Connection {
         }
     }
 
-    /// Takes the verdict by the policy in force now, and tells a client that is redirected so.
+    /// Reaches the verdict by the policy that is in force now, and sends the error to a client that is redirected.
     fn judge(
         &self,
         user: &str,
@@ -376,7 +369,7 @@ impl Connection {
         Next::Read
     }
 
-    /// Refuses a login. A session that only wanted to change its user goes on as it was.
+    /// Refuses a login. A session that was changing its user continues unchanged.
     fn deny(&mut self, candidate: Candidate, error: &SqlError, shared: &Shared, out: &mut Vec<u8>) -> Next {
         debug!(id = self.id, user = candidate.user, peer = ?self.peer, error = error.message, "refused");
         match candidate.session {
@@ -389,7 +382,7 @@ impl Connection {
         }
     }
 
-    /// What becomes of a connection whose login was refused: a session is left as it was, anything else ends.
+    /// Continues after a refused login: a session stays as it was, any other connection ends.
     fn back_to(&mut self, session: Option<Box<Session>>) -> Next {
         match session {
             Some(session) => {
@@ -431,13 +424,13 @@ impl Connection {
         Next::Close
     }
 
-    /// The client as MariaDB names it in messages.
+    /// The client's host as MariaDB shows it in messages.
     fn host(&self) -> String {
         self.peer.address.map_or_else(|| "localhost".to_owned(), |address| address.to_string())
     }
 }
 
-/// Lets a buffer grow by what comes, not by as much again as it has.
+/// Grows a buffer by what has arrived, instead of doubling it.
 fn make_room(input: &mut Vec<u8>, length: usize) {
     const STEP: usize = 512;
     if input.capacity() - input.len() < length {
@@ -453,8 +446,8 @@ fn bad_handshake() -> SqlError {
     SqlError::new(1043, *b"08S01", "Bad handshake")
 }
 
-/// What a packet says, whole or not, about the errors its sender can read: mariadbd takes any client for one of 4.1 until
-/// it has read otherwise.
+/// The client's flags as far as the packet, complete or not, has them: mariadbd assumes a 4.1 client until it has read
+/// otherwise.
 fn client_flags(packet: &[u8]) -> CapabilityFlags {
     match packet.first_chunk() {
         Some(&flags) => CapabilityFlags::from_bits_retain(u16::from_le_bytes(flags).into()),
@@ -469,7 +462,7 @@ mod tests {
     use crate::shared::{Configuration, Identity};
     use failover::Settings;
 
-    /// A server that lets everybody in.
+    /// A server that accepts any login.
     fn server() -> Shared {
         let configuration =
             Configuration { accounts: Accounts::default().and_anybody().into(), ..Configuration::default() };

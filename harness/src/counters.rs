@@ -1,11 +1,11 @@
-//! What has been done, for `SHOW STATUS`, for the log's summary, and for Prometheus.
+//! The counters for `SHOW STATUS`, for the summary in the log, and for Prometheus.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use failover::{Exemption, WayIn};
 
-/// A number that many threads count up.
+/// A number that many threads increment.
 #[derive(Debug, Default)]
 pub(super) struct Counter(AtomicU64);
 
@@ -24,14 +24,14 @@ impl Counter {
 pub(super) struct Shown {
     /// In `SHOW STATUS`.
     pub(super) name: &'static str,
-    /// To Prometheus: a sentence.
+    /// The help text for Prometheus: a sentence.
     pub(super) help: &'static str,
-    /// Whether it may go down.
+    /// Whether it can decrease.
     pub(super) gauge: bool,
     pub(super) value: u64,
 }
 
-/// All counters. Where the plugin has the same, it has the same name.
+/// All counters. Those that the plugin has too have the same names.
 #[derive(Debug)]
 pub(super) struct Counters {
     started: Instant,
@@ -47,12 +47,12 @@ pub(super) struct Counters {
     pub(super) connections: Counter,
     pub(super) logins: Counter,
     pub(super) access_denied: Counter,
-    /// Handshakes that were malformed, timed out, or were given up by the client.
+    /// Handshakes that were malformed, timed out, or were aborted by the client.
     pub(super) broken_handshakes: Counter,
     pub(super) too_many_connections: Counter,
     pub(super) tls_handshakes: Counter,
     pub(super) questions: Counter,
-    /// Besides those to the extra port.
+    /// Excluding those to the extra port.
     open: AtomicU64,
     open_extra: AtomicU64,
     most_open: AtomicU64,
@@ -110,8 +110,8 @@ impl Counters {
         if extra { &self.open_extra } else { &self.open }
     }
 
-    /// Takes a place among `most` connections, to the extra port or to all else, if one is left. Give it back with
-    /// [`closed`](Self::closed).
+    /// Counts a connection, to the extra port or not, unless there are `most` already. Returns whether it was counted; if so,
+    /// call [`closed`](Self::closed) at its end.
     pub(super) fn opened(&self, extra: bool, most: u64) -> bool {
         if self.places(extra).fetch_add(1, Ordering::Relaxed) >= most {
             self.closed(extra);
@@ -137,7 +137,7 @@ impl Counters {
         self.redirects.get()
     }
 
-    /// The time of the last redirect as the plugin shows it (`2026-11-22T03:04:05Z`), or nothing before the first.
+    /// The time of the last redirect as the plugin shows it (`2026-11-22T03:04:05Z`); empty before the first.
     pub(super) fn last_redirect(&self) -> String {
         match self.last_redirect.load(Ordering::Relaxed) {
             0 => String::new(),
@@ -145,7 +145,7 @@ impl Counters {
         }
     }
 
-    /// Every number, in the order of its name.
+    /// All numbers, sorted by name.
     pub(super) fn shown(&self) -> Vec<Shown> {
         let counter = |name, help, counter: &Counter| Shown { name, help, gauge: false, value: counter.get() };
         let gauge = |name, help, value| Shown { name, help, gauge: true, value };
@@ -154,23 +154,43 @@ impl Counters {
             counter("Aborted_connects", "Handshakes that failed before a login.", &self.broken_handshakes),
             counter("Access_denied_errors", "Logins that were refused.", &self.access_denied),
             counter("Connection_errors_max_connections", "Connections beyond the limit.", &self.too_many_connections),
-            counter("Connections", "Connections that came.", &self.connections),
+            counter("Connections", "Connections that were accepted.", &self.connections),
             counter(
                 "Instant_failover_change_user_redirects",
                 "COM_CHANGE_USER redirects.",
                 &self.change_user_redirects,
             ),
-            counter("Instant_failover_exempted_hosts", "Exempt hosts that were let in.", &self.exempted_hosts),
-            counter("Instant_failover_exempted_users", "Exempt users who were let in.", &self.exempted_users),
+            counter(
+                "Instant_failover_exempted_hosts",
+                "Logins that succeeded because the host is exempt.",
+                &self.exempted_hosts,
+            ),
+            counter(
+                "Instant_failover_exempted_users",
+                "Logins that succeeded because the user is exempt.",
+                &self.exempted_users,
+            ),
             counter("Instant_failover_redirects", "Logins that were redirected.", &self.redirects),
-            counter("Instant_failover_redirects_extra_port", "Those on the extra port.", &self.redirects_extra_port),
-            counter("Instant_failover_redirects_socket", "Those on the Unix socket.", &self.redirects_socket),
-            counter("Instant_failover_redirects_tcp", "Those on the standard port.", &self.redirects_tcp),
-            counter("Logins", "Logins that were let in.", &self.logins),
-            gauge("Max_used_connections", "The most connections at one time.", load(&self.most_open)),
-            counter("Questions", "Commands of those who were let in.", &self.questions),
+            counter(
+                "Instant_failover_redirects_extra_port",
+                "Logins that were redirected on the extra port.",
+                &self.redirects_extra_port,
+            ),
+            counter(
+                "Instant_failover_redirects_socket",
+                "Logins that were redirected on the Unix socket.",
+                &self.redirects_socket,
+            ),
+            counter(
+                "Instant_failover_redirects_tcp",
+                "Logins that were redirected on the standard port.",
+                &self.redirects_tcp,
+            ),
+            counter("Logins", "Logins that succeeded.", &self.logins),
+            gauge("Max_used_connections", "Maximum number of simultaneous connections.", load(&self.most_open)),
+            counter("Questions", "Commands received from sessions.", &self.questions),
             counter("Ssl_accepts", "TLS handshakes that succeeded.", &self.tls_handshakes),
-            gauge("Threads_connected", "Connections now.", self.open()),
+            gauge("Threads_connected", "Open connections.", self.open()),
             gauge("Uptime", "Seconds since the start.", self.uptime().as_secs()),
         ]
     }

@@ -1,7 +1,7 @@
-//! Sockets: bytes from clients to [`Connection`](super::Connection)s, and back.
+//! Sockets: moves bytes between clients and [`Connection`](super::Connection)s.
 //!
-//! A few loops, one on each core, share the listening sockets: whichever has time takes the next client, and keeps it. No
-//! client has a thread, and none has a buffer unless something of it is on its way.
+//! Several loops, one per core, share the listening sockets: an idle one accepts the next client and keeps it. Clients have no
+//! thread each, and have a buffer only while data for them or from them is incomplete.
 
 mod client;
 
@@ -27,19 +27,19 @@ use super::log::CLIENTS;
 use super::packet::{SqlError, Writer};
 use super::shared::Shared;
 
-/// How many clients one listener brings before the others get their turn.
-const MOST_ACCEPTED: usize = 64;
+/// How many clients are accepted from one listener before the next listener's turn.
+const MAX_ACCEPTED: usize = 64;
 
-/// How long accepting pauses when the system has nothing left to accept with.
+/// How long accepting pauses when the system is out of resources.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How often deadlines are looked at.
+/// How often deadlines are checked.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How many Prometheus servers may be connected, to each loop.
-const MOST_METRICS_CLIENTS: usize = 16;
+/// The maximum number of Prometheus connections per loop.
+const MAX_METRICS_CLIENTS: usize = 16;
 
-/// After the listeners come the clients.
+/// Smaller tokens belong to the listeners.
 const FIRST_CLIENT: usize = 1024;
 const WAKER: Token = Token(FIRST_CLIENT - 1);
 
@@ -54,26 +54,26 @@ pub(super) struct EventLoop {
     stopping: Arc<AtomicBool>,
 }
 
-/// What stops a loop.
+/// Stops a loop.
 pub(super) struct Stopper {
     waker: Waker,
     stopping: Arc<AtomicBool>,
 }
 
 impl Stopper {
-    /// Lets handshakes in flight finish, and ends everything else.
+    /// Lets handshakes in progress finish, and ends everything else.
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
-        // A loop that cannot be woken looks at its next tick.
+        // A loop that cannot be woken notices at its next tick.
         let _ = self.waker.wake();
     }
 }
 
-/// A listener, and who comes through it.
+/// A listener, and the kind of its clients.
 struct Door {
     listener: Listener,
     kind: Kind,
-    /// Whether somebody may be waiting: edges are told only once.
+    /// Whether clients may be waiting: events are edge-triggered.
     ready: bool,
     not_before: Option<Instant>,
 }
@@ -85,11 +85,8 @@ enum Listener {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// The places are those of `extra_max_connections`, or of `max_connections`.
-    Database {
-        transport: Transport,
-        extra: bool,
-    },
+    /// The transport says which limit counts: `extra_max_connections` or `max_connections`.
+    Database(Transport),
     Metrics,
 }
 
@@ -101,12 +98,12 @@ impl EventLoop {
         for (listeners, extra) in [(&listeners.tcp, false), (&listeners.extra, true)] {
             for listener in listeners {
                 let listener = Listener::Tcp(TcpListener::from_std(listener.try_clone()?));
-                doors.push((listener, Kind::Database { transport: Transport::Tcp { extra }, extra }));
+                doors.push((listener, Kind::Database(Transport::Tcp { extra })));
             }
         }
         for listener in &listeners.unix {
             let listener = UnixListener::from_std(listener.try_clone()?);
-            let kind = Kind::Database { transport: Transport::Local, extra: false };
+            let kind = Kind::Database(Transport::Local);
             doors.push((Listener::Unix(listener), kind));
         }
         if let Some(listener) = &listeners.metrics {
@@ -132,7 +129,7 @@ impl EventLoop {
         Ok((event_loop, stopper))
     }
 
-    /// Serves until it is stopped and the last handshake in flight has ended.
+    /// Serves until it is stopped and the last handshake in progress has ended.
     pub(super) fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
         let mut next_tick = Instant::now() + TICK;
@@ -174,14 +171,14 @@ impl EventLoop {
         }
     }
 
-    /// When somebody may be accepted who has not been yet.
+    /// When to accept again, if clients may be waiting.
     fn next_accept(&self, now: Instant) -> Option<Instant> {
         self.doors.iter().filter(|door| door.ready).map(|door| door.not_before.unwrap_or(now)).min()
     }
 
     fn accept(&mut self) {
         for index in 0..self.doors.len() {
-            for _ in 0..MOST_ACCEPTED {
+            for _ in 0..MAX_ACCEPTED {
                 if !self.accept_one(index) {
                     break;
                 }
@@ -207,7 +204,7 @@ impl EventLoop {
                     door.ready = false;
                     false
                 }
-                // Somebody who has hung up already.
+                // The client has already disconnected.
                 io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => true,
                 _ => {
                     error!(target: CLIENTS, %error, "accept failed; retrying in {PAUSE:?}");
@@ -220,12 +217,13 @@ impl EventLoop {
 
     fn welcome(&mut self, mut link: Link, peer: Peer, kind: Kind) {
         let state = match kind {
-            Kind::Metrics if self.metrics_clients >= MOST_METRICS_CLIENTS => return,
+            Kind::Metrics if self.metrics_clients >= MAX_METRICS_CLIENTS => return,
             Kind::Metrics => {
                 self.metrics_clients += 1;
                 State::metrics()
             }
-            Kind::Database { transport, extra } => {
+            Kind::Database(transport) => {
+                let extra = transport == Transport::Tcp { extra: true };
                 let configuration = self.shared.configuration();
                 let most = if extra { configuration.extra_max_connections } else { configuration.max_connections };
                 drop(configuration);
@@ -235,7 +233,7 @@ impl EventLoop {
                 match Scramble::random() {
                     Ok(scramble) => State::greet(&self.shared, peer, transport, scramble, &mut self.buffers),
                     Err(error) => {
-                        error!(target: CLIENTS, %error, "no random bytes: a client was turned away");
+                        error!(target: CLIENTS, %error, "no random bytes available: connection refused");
                         return self.shared.counters.closed(extra);
                     }
                 }
@@ -243,10 +241,9 @@ impl EventLoop {
         };
         let entry = self.clients.vacant_entry();
         let key = entry.key();
-        let extra = matches!(kind, Kind::Database { extra: true, .. });
-        let mut client = Client::new(link, state, extra, &self.shared);
+        let mut client = Client::new(link, state, &self.shared);
         let (registry, token) = (self.poll.registry(), Token(FIRST_CLIENT + key));
-        // First the greeting: it is what the client waits for.
+        // The greeting first: the client is waiting for it.
         let welcomed = client.greet(&mut self.buffers).and_then(|()| client.register(registry, token));
         self.buffers.clear();
         entry.insert(client);
@@ -255,7 +252,7 @@ impl EventLoop {
         }
     }
 
-    /// Tells a client that there are too many. As with mariadbd, that is all it hears.
+    /// Sends the error for too many connections. As in mariadbd, there is no greeting.
     fn turn_away(&self, link: &mut Link) {
         self.shared.counters.too_many_connections.add();
         let mut error = Vec::new();
@@ -267,10 +264,10 @@ impl EventLoop {
     fn drive(&mut self, key: usize) {
         let Some(client) = self.clients.get_mut(key) else { return };
         let token = Token(FIRST_CLIENT + key);
-        // A mistake of ours must not cost the other clients their connections. What this one has left behind goes with it.
+        // A bug in this program must not affect other clients. What this client has left in the buffers is discarded.
         let drive = || client.drive(&self.shared, self.poll.registry(), token, &mut self.buffers);
         let stays = catch_unwind(AssertUnwindSafe(drive)).unwrap_or_else(|_| {
-            error!(target: CLIENTS, "a connection was closed because of a mistake in this program; please report what is above");
+            error!(target: CLIENTS, "connection closed because of an internal error; please report the message above");
             self.buffers.clear();
             false
         });
@@ -292,7 +289,7 @@ impl EventLoop {
     }
 
     fn close_late_clients(&mut self, now: Instant) {
-        // Seldom anybody: nothing is allocated then.
+        // Usually none, and then nothing is allocated.
         let late: Vec<usize> =
             self.clients.iter().filter(|(_, client)| client.is_late(now)).map(|(key, _)| key).collect();
         for key in late {
@@ -300,7 +297,7 @@ impl EventLoop {
         }
     }
 
-    /// Accepts those who have been waiting, listens no more, and ends the sessions of those who are in.
+    /// Accepts the clients that are waiting, stops listening, and ends the sessions.
     fn stop_listening(&mut self) {
         self.accept();
         let open: Vec<usize> =
@@ -308,7 +305,7 @@ impl EventLoop {
         for key in open {
             self.close(key);
         }
-        // Last: once nobody can connect any more, the sessions have ended, too.
+        // Last: when connecting fails, the sessions have ended too.
         self.doors.clear();
     }
 }
@@ -336,7 +333,7 @@ impl Listener {
     }
 }
 
-/// The address as the client has it: one of IPv4 on a socket for both is one of IPv4.
+/// The client's address: an IPv4 address on a dual-stack socket is converted back to IPv4.
 const fn ip(address: SocketAddr) -> IpAddr {
     address.ip().to_canonical()
 }

@@ -1,7 +1,7 @@
-//! Files that options name.
+//! Files that the options name.
 //!
-//! A file may be a pipe, a directory, or a device without an end. Nothing of that may keep the program from serving, or
-//! from ending on a signal.
+//! A file may be a pipe, a directory, or an endless device. None of these may keep the program from serving, or from exiting
+//! on a signal.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -10,28 +10,28 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-/// The most bytes of a file: more than a hundred thousand accounts.
-const LONGEST: u64 = 16 * 1024 * 1024;
+/// The maximum size of a file: enough for more than a hundred thousand accounts.
+const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
 /// How files are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// At start, where a pipe may be waited for: a signal ends the program.
+    /// At startup. Waiting for a pipe is fine: a signal ends the program.
     Starting,
-    /// Later. Only regular files are read again: a pipe may have no more to say, or never end.
+    /// Later. Only regular files are read again: a pipe may be at its end, or have none.
     Reloading,
 }
 
-/// What a file holds.
+/// Reads a file.
 ///
 /// # Errors
-/// Those of the system; if the file is too long; while reloading, `Unsupported` if it is no regular file.
+/// I/O errors; `FileTooLarge`; while reloading, `Unsupported` if it is not a regular file.
 pub(super) fn read(file: &Path, when: When) -> io::Result<Zeroizing<Vec<u8>>> {
     let file = open(file, when)?;
     let mut bytes = Zeroizing::new(Vec::new());
-    file.take(LONGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LONGEST {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {LONGEST} bytes")));
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("the file is larger than {MAX_BYTES} bytes")));
     }
     Ok(bytes)
 }
@@ -46,7 +46,7 @@ pub(super) fn read_text(file: &Path, when: When) -> io::Result<Zeroizing<String>
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-/// Whether the file is there and cannot be read again.
+/// Whether the file exists but cannot be read again.
 pub(super) fn is_read_once(file: &Path) -> bool {
     matches!(open(file, When::Reloading), Err(error) if error.kind() == io::ErrorKind::Unsupported)
 }
@@ -61,7 +61,7 @@ fn open(file: &Path, when: When) -> io::Result<File> {
     if file.metadata()?.is_file() {
         Ok(file)
     } else {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "it is not a regular file"))
+        Err(io::Error::new(io::ErrorKind::Unsupported, "not a regular file"))
     }
 }
 
@@ -71,7 +71,7 @@ mod tests {
     use std::path::Path;
     use std::process::Command;
 
-    use super::{LONGEST, When, is_read_once, read};
+    use super::{MAX_BYTES, When, is_read_once, read};
 
     #[test]
     fn files_without_an_end_are_refused() {
@@ -80,9 +80,9 @@ mod tests {
             assert!(read(Path::new("/"), when).is_err());
         }
         let file = tempfile::NamedTempFile::new().unwrap();
-        file.as_file().set_len(LONGEST).unwrap();
+        file.as_file().set_len(MAX_BYTES).unwrap();
         assert!(read(file.path(), When::Reloading).is_ok());
-        file.as_file().set_len(LONGEST + 1).unwrap();
+        file.as_file().set_len(MAX_BYTES + 1).unwrap();
         assert_eq!(read(file.path(), When::Reloading).unwrap_err().kind(), ErrorKind::FileTooLarge);
     }
 

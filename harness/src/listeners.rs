@@ -1,4 +1,4 @@
-//! The sockets that clients come to.
+//! The sockets that clients connect to.
 
 use std::fmt;
 use std::io;
@@ -13,22 +13,22 @@ use listenfd::ListenFd;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use tracing::info;
 
-/// Between two attempts to listen where another server is about to stop.
+/// The time between attempts to listen on a port or socket that is still in use.
 const RETRY: Duration = Duration::from_millis(10);
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Places {
-    /// Names and addresses; `*` is all of them.
+    /// Names and addresses; `*` means all addresses.
     pub(super) bind_addresses: Vec<String>,
-    /// None where clients come through the Unix socket alone. 0 takes a free port.
+    /// None if clients use only the Unix socket. 0 picks a free port.
     pub(super) port: Option<u16>,
     pub(super) extra_port: Option<u16>,
     pub(super) socket: Option<PathBuf>,
     pub(super) metrics_port: Option<u16>,
-    /// How many clients may wait to be accepted; the system may allow less.
+    /// How many clients can wait to be accepted; the system may allow fewer.
     pub(super) back_log: u32,
-    /// How long to wait for what another server still has.
+    /// How long to wait for a port or socket that is still in use.
     pub(super) patience: Duration,
 }
 
@@ -45,11 +45,11 @@ pub(super) struct Listeners {
     pub(super) extra: Vec<TcpListener>,
     pub(super) unix: Vec<UnixListener>,
     pub(super) metrics: Option<TcpListener>,
-    /// Files to be removed at the end.
+    /// Files to remove at the end.
     pub(super) made: Vec<SocketFile>,
 }
 
-/// A socket's file, gone with this value.
+/// A socket's file, removed when this value is dropped.
 #[derive(Debug)]
 pub(super) struct SocketFile(PathBuf);
 
@@ -60,12 +60,12 @@ impl Drop for SocketFile {
 }
 
 impl Listeners {
-    /// Opens all sockets. Those that systemd has opened already are taken instead of the ports and the socket of `places`:
+    /// Opens all sockets. Sockets that systemd passes are used instead of the ports and the socket of `places`:
     /// a TCP socket that is named `extra`, as in mariadbd, or is on the port of `--extra-port`, is an extra port; all
     /// others are the standard one.
     ///
     /// # Errors
-    /// Which socket cannot be had, and why.
+    /// Which socket cannot be opened, and why.
     pub(super) fn open(places: &Places) -> Result<Self, String> {
         let deadline = Instant::now() + places.patience;
         let mut listeners = Self::inherited(places.extra_port)?;
@@ -76,8 +76,8 @@ impl Listeners {
             listeners.bind(places, deadline)?;
         }
         for listener in listeners.tcp.iter().chain(&listeners.extra) {
-            // Linux hands it on to the connections. Without it what is sent waits, often 40 ms, until the client has
-            // acknowledged what was sent before.
+            // On Linux, accepted connections inherit it. Without it, data often waits 40 ms until the client has
+            // acknowledged the data before it.
             let set = SockRef::from(listener).set_tcp_nodelay(true);
             set.map_err(|error| format!("TCP_NODELAY: {error}"))?;
         }
@@ -90,7 +90,7 @@ impl Listeners {
         let is_named_extra = |index| names.split(':').nth(index) == Some("extra");
         let mut passed = ListenFd::from_env();
         for index in 0..passed.len() {
-            let wrong = |error: io::Error| format!("socket {index} of those passed by systemd: {error}");
+            let wrong = |error: io::Error| format!("socket {index} passed by systemd: {error}");
             if let Ok(Some(listener)) = passed.take_tcp_listener(index) {
                 let port = listener.local_addr().map_err(wrong)?.port();
                 listener.set_nonblocking(true).map_err(wrong)?;
@@ -111,30 +111,30 @@ impl Listeners {
         if let Some(port) = places.extra_port {
             self.extra = bind_all(places, port, deadline)?;
         }
-        // Last: nothing is waited for any more once there is a file that must be removed at the end.
+        // Last: after that there is a file that must be removed at the end, so nothing may block any more.
         if let Some(path) = &places.socket {
             self.unix.push(bind_unix(path, places, deadline)?);
             self.made.push(SocketFile(path.clone()));
         }
         if self.tcp.is_empty() && self.unix.is_empty() {
-            return Err("there is nothing to listen on: give --port, --socket, or both".to_owned());
+            return Err("nothing to listen on: give --port, --socket, or both".to_owned());
         }
         Ok(())
     }
 
-    /// Whether nobody but programs of this machine can come.
+    /// Whether only programs on this machine can connect.
     pub(super) fn are_local(&self) -> bool {
         let mut addresses = self.tcp.iter().chain(&self.extra).map(TcpListener::local_addr);
         addresses.all(|address| address.is_ok_and(|address| address.ip().is_loopback()))
     }
 
-    /// The standard port and the extra port, as they were taken.
+    /// The standard port and the extra port that are open.
     pub(super) fn ports(&self) -> (u16, Option<u16>) {
         let port = |listeners: &[TcpListener]| listeners.first()?.local_addr().ok().map(|address| address.port());
         (port(&self.tcp).unwrap_or_default(), port(&self.extra))
     }
 
-    /// The path of the Unix socket, or nothing.
+    /// The path of the Unix socket, or an empty string.
     pub(super) fn socket_path(&self) -> String {
         let path =
             |listener: &UnixListener| listener.local_addr().ok()?.as_pathname().map(|path| path.display().to_string());
@@ -160,7 +160,7 @@ impl fmt::Display for Listeners {
     }
 }
 
-/// Binds one port on all addresses. A free port that the first address takes is taken on the others too.
+/// Binds one port on all addresses. If the port is 0, the one that the first address gets is used for the others too.
 fn bind_all(places: &Places, port: u16, deadline: Instant) -> Result<Vec<TcpListener>, String> {
     let mut listeners: Vec<TcpListener> = Vec::new();
     for name in &places.bind_addresses {
@@ -176,7 +176,7 @@ fn bind_all(places: &Places, port: u16, deadline: Instant) -> Result<Vec<TcpList
 
 fn addresses(name: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     if name == "*" {
-        // One socket for both families, where the system has IPv6.
+        // One socket for both families, if the system has IPv6.
         let any: SocketAddr = (Ipv6Addr::UNSPECIFIED, port).into();
         let has_ipv6 = Socket::new(Domain::IPV6, Type::STREAM, None).is_ok();
         return Ok(vec![if has_ipv6 { any } else { (Ipv4Addr::UNSPECIFIED, port).into() }]);
@@ -185,19 +185,19 @@ fn addresses(name: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     found.map(Iterator::collect).map_err(|error| format!("--bind-address {name}: {error}"))
 }
 
-/// Binds, again and again until the deadline while another server is there.
+/// Binds; while another server is listening, retries until the deadline.
 fn once_free<T>(what: &str, deadline: Instant, bind: impl Fn() -> io::Result<T>) -> Result<T, String> {
     let mut waiting = false;
     loop {
         match bind() {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
                 if !waiting {
-                    info!("waiting for {what}: another server is listening there");
+                    info!("waiting for {what}: another server is listening on it");
                 }
                 waiting = true;
                 sleep(RETRY);
             }
-            bound => return bound.map_err(|error| format!("{what} cannot be listened on: {error}")),
+            bound => return bound.map_err(|error| format!("cannot listen on {what}: {error}")),
         }
     }
 }
@@ -208,7 +208,7 @@ fn bind_tcp(address: SocketAddr, places: &Places, deadline: Instant) -> Result<T
         if address.is_ipv6() {
             socket.set_only_v6(!address.ip().is_unspecified())?;
         }
-        // A server that was here a moment ago leaves connections behind that do not matter.
+        // Connections that the previous server left behind do not matter.
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
         socket.listen(places.back_log())?;
@@ -221,15 +221,15 @@ fn bind_unix(path: &Path, places: &Places, deadline: Instant) -> Result<UnixList
     once_free(&format!("--socket {}", path.display()), deadline, || {
         let address = SockAddr::unix(path)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        // A server that accepts nobody, and has as many waiting as it can, must not keep us waiting, too.
+        // A server that accepts nothing and whose queue is full must not block us.
         socket.set_nonblocking(true)?;
         let connected = socket.connect(&address);
         match connected {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(taken()),
             Ok(()) => return Err(taken()),
-            // What a server has left behind that did not end well. Another file is not ours to remove.
+            // Left behind by a server that crashed. No other kind of file is removed.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && is_socket(path) => {
-                // Or it is just about to remove it, which must not be ours by then.
+                // Or it is about to remove the file itself, and must not remove ours.
                 sleep(RETRY);
                 match std::fs::remove_file(path) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -240,7 +240,7 @@ fn bind_unix(path: &Path, places: &Places, deadline: Instant) -> Result<UnixList
         }
         let listener = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         listener.bind(&address)?;
-        // Anybody may knock, as with mariadbd; who gets in is another matter.
+        // Any user may connect, as with mariadbd; authentication comes later.
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))?;
         listener.set_nonblocking(true)?;
         listener.listen(places.back_log())?;
@@ -249,7 +249,7 @@ fn bind_unix(path: &Path, places: &Places, deadline: Instant) -> Result<UnixList
 }
 
 fn taken() -> io::Error {
-    io::Error::new(io::ErrorKind::AddrInUse, "another server is listening there")
+    io::Error::new(io::ErrorKind::AddrInUse, "another server is listening on it")
 }
 
 fn is_socket(path: &Path) -> bool {

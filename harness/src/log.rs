@@ -1,7 +1,7 @@
 //! The log: one line for each event, on standard error.
 //!
-//! No client can forge a line: whatever an event holds, it stays in its line. What clients can cause is logged under
-//! [`CLIENTS`], and then at most once a second for each kind; the next line says how many were left out.
+//! No client can forge a line: every event stays on one line. Events that clients can cause are logged under [`CLIENTS`], at
+//! most once a second for each kind; the next line says how many were suppressed.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,13 +16,13 @@ use tracing_subscriber::fmt::format::{Format, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// The target of what clients can cause as often as they like.
+/// The target of events that clients can cause at will.
 pub(super) const CLIENTS: &str = "clients";
 
-/// Between two lines of a kind under [`CLIENTS`].
+/// The minimum time between two lines of the same kind under [`CLIENTS`].
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Logs from now on.
+/// Starts logging.
 pub(super) fn start(level: LevelFilter) {
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
@@ -30,8 +30,8 @@ pub(super) fn start(level: LevelFilter) {
         .with_max_level(level)
         .event_format(Lines { format: Format::default().with_target(false).with_ansi(false), limits: Mutex::default() })
         .init();
-    // What a panic says may hold what a client has sent.
-    std::panic::set_hook(Box::new(|panic| error!(target: CLIENTS, "a mistake in this program: {panic}")));
+    // The message of a panic may contain data from a client.
+    std::panic::set_hook(Box::new(|panic| error!(target: CLIENTS, "internal error: {panic}")));
 }
 
 struct Lines {
@@ -46,7 +46,7 @@ where
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut left_out = 0;
-        // Whoever wants to see every connection gets to see it.
+        // The level debug logs every connection, without a limit.
         if event.metadata().target() == CLIENTS && *event.metadata().level() < Level::DEBUG {
             let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
             let limit = limits.entry(event.metadata().callsite()).or_default();
@@ -60,7 +60,7 @@ where
         self.format.format_event(context, Writer::new(&mut line), event)?;
         write_escaped(&mut writer, line.trim_end_matches('\n'))?;
         if left_out > 0 {
-            write!(writer, " (and {left_out} more of this kind since the last such line)")?;
+            write!(writer, " ({left_out} similar messages suppressed)")?;
         }
         writer.write_char('\n')
     }
@@ -74,7 +74,7 @@ struct Limit {
 }
 
 impl Limit {
-    /// How many were left out since the last one that was not; none if this one is left out, too.
+    /// The number of events suppressed since the last line, or none if this one is suppressed too.
     fn pass(&mut self, now: Instant) -> Option<u64> {
         if self.last.is_some_and(|last| now.saturating_duration_since(last) < INTERVAL) {
             self.left_out = self.left_out.saturating_add(1);
@@ -85,7 +85,7 @@ impl Limit {
     }
 }
 
-/// Writes text with escapes for what would end the line, move the cursor, or change the order of what is read.
+/// Writes text, and escapes characters that end a line, move the cursor, or change the direction of text.
 fn write_escaped(out: &mut impl fmt::Write, text: &str) -> fmt::Result {
     for character in text.chars() {
         if is_plain(character) {

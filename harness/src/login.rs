@@ -1,8 +1,7 @@
-//! What a client says when it logs in: the first packet after the greeting, and `COM_CHANGE_USER`.
+//! What a client sends to log in: the first packet after the greeting, and `COM_CHANGE_USER`.
 //!
-//! Read as mariadbd reads them, with what it forgives and what it does not. The reader is that of `mysql_common`; its
-//! packets are not, because they know no client older than 4.1, and put the connect attributes, which nobody here needs,
-//! into a map.
+//! Both are read as mariadbd reads them, as lenient and as strict. The reader is that of `mysql_common`, but not its packets:
+//! they do not support clients older than 4.1, and collect the connect attributes, which are not needed here, in a map.
 //!
 //! See <https://mariadb.com/kb/en/connection/#client-handshake-response> and <https://mariadb.com/kb/en/com_change_user/>.
 
@@ -13,39 +12,38 @@ use mysql_common::io::ParseBuf;
 
 use super::packet::NATIVE_PASSWORD;
 
-/// MariaDB keeps so many characters of a user name.
-const LONGEST_USER: usize = 128;
+/// The number of characters that MariaDB keeps of a user name.
+const MAX_USER: usize = 128;
 
-/// A packet that is not what it should be.
+/// A malformed packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
 /// The first packet of a client.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum First<'a> {
-    /// It wants TLS first, and will tell the rest after that.
+    /// A request for TLS; the login follows over TLS.
     Tls(CapabilityFlags),
-    /// It logs in.
+    /// A login.
     Login(Login<'a>),
 }
 
-/// What a client says about itself.
+/// The contents of a login.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Login<'a> {
-    /// What both sides can do.
+    /// The capabilities that both sides have.
     pub(super) capabilities: CapabilityFlags,
-    /// What it reads and writes, by the low byte of its number.
+    /// The low byte of the id of the client's collation.
     pub(super) collation: u8,
     pub(super) user: Cow<'a, str>,
-    /// What its authentication plugin has to say.
+    /// The reply of its authentication plugin.
     pub(super) reply: &'a [u8],
     /// Whether `reply` comes from [`NATIVE_PASSWORD`].
     pub(super) native: bool,
     pub(super) database: Option<Cow<'a, str>>,
 }
 
-/// Reads the first packet, or with `tls` the one that a client sends once it has TLS: then what it can do counts as it said
-/// before.
+/// Reads the first packet, or with `tls` the first one over TLS: then the capabilities are those of the request for TLS.
 pub(super) fn first(
     packet: &[u8],
     server: CapabilityFlags,
@@ -58,12 +56,12 @@ pub(super) fn first(
     if tls.is_none() && capabilities.contains(CapabilityFlags::CLIENT_SSL) {
         return Ok(First::Tls(capabilities));
     }
-    // Capabilities, longest packet, character set, filler; before 4.1 only the first two, and shorter.
+    // Capabilities, maximum packet length, character set, filler; before 4.1 only the first two, and shorter.
     let fixed = if capabilities.contains(CapabilityFlags::CLIENT_PROTOCOL_41) { 32 } else { 5 };
     let mut rest = ParseBuf(packet);
     let collation = match rest.checked_eat(fixed).ok_or(Malformed)? {
         [_, _, _, _, _, _, _, _, collation, ..] => *collation,
-        // Before 4.1, that of the server.
+        // Before 4.1, the server's collation.
         _ => 0,
     };
     let user = null_terminated(&mut rest).ok_or(Malformed)?;
@@ -82,7 +80,7 @@ pub(super) fn first(
     } else {
         None
     };
-    // Some clients announce a plugin and name none.
+    // Some clients set the flag for a plugin but name none.
     let plugin =
         (capabilities.contains(CapabilityFlags::CLIENT_PLUGIN_AUTH) && !rest.is_empty()).then(|| rest.eat_null_str());
     attributes(&mut rest, capabilities)?;
@@ -126,7 +124,7 @@ pub(super) fn change_user(packet: &[u8], capabilities: CapabilityFlags) -> Resul
     })
 }
 
-/// What the client says it can do; what the first two bytes do not say comes with 4.1.
+/// The client's capabilities; those beyond the first two bytes exist since 4.1.
 fn client_capabilities(packet: &[u8]) -> Result<CapabilityFlags, Malformed> {
     let low = ParseBuf(packet).checked_eat_u16_le().ok_or(Malformed)?;
     let low = CapabilityFlags::from_bits_retain(low.into());
@@ -139,12 +137,12 @@ fn client_capabilities(packet: &[u8]) -> Result<CapabilityFlags, Malformed> {
     ParseBuf(packet).checked_eat_u32_le().map(CapabilityFlags::from_bits_retain).ok_or(Malformed)
 }
 
-/// A string up to a zero, which must be there.
+/// A string up to its terminating zero, which is required.
 fn null_terminated<'a>(rest: &mut ParseBuf<'a>) -> Option<&'a [u8]> {
     rest.0.contains(&0).then(|| rest.eat_null_str())
 }
 
-/// A string after its length, which is a number: neither NULL (0xfb) nor an error (0xff).
+/// A string after its length, which must be a number: neither NULL (0xfb) nor an error (0xff).
 fn length_encoded<'a>(rest: &mut ParseBuf<'a>) -> Option<&'a [u8]> {
     match rest.0.first() {
         Some(0xfb | 0xff) => None,
@@ -152,7 +150,7 @@ fn length_encoded<'a>(rest: &mut ParseBuf<'a>) -> Option<&'a [u8]> {
     }
 }
 
-/// Connect attributes are skipped, but must be whole.
+/// Skips the connect attributes, which must be complete.
 fn attributes(rest: &mut ParseBuf<'_>, capabilities: CapabilityFlags) -> Result<(), Malformed> {
     if capabilities.contains(CapabilityFlags::CLIENT_CONNECT_ATTRS) {
         length_encoded(rest).ok_or(Malformed)?;
@@ -160,8 +158,8 @@ fn attributes(rest: &mut ParseBuf<'_>, capabilities: CapabilityFlags) -> Result<
     Ok(())
 }
 
-/// Whether the reply is that of [`NATIVE_PASSWORD`], which is also what clients have that know no plugins. Those of before
-/// 4.1 send what this server cannot check; but no password is the same in all versions.
+/// Whether the reply is that of [`NATIVE_PASSWORD`], which clients without plugin support use too. This server cannot check
+/// the reply of a client older than 4.1, but an empty password is the same in all versions.
 fn is_native(plugin: Option<&[u8]>, reply: &[u8], capabilities: CapabilityFlags) -> bool {
     if capabilities.contains(CapabilityFlags::CLIENT_SECURE_CONNECTION) {
         plugin.is_none_or(|plugin| plugin.eq_ignore_ascii_case(NATIVE_PASSWORD))
@@ -170,7 +168,7 @@ fn is_native(plugin: Option<&[u8]>, reply: &[u8], capabilities: CapabilityFlags)
     }
 }
 
-/// The name that mariadbd would know the user by: without quotes around it, and not too long.
+/// The user name as mariadbd takes it: without the quotes around it, and truncated.
 fn user_name(bytes: &[u8]) -> Cow<'_, str> {
     let bytes = match bytes {
         [b'\'', inner @ .., b'\''] => inner,
@@ -183,7 +181,7 @@ fn user_name(bytes: &[u8]) -> Cow<'_, str> {
 }
 
 fn clipped(name: &str) -> &str {
-    name.char_indices().nth(LONGEST_USER).map_or(name, |(end, _)| &name[..end])
+    name.char_indices().nth(MAX_USER).map_or(name, |(end, _)| &name[..end])
 }
 
 #[cfg(test)]
@@ -204,7 +202,7 @@ mod tests {
         }
     }
 
-    /// Each as mariadbd 10.11 was seen to take it.
+    /// Each as observed with mariadbd 10.11.
     #[test]
     fn flavours() {
         let lenenc = C::CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA;

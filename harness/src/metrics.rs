@@ -1,14 +1,14 @@
-//! The counters for Prometheus, over HTTP/1.1, one request for each connection.
+//! The counters for Prometheus, over HTTP/1.1, one request per connection.
 //!
 //! See <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>.
 
 use std::fmt::Write;
 
-use super::connection::Next;
+use super::packet::Next;
 use super::shared::Shared;
 
-/// The most bytes of a request.
-const LONGEST_REQUEST: usize = 8 * 1024;
+/// The maximum length of a request.
+const MAX_REQUEST: usize = 8 * 1024;
 
 /// One request, without its I/O.
 #[derive(Debug, Default)]
@@ -17,13 +17,13 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Takes bytes of the client, appends the answer to `out` once the request is whole, and says what to do then.
+    /// Takes bytes from the client, appends the answer to `out` once the request is complete, and returns what to do next.
     pub fn receive(&mut self, bytes: &[u8], shared: &Shared, out: &mut Vec<u8>) -> Next {
         self.request.extend_from_slice(bytes);
         let mut headers = [httparse::EMPTY_HEADER; 64];
         let mut request = httparse::Request::new(&mut headers);
         let (status, body) = match request.parse(&self.request) {
-            Ok(httparse::Status::Partial) if self.request.len() <= LONGEST_REQUEST => return Next::Read,
+            Ok(httparse::Status::Partial) if self.request.len() <= MAX_REQUEST => return Next::Read,
             Ok(httparse::Status::Complete(_)) => match (request.method, request.path) {
                 (Some("GET" | "HEAD"), Some("/metrics")) => ("200 OK", text(shared)),
                 (Some("GET" | "HEAD"), _) => ("404 Not Found", "The metrics are at /metrics.\n".to_owned()),
@@ -45,7 +45,7 @@ impl Exchange {
     }
 }
 
-/// The names are those of `SHOW STATUS`, after what this program is called.
+/// The names are those of `SHOW STATUS`, after the name of this program.
 fn text(shared: &Shared) -> String {
     let mut text = String::new();
     for shown in shared.counters.shown() {
@@ -56,6 +56,6 @@ fn text(shared: &Shared) -> String {
     }
     let mode = shared.policy().settings().mode();
     let name = "instant_failover_harness_mode";
-    let _ = writeln!(text, "# HELP {name} The mode in force.\n# TYPE {name} gauge\n{name}{{mode=\"{mode}\"}} 1");
+    let _ = writeln!(text, "# HELP {name} The current mode.\n# TYPE {name} gauge\n{name}{{mode=\"{mode}\"}} 1");
     text
 }

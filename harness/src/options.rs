@@ -1,4 +1,4 @@
-//! What the command line and the options file say.
+//! The command line and the options file.
 
 mod file;
 
@@ -19,14 +19,14 @@ use super::proxy::ProxyNetworks;
 use super::shared::{Configuration, Version};
 use super::tls::{self, Certified, Protocol};
 
-/// What the program calls itself.
+/// The name of the program.
 pub(super) const NAME: &str = "instant-failover-harness";
 
-/// Answers every new database connection with where to go instead, as a MariaDB server with the instant failover plugin
-/// would, while that server is down.
+/// Redirects every new database connection to another server, as a MariaDB server with the instant failover plugin would,
+/// while that server is down.
 ///
-/// Options are named as mariadbd's, and may be written with - or _. Where one is given twice, the last one counts; the
-/// command line comes after the options file.
+/// Options have the same names as in mariadbd, and can be written with - or _. If an option is given twice, the last value
+/// counts; the command line takes precedence over the options file.
 #[derive(Clone, Debug, Parser, PartialEq, Eq)]
 #[command(name = "instant-failover-harness", args_override_self = true, max_term_width = 100)]
 #[command(after_help = AFTER_HELP)]
@@ -35,106 +35,106 @@ pub(super) struct Options {
     /// Read options from the group [instant-failover-harness] of this my.cnf
     #[arg(long, value_name = "FILE")]
     defaults_file: Option<PathBuf>,
-    /// Say whether the options, and the files that they name, are right, and end
+    /// Check the options and the files that they name, and exit
     #[arg(long)]
     validate_config: bool,
 
-    /// Names or addresses to listen on, separated by commas; * is all of them
+    /// Names or addresses to listen on, separated by commas; * means all addresses
     #[arg(long, value_name = "ADDRESSES", default_value = "*", help_heading = "Ways in")]
     bind_address: String,
-    /// The standard port; 0 takes a free one
+    /// The standard port; 0 picks a free one
     #[arg(long, value_name = "PORT", default_value_t = 3306, help_heading = "Ways in")]
     port: u16,
     /// Do not listen on TCP, only on --socket
     #[arg(long, help_heading = "Ways in")]
     skip_networking: bool,
-    /// A second port, for administrators: mode ON leaves it alone
+    /// A second port, for administrators; mode ON does not redirect it
     #[arg(long, value_name = "PORT", help_heading = "Ways in")]
     extra_port: Option<u16>,
-    /// A Unix socket, through which root and the user who runs this administer it
+    /// Unix socket to listen on; root and the user running the program administer it there
     #[arg(long, value_name = "FILE", help_heading = "Ways in")]
     socket: Option<PathBuf>,
-    /// Addresses and CIDR blocks of proxies that send PROXY headers, separated by commas; localhost is the socket, * all
+    /// IP addresses and CIDR blocks of proxies that send PROXY headers, separated by commas; localhost for the socket, * for all
     #[arg(long, value_name = "NETWORKS", default_value = "", hide_default_value = true, help_heading = "Ways in")]
     proxy_protocol_networks: String,
-    /// Clients that may wait to be accepted; the system may allow less
+    /// Length of the queue of connections waiting to be accepted; the system may limit it further
     #[arg(long, value_name = "NUMBER", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=65_535), help_heading = "Ways in")]
     back_log: u32,
-    /// Seconds to wait for a port, or the socket, that another server is about to give up
+    /// Seconds to wait for a port or socket that is still in use by a server that is shutting down
     #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=3600), help_heading = "Ways in")]
     port_open_timeout: u32,
 
-    /// OFF, ON (redirect who comes over TCP to the standard port) or ALL
+    /// OFF, ON (redirect TCP connections to the standard port) or ALL
     #[arg(long, value_name = "MODE", default_value = "OFF", help_heading = "Redirecting")]
     instant_failover_mode: String,
-    /// Where clients are sent: host or host:port
+    /// Where to redirect clients: host or host:port
     #[arg(long, value_name = "TARGET", default_value = "", hide_default_value = true, help_heading = "Redirecting")]
     instant_failover_target: String,
-    /// What they are told; %s stands for the target
+    /// Text of the error that redirected clients get; %s is replaced by the target
     #[arg(long, value_name = "TEXT", help_heading = "Redirecting")]
     instant_failover_message: Option<String>,
-    /// Users who are never redirected, separated by commas
+    /// Users that are never redirected, separated by commas
     #[arg(long, value_name = "USERS", default_value = "", hide_default_value = true, help_heading = "Redirecting")]
     instant_failover_exempt_users: String,
-    /// Addresses and CIDR blocks that are never redirected, separated by commas
+    /// IP addresses and CIDR blocks that are never redirected, separated by commas
     #[arg(long, value_name = "BLOCKS", default_value = "", hide_default_value = true, help_heading = "Redirecting")]
     instant_failover_exempt_hosts: String,
 
-    /// The certificate (and its chain), in PEM; without one, a self-signed one is made at start
+    /// The certificate and its chain, in PEM format; without it, a self-signed one is generated at startup
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     ssl_cert: Option<PathBuf>,
-    /// The certificate's private key, in PEM
+    /// The private key of the certificate, in PEM format
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     ssl_key: Option<PathBuf>,
-    /// Who signs the certificates that clients may have, in PEM
+    /// CA certificates for verifying client certificates, in PEM format
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     ssl_ca: Option<PathBuf>,
-    /// Versions of TLS to offer, separated by commas
+    /// TLS versions to accept, separated by commas
     #[arg(long, value_name = "VERSIONS", default_value = "TLSv1.2,TLSv1.3", help_heading = "TLS")]
     tls_version: String,
-    /// Cipher suites to offer, by their names in OpenSSL, separated by colons; without it, all that are secure
+    /// Cipher suites to accept, by their OpenSSL names, separated by colons; without it, all secure ones
     #[arg(long, value_name = "SUITES", help_heading = "TLS")]
     ssl_cipher: Option<String>,
-    /// Let nobody in over TCP without TLS; redirects need none
+    /// Refuse logins over TCP without TLS; redirects do not need TLS
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "ON", default_value = "OFF", value_name = "ON|OFF", value_parser = switch, action = clap::ArgAction::Set, help_heading = "TLS")]
     require_secure_transport: bool,
-    /// Offer no TLS
+    /// Disable TLS
     #[arg(long, help_heading = "TLS")]
     skip_ssl: bool,
 
-    /// Who is let in when not redirected: a line for each, user name and password hash (*HEX), or no-password
+    /// Accounts for clients that are not redirected; each line is a user name and a password hash (*HEX) or no-password
     #[arg(long, value_name = "FILE", help_heading = "Who gets in")]
     accounts_file: Option<PathBuf>,
-    /// For tests: let everybody in; only while nobody but this machine can come
+    /// Accept any login, for tests; only while listening on loopback addresses and Unix sockets alone
     #[arg(long, help_heading = "Who gets in")]
     accept_any_login: bool,
 
-    /// Seconds that a client may take to log in
+    /// Seconds after which a client that has not logged in is disconnected
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=31_536_000), help_heading = "Limits")]
     connect_timeout: u32,
-    /// Seconds that a session may be silent
+    /// Seconds after which an idle session is disconnected
     #[arg(long, value_name = "SECONDS", default_value_t = 28_800, value_parser = clap::value_parser!(u32).range(1..=31_536_000), help_heading = "Limits")]
     wait_timeout: u32,
-    /// Connections at a time, besides those to the extra port
+    /// Maximum number of simultaneous connections, not counting the extra port
     #[arg(long, value_name = "NUMBER", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Limits")]
     max_connections: u32,
-    /// Connections to the extra port at a time
+    /// Maximum number of simultaneous connections to the extra port
     #[arg(long, value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Limits")]
     extra_max_connections: u32,
 
-    /// With a value: the version that clients are told, that of the server this stands in for. Without: print the version
+    /// With a value: the server version to announce to clients. Without a value: print the program's version
     #[arg(short = 'V', long, num_args = 0..=1, require_equals = true, value_name = "VERSION", default_missing_value = "", help_heading = "Watching")]
     version: Option<String>,
 
-    /// Serve the counters to Prometheus on this port of 127.0.0.1
+    /// Serve the counters for Prometheus on this port of 127.0.0.1
     #[arg(long, value_name = "PORT", help_heading = "Watching")]
     metrics: Option<u16>,
-    /// error, warn, info (changes, and a summary under load) or debug (every connection)
+    /// error, warn, info (changes, and a summary under load) or debug (every connection as well)
     #[arg(long, value_name = "LEVEL", default_value = "info", help_heading = "Watching")]
     log_level: tracing::level_filters::LevelFilter,
 }
 
-/// ON and OFF as mariadbd takes them.
+/// ON and OFF as mariadbd accepts them.
 fn switch(text: &str) -> Result<bool, &'static str> {
     match text.to_ascii_uppercase().as_str() {
         "ON" | "1" | "TRUE" => Ok(true),
@@ -144,22 +144,22 @@ fn switch(text: &str) -> Result<bool, &'static str> {
 }
 
 const AFTER_HELP: &str = "\
-Signals: TERM stops listening, lets logins in flight finish and exits with 0. HUP reads the options file, the accounts \
-file and the certificates again, without dropping anybody; what cannot be read changes nothing. What has been SET stays, \
-unless the file says something new about it. Addresses, ports and the socket stay as they are until the next start.
+Signals: TERM stops listening, lets logins in progress finish and exits with 0. HUP rereads the options file, the \
+accounts file and the certificates without closing connections; if anything in them is invalid, nothing changes. Values \
+set by SET GLOBAL are kept, unless the file has changed them too. Changes of addresses, ports and the socket need a restart.
 
-Under systemd: sockets passed on are used instead of --bind-address, --port and --socket; one on --extra-port is the \
-extra port.
+Under systemd: sockets that systemd passes are used instead of --bind-address, --port and --socket; one on --extra-port \
+is the extra port.
 
-Example, while the server that was here is upgraded:
+Example, while the server at this address is upgraded:
   instant-failover-harness --socket=/run/mysqld/mysqld.sock \\
       --instant-failover-target=db2.example.com:3306 --instant-failover-mode=ON";
 
 impl Options {
-    /// Reads the command line, and the options file that it names.
+    /// Reads the command line and the options file that it names.
     ///
     /// # Errors
-    /// What is wrong, for a person to read; `--help` is an error of this kind too.
+    /// What is wrong, for the user; `--help` is an error of this kind too.
     pub(super) fn read(arguments: &[OsString], when: When) -> Result<Self, clap::Error> {
         let command_line: Vec<OsString> = arguments.iter().map(with_dashes).collect();
         let options = Self::try_parse_from(&command_line)?;
@@ -167,7 +167,7 @@ impl Options {
         let wrong = |why: String| Self::command().error(clap::error::ErrorKind::ValueValidation, why);
         let mut all: Vec<OsString> = command_line.first().cloned().into_iter().collect();
         for line in file::read(file, when).map_err(wrong)? {
-            // By itself, to be able to say where what is wrong stands.
+            // Each option separately, so that an error can name its line.
             Self::try_parse_from([OsString::new(), line.argument.clone().into()])
                 .map_err(|error| wrong(format!("{}: {}", line.place, first_line(&error))))?;
             if line.argument == "--version" {
@@ -183,17 +183,17 @@ impl Options {
         self.log_level
     }
 
-    /// Whether to say which version of the program this is, and no more.
+    /// Whether to only print the program's version.
     pub(super) fn prints_version(&self) -> bool {
         self.version.as_deref() == Some("")
     }
 
-    /// Whether to look at the options, and no more.
+    /// Whether to only check the options.
     pub(super) const fn validates_config(&self) -> bool {
         self.validate_config
     }
 
-    /// Whether everybody is let in.
+    /// Whether any login is accepted.
     pub(super) const fn accepts_any_login(&self) -> bool {
         self.accept_any_login
     }
@@ -211,10 +211,10 @@ impl Options {
         }
     }
 
-    /// The settings, with the plugin's rules.
+    /// The settings, checked by the plugin's rules.
     ///
     /// # Errors
-    /// What the plugin would say.
+    /// The plugin's error message.
     pub(super) fn settings(&self) -> Result<Settings, String> {
         let value = |variable| match variable {
             Variable::Mode => Some(&self.instant_failover_mode),
@@ -229,15 +229,15 @@ impl Options {
         })
     }
 
-    /// Where headers of the PROXY protocol are accepted from.
+    /// The networks from which PROXY headers are accepted.
     ///
     /// # Errors
-    /// What in the value is wrong.
+    /// What is wrong with the value.
     pub(super) fn proxy_networks(&self) -> Result<ProxyNetworks, String> {
         self.proxy_protocol_networks.parse().map_err(|why| format!("--proxy-protocol-networks: {why}"))
     }
 
-    /// Everything else that a reload may change, with the files that it names; none of them is read.
+    /// Everything else that a reload can change. The files are not read.
     ///
     /// # Errors
     /// Which option is wrong.
@@ -269,30 +269,30 @@ impl Options {
         Protocol::new(&self.tls_version, self.ssl_cipher.as_deref())
     }
 
-    /// The file with the options, if there is one.
+    /// The options file, if there is one.
     pub(super) fn defaults_file(&self) -> Option<&Path> {
         self.defaults_file.as_deref()
     }
 
-    /// The files that say who gets in, and those with certificates and keys.
+    /// The accounts file, and the files with certificates and keys.
     fn named_files(&self) -> [Vec<&Path>; 2] {
         let tls = [&self.ssl_cert, &self.ssl_key, &self.ssl_ca].into_iter().filter(|_| !self.skip_ssl);
         [self.accounts_file.iter().map(PathBuf::as_path).collect(), tls.flatten().map(PathBuf::as_path).collect()]
     }
 }
 
-/// What was read from the files that options name.
+/// What was read from the files that the options name.
 pub(super) struct Files {
     accounts: Arc<Accounts>,
     /// None where there is no TLS.
     tls: Option<Arc<rustls::ServerConfig>>,
-    /// What cannot change, and costs: who administers, and a certificate that was made.
+    /// Kept across reloads: the administrators, and the generated certificate.
     administrators: Vec<Administrator>,
     self_signed: Option<Certified>,
 }
 
 impl Files {
-    /// Reads all that `options` name, at start.
+    /// Reads all files that `options` name, at startup.
     ///
     /// # Errors
     /// What is wrong with which file.
@@ -304,17 +304,17 @@ impl Files {
         Ok(files)
     }
 
-    /// Reads them again for a reload. What can be read only once, a pipe say, stays as it was.
+    /// Reads them again for a reload. A file that can be read only once, such as a pipe, keeps its contents.
     ///
     /// # Errors
     /// What is wrong with which file.
     pub(super) fn read_again(&self, before: &Options, options: &Options, hostname: &str) -> Result<Self, String> {
-        // A file that can be read only once must have been read.
+        // Such a file must be one that was read at startup.
         let [accounts_stay, tls_stays] = [0, 1].map(|index| {
             let (old, new) = (&before.named_files()[index], &options.named_files()[index]);
             let kept = new.iter().find(|file| files::is_read_once(file)).filter(|_| old == new);
             if let Some(file) = kept {
-                info!("{} is not a regular file: what was read from it at start is kept", file.display());
+                info!("{} is not a regular file: keeping what was read from it at startup", file.display());
             }
             kept.is_some()
         });
@@ -331,7 +331,7 @@ impl Files {
             files.tls = files.configure_tls(options, hostname, When::Reloading)?;
         } else if before.protocol() != options.protocol() {
             return Err(
-                "--tls-version and --ssl-cipher cannot be changed without reading the certificate again".to_owned()
+                "--tls-version and --ssl-cipher cannot change while the certificate is not a regular file; restart to change them".to_owned()
             );
         }
         Ok(files)
@@ -356,7 +356,7 @@ impl Files {
         }
         let certified = match (&options.ssl_cert, &options.ssl_key) {
             (Some(certificate), Some(key)) => Certified::read(certificate, key, when)?,
-            // As long as the program runs, clients see the same one.
+            // Clients see the same certificate until the program ends.
             _ => match &self.self_signed {
                 Some(made) => made.clone(),
                 None => self.self_signed.insert(Certified::self_signed(hostname)?).clone(),
@@ -365,19 +365,19 @@ impl Files {
         tls::configure(certified, &options.protocol()?, options.ssl_ca.as_deref(), when).map(Some)
     }
 
-    /// Puts what was read into a configuration.
+    /// Adds the contents of the files to a configuration.
     pub(super) fn complete(&self, configuration: Configuration) -> Configuration {
         Configuration { accounts: Arc::clone(&self.accounts), tls: self.tls.clone(), ..configuration }
     }
 }
 
-/// What is wrong, without the usage after it.
+/// The error message without the usage.
 pub(super) fn first_line(error: &clap::Error) -> String {
     let text = error.to_string();
     text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
-/// root, and the user that runs this program.
+/// root and the user running this program.
 fn administrators() -> Vec<Administrator> {
     let mut administrators = vec![Administrator { uid: 0, name: "root".to_owned() }];
     let uid = Uid::effective();
@@ -387,7 +387,7 @@ fn administrators() -> Vec<Administrator> {
     administrators
 }
 
-/// The same option with `-` for every `_` in its name, as mariadbd takes it.
+/// The same option with every `_` in its name replaced by `-`, as mariadbd allows.
 fn with_dashes(argument: &OsString) -> OsString {
     let Some(text) = argument.to_str() else { return argument.clone() };
     let Some(option) = text.strip_prefix("--") else { return argument.clone() };

@@ -1,4 +1,4 @@
-//! Packets: how bytes are cut into them, and those that this server sends.
+//! Packets: splitting bytes into packets, and the packets that this server sends.
 //!
 //! See <https://mariadb.com/kb/en/0-packet/> for the frame, and <https://mariadb.com/kb/en/4-server-response-packets/> for
 //! what is in it.
@@ -10,36 +10,49 @@ use mysql_common::proto::MySerialize;
 
 use super::accounts::{Authenticated, SCRAMBLE_LENGTH, Scramble};
 
-/// The most bytes that a packet of a client may have. Nothing that a client has to say to this server needs more.
-pub const LONGEST_PACKET: usize = 64 * 1024;
+/// The maximum length of a client's packet. No request that this server can answer is longer.
+pub const MAX_PACKET: usize = 64 * 1024;
 
-/// The same before the client is let in: the most that one keeps this server from forgetting. Real logins have some hundred
-/// bytes, and a few thousand with a token in the place of a password.
-pub const LONGEST_LOGIN: usize = 8 * 1024;
+/// The same before the login: it bounds the memory that a client can make this server use. Real logins have a few hundred
+/// bytes, or a few thousand with a token instead of a password.
+pub const MAX_LOGIN: usize = 8 * 1024;
 
 const HEADER_LENGTH: usize = 4;
 
 /// `utf8mb4_general_ci`: the character set of everything this server sends.
 pub(super) const UTF8MB4_GENERAL_CI: u8 = 45;
-/// `binary`: the character set of what is no text.
+/// `binary`: the character set of values that are not text.
 const BINARY: u16 = 63;
 
-/// The only authentication plugin, besides the credentials of a peer on a Unix socket.
+/// The only authentication plugin. The other way to log in is by the credentials of the peer on a Unix socket.
 pub(super) const NATIVE_PASSWORD: &[u8] = b"mysql_native_password";
 
-/// What stands at the head of the bytes that have come.
+/// What the event loop does with a connection once the bytes for the client are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Read on.
+    Read,
+    /// Send everything before [`receive`](super::Connection::receive) is called again, with no bytes: more can be answered.
+    SendFirst,
+    /// Start TLS as the server. What [`take_input`](super::Connection::take_input) returns belongs to it.
+    StartTls,
+    /// Close the connection.
+    Close,
+}
+
+/// What the received bytes begin with.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Frame<'a> {
-    /// A packet, and what comes after it.
+    /// A packet, and the bytes after it.
     Packet { sequence: u8, payload: &'a [u8], rest: &'a [u8] },
-    /// Less than a packet: more has to come.
+    /// An incomplete packet.
     Part,
-    /// A packet that says it is longer than it may be.
+    /// A packet whose length exceeds the limit.
     TooLong { sequence: u8 },
 }
 
-/// Cuts the first packet off `bytes`. The length that the peer names is believed as far as bytes have come, and refused
-/// beyond `longest`.
+/// Splits the first packet off `bytes`. The length in its header is used only to split the bytes that were received;
+/// lengths over `longest` are refused.
 pub(super) fn cut(bytes: &[u8], longest: usize) -> Frame<'_> {
     let Some((&[low, middle, high, sequence], rest)) = bytes.split_first_chunk::<HEADER_LENGTH>() else {
         return Frame::Part;
@@ -54,7 +67,7 @@ pub(super) fn cut(bytes: &[u8], longest: usize) -> Frame<'_> {
     }
 }
 
-/// An error as MariaDB numbers it.
+/// An error with MariaDB's error code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SqlError {
     pub(super) code: u16,
@@ -68,7 +81,7 @@ impl SqlError {
     }
 }
 
-/// Writes packets with the numbers that follow each other.
+/// Writes packets with consecutive sequence numbers.
 #[derive(Debug)]
 pub(super) struct Writer<'a> {
     out: &'a mut Vec<u8>,
@@ -88,7 +101,7 @@ pub(super) struct Cell {
 pub(super) enum Value {
     Null,
     Integer(i64),
-    /// A number with a fraction, as it was written.
+    /// A number with a fraction, as written in the statement.
     Decimal(String),
     Text(String),
 }
@@ -106,7 +119,7 @@ impl Value {
         match self {
             Self::Integer(_) => ColumnType::MYSQL_TYPE_LONGLONG,
             Self::Decimal(_) => ColumnType::MYSQL_TYPE_NEWDECIMAL,
-            // What may be NULL here, such as DATABASE(), would else be a text.
+            // Values that can be NULL here, such as DATABASE(), are otherwise text.
             Self::Null | Self::Text(_) => ColumnType::MYSQL_TYPE_VAR_STRING,
         }
     }
@@ -115,7 +128,7 @@ impl Value {
 /// Writes the first packet of a connection: what this server is, and the scramble for the password.
 pub(super) fn greeting(out: &mut Vec<u8>, id: u32, scramble: &Scramble, version: &str, capabilities: CapabilityFlags) {
     let mut first = [0; 8];
-    // With the zero that ends it.
+    // With the terminating zero.
     let mut second = [0; SCRAMBLE_LENGTH + 1 - 8];
     first.copy_from_slice(&scramble.as_bytes()[..8]);
     second[..SCRAMBLE_LENGTH - 8].copy_from_slice(&scramble.as_bytes()[8..]);
@@ -143,18 +156,18 @@ impl<'a> Writer<'a> {
         let start = self.out.len();
         self.out.extend_from_slice(&[0, 0, 0, self.sequence]);
         write(self.out);
-        // Nothing here writes 16 MiB: it all comes from packets of at most LONGEST_PACKET.
+        // Answers never reach 16 MiB: they are made from packets of at most MAX_PACKET.
         let length = u32::try_from(self.out.len() - start - HEADER_LENGTH).unwrap_or(u32::MAX);
         self.out[start..start + 3].copy_from_slice(&length.to_le_bytes()[..3]);
         self.sequence = self.sequence.wrapping_add(1);
     }
 
-    /// Lets a client in. Needs the proof that it may.
+    /// Lets a client in. Needs proof of its authentication.
     pub(super) fn let_in(&mut self, _: &Authenticated) {
         self.ok(0);
     }
 
-    /// Says that a command has been carried out.
+    /// Reports success.
     pub(super) fn ok(&mut self, warnings: u16) {
         self.packet(|out| {
             // Header, affected rows, last insert id.
@@ -164,13 +177,13 @@ impl<'a> Writer<'a> {
         });
     }
 
-    /// Refuses, with a message of bytes. The SQLSTATE is left out for clients older than 4.1, which do not know it.
+    /// Sends an error whose message is not necessarily UTF-8. Clients older than 4.1 get no SQLSTATE: they do not know it.
     pub(super) fn error_bytes(&mut self, code: u16, state: [u8; 5], message: &[u8]) {
         let state = self.capabilities.contains(CapabilityFlags::CLIENT_PROTOCOL_41).then(|| SqlState::new(state));
         self.packet(|out| ErrPacket::Error(ServerError::new(code, state, message)).serialize(out));
     }
 
-    /// Refuses.
+    /// Sends an error.
     pub(super) fn error(&mut self, error: &SqlError) {
         self.error_bytes(error.code, error.state, error.message.as_bytes());
     }
@@ -182,7 +195,7 @@ impl<'a> Writer<'a> {
         self.packet(|out| AuthSwitchRequest::new(NATIVE_PASSWORD, &data[..]).serialize(out));
     }
 
-    /// Sends a line of text, as the answer to `COM_STATISTICS` is.
+    /// Sends a line of text, the form of the answer to `COM_STATISTICS`.
     pub(super) fn line(&mut self, text: &str) {
         self.packet(|out| out.extend_from_slice(text.as_bytes()));
     }
@@ -196,7 +209,7 @@ impl<'a> Writer<'a> {
         });
     }
 
-    /// Sends a result. Every row has a cell for each of `columns`, which say names and types.
+    /// Sends a result set. Every row has one value for each of `columns`, which give names and types.
     pub(super) fn result(&mut self, columns: &[Cell], rows: &[Vec<Value>], warnings: u16) {
         self.packet(|out| out.put_lenenc_int(columns.len() as u64));
         for column in columns {
@@ -217,19 +230,19 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Writes what a column is. `mysql_common` writes its length where clients read its character set.
+/// Writes a column definition. Not with `mysql_common`, which writes the length where clients read the character set.
 ///
 /// See <https://mariadb.com/kb/en/result-set-packets/#column-definition-packet>.
 fn column_definition(column: &Cell, out: &mut Vec<u8>) {
     let (character_set, length) = match column.value {
-        Value::Null | Value::Text(_) => (UTF8MB4_GENERAL_CI.into(), LONGEST_PACKET),
+        Value::Null | Value::Text(_) => (UTF8MB4_GENERAL_CI.into(), MAX_PACKET),
         Value::Integer(_) | Value::Decimal(_) => (BINARY, 64),
     };
     // Catalog, schema, table and the table's true name, the column's name and true name.
     for text in ["def", "", "", "", &column.name, ""] {
         out.put_lenenc_str(text.as_bytes());
     }
-    // The length of what follows: flags, decimals and a filler at its end.
+    // The length of the following fields, which end with flags, decimals and a filler.
     out.push(12);
     out.extend_from_slice(&character_set.to_le_bytes());
     out.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
@@ -244,7 +257,7 @@ mod tests {
     use mysql_common::packets::Column;
     use mysql_common::proto::MyDeserialize;
 
-    use super::{Cell, Frame, LONGEST_PACKET, Value, Writer, cut};
+    use super::{Cell, Frame, MAX_PACKET, Value, Writer, cut};
 
     #[test]
     fn columns_are_defined_as_clients_read_it() {
@@ -256,8 +269,8 @@ mod tests {
         ] {
             let mut out = Vec::new();
             Writer::new(&mut out, 1, CapabilityFlags::empty()).result(&[Cell { name: "a".to_owned(), value }], &[], 0);
-            let Frame::Packet { payload: [1], rest, .. } = cut(&out, LONGEST_PACKET) else { panic!("{out:?}") };
-            let Frame::Packet { payload, .. } = cut(rest, LONGEST_PACKET) else { panic!("{rest:?}") };
+            let Frame::Packet { payload: [1], rest, .. } = cut(&out, MAX_PACKET) else { panic!("{out:?}") };
+            let Frame::Packet { payload, .. } = cut(rest, MAX_PACKET) else { panic!("{rest:?}") };
             let column = Column::deserialize((), &mut ParseBuf(payload)).unwrap();
             assert_eq!(column.name_str(), "a");
             assert_eq!((column.column_type(), column.character_set()), (column_type, character_set));
@@ -267,23 +280,21 @@ mod tests {
     #[test]
     fn packets_are_cut_off_one_by_one() {
         let bytes = [2, 0, 0, 7, b'a', b'b', 0, 0, 0, 8];
-        let Frame::Packet { sequence: 7, payload: b"ab", rest } = cut(&bytes, LONGEST_PACKET) else {
-            panic!("{:?}", cut(&bytes, LONGEST_PACKET))
+        let Frame::Packet { sequence: 7, payload: b"ab", rest } = cut(&bytes, MAX_PACKET) else {
+            panic!("{:?}", cut(&bytes, MAX_PACKET))
         };
-        assert_eq!(cut(rest, LONGEST_PACKET), Frame::Packet { sequence: 8, payload: b"", rest: b"" });
+        assert_eq!(cut(rest, MAX_PACKET), Frame::Packet { sequence: 8, payload: b"", rest: b"" });
         for length in 0..6 {
-            assert_eq!(cut(&bytes[..length], LONGEST_PACKET), Frame::Part);
+            assert_eq!(cut(&bytes[..length], MAX_PACKET), Frame::Part);
         }
     }
 
     #[test]
     fn the_length_has_a_limit() {
         let mut bytes = vec![0, 0, 1, 0];
-        bytes.resize(4 + LONGEST_PACKET, b'x');
-        assert!(
-            matches!(cut(&bytes, LONGEST_PACKET), Frame::Packet { payload, .. } if payload.len() == LONGEST_PACKET)
-        );
-        assert_eq!(cut(&[1, 0, 1, 7], LONGEST_PACKET), Frame::TooLong { sequence: 7 });
-        assert_eq!(cut(&[0xff, 0xff, 0xff, 0], LONGEST_PACKET), Frame::TooLong { sequence: 0 });
+        bytes.resize(4 + MAX_PACKET, b'x');
+        assert!(matches!(cut(&bytes, MAX_PACKET), Frame::Packet { payload, .. } if payload.len() == MAX_PACKET));
+        assert_eq!(cut(&[1, 0, 1, 7], MAX_PACKET), Frame::TooLong { sequence: 7 });
+        assert_eq!(cut(&[0xff, 0xff, 0xff, 0], MAX_PACKET), Frame::TooLong { sequence: 0 });
     }
 }

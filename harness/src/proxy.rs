@@ -1,9 +1,8 @@
-//! The PROXY protocol, version 1 and 2: what a proxy says about the client behind it.
+//! The PROXY protocol, versions 1 and 2: what a proxy says about the client behind it.
 //!
-//! See <https://www.haproxy.org/download/2.8/doc/proxy-protocol.txt>. Headers are taken as mariadbd takes them, which is more
-//! lenient with version 1 than the specification. Two things are stricter: a header must hold all that it announces, and
-//! there is one in a connection. mariadbd takes any number, so that a client behind a proxy can add a header of its own and
-//! choose its address.
+//! See <https://www.haproxy.org/download/2.8/doc/proxy-protocol.txt>. Headers are parsed as in mariadbd, which is more lenient
+//! with version 1 than the specification. Two things are stricter: a header must be complete, and a connection can have only
+//! one. mariadbd accepts any number, so that a client behind a proxy can add its own header and choose its address.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,10 +10,10 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-/// The most bytes of a header, as in mariadbd.
-pub const LONGEST_HEADER: usize = 256;
+/// The maximum length of a header, as in mariadbd.
+pub const MAX_HEADER: usize = 256;
 
-/// By the first bytes, as many as a packet's header has, mariadbd tells a header from a packet.
+/// mariadbd tells a PROXY header from a packet by these first bytes, as many as a packet's header has.
 const START: usize = 4;
 
 const SIGNATURE_V1: &[u8] = b"PROXY";
@@ -23,36 +22,36 @@ const SIGNATURE_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The fixed part of version 2: signature, version and command, address family, length of the rest.
 const FIXED_V2: usize = 16;
 
-/// What stands at the head of the bytes of a client.
+/// What a client's bytes begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Header {
     /// No header.
     None,
-    /// The beginning of one, or too few bytes to tell.
+    /// An incomplete header, or too few bytes to tell.
     Part,
     /// A header of `length` bytes.
     Whole {
-        /// How long it is.
+        /// Its length in bytes.
         length: usize,
-        /// Who it speaks of.
+        /// Whom it describes.
         source: Source,
     },
-    /// It begins as a header does, and is none.
+    /// It begins like a header but is not valid.
     Malformed,
 }
 
-/// Who a header speaks of.
+/// Whom a header describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The proxy itself, for a health check.
     Proxy,
     /// A client with this address, in its canonical form.
     Address(IpAddr),
-    /// A client that came to the proxy through a Unix socket.
+    /// A client that is connected to the proxy through a Unix socket.
     Socket,
 }
 
-/// Reads the header at the head of `bytes`. Never more than [`LONGEST_HEADER`] bytes are asked for.
+/// Reads the header at the beginning of `bytes`. It never needs more than [`MAX_HEADER`] bytes.
 #[must_use]
 pub fn read(bytes: &[u8]) -> Header {
     let start = &bytes[..bytes.len().min(START)];
@@ -66,11 +65,11 @@ pub fn read(bytes: &[u8]) -> Header {
 }
 
 fn version_1(bytes: &[u8]) -> Header {
-    // mariadbd reads up to here if there is no end of line, and takes what it has.
-    let longest = &bytes[..bytes.len().min(LONGEST_HEADER - 1)];
+    // Without an end of line, mariadbd reads this far and parses what it has.
+    let longest = &bytes[..bytes.len().min(MAX_HEADER - 1)];
     let length = match longest.iter().position(|&byte| byte == b'\n') {
         Some(end) => end + 1,
-        None if longest.len() == LONGEST_HEADER - 1 => longest.len(),
+        None if longest.len() == MAX_HEADER - 1 => longest.len(),
         None => return Header::Part,
     };
     line(&longest[..length]).map_or(Header::Malformed, |source| Header::Whole { length, source })
@@ -78,7 +77,7 @@ fn version_1(bytes: &[u8]) -> Header {
 
 /// `PROXY TCP4 192.0.2.1 192.0.2.2 56324 3306`, or `PROXY UNKNOWN` with anything after it.
 fn line(line: &[u8]) -> Option<Source> {
-    // As a string of C.
+    // As a C string.
     let line = line.split(|&byte| byte == 0).next()?;
     let mut rest = str::from_utf8(line).ok()?.strip_prefix("PROXY")?;
     let family = word(&mut rest)?;
@@ -108,7 +107,7 @@ const fn is_blank(character: char) -> bool {
     matches!(character, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c')
 }
 
-/// The next word: what is not blank.
+/// The next word, up to a blank.
 fn word<'a>(rest: &mut &'a str) -> Option<&'a str> {
     let text = rest.trim_start_matches(is_blank);
     let (word, after) = text.split_at(text.find(is_blank).unwrap_or(text.len()));
@@ -129,12 +128,12 @@ fn number(rest: &mut &str) -> Option<i64> {
 fn version_2(bytes: &[u8]) -> Header {
     let Some((fixed, rest)) = bytes.split_first_chunk::<FIXED_V2>() else { return Header::Part };
     let length = usize::from(u16::from_be_bytes([fixed[14], fixed[15]]));
-    if !fixed.starts_with(SIGNATURE_V2) || length > LONGEST_HEADER - FIXED_V2 {
+    if !fixed.starts_with(SIGNATURE_V2) || length > MAX_HEADER - FIXED_V2 {
         return Header::Malformed;
     }
     let Some(block) = rest.get(..length) else { return Header::Part };
     let source = match (fixed[12], fixed[13]) {
-        // LOCAL, whatever else it says.
+        // LOCAL, whatever the rest contains.
         (0x20, _) => Some(Source::Proxy),
         // PROXY: addresses of client and server, and their ports.
         (0x21, 0x11) if block.len() >= 12 => block.first_chunk::<4>().map(|&ip| IpAddr::from(ip)).map(Source::Address),
@@ -147,7 +146,7 @@ fn version_2(bytes: &[u8]) -> Header {
     source.map_or(Header::Malformed, |source| Header::Whole { length: FIXED_V2 + length, source })
 }
 
-/// An IPv6 address that holds an IPv4 address (`::ffff:192.0.2.1` or `::192.0.2.1`) is that one.
+/// Converts an IPv6 address that contains an IPv4 address (`::ffff:192.0.2.1` or `::192.0.2.1`) to the latter.
 fn canonical(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(v6) if !v6.is_unspecified() && !v6.is_loopback() => v6.to_ipv4().map_or(address, IpAddr::V4),
@@ -155,21 +154,21 @@ fn canonical(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The value of `proxy_protocol_networks`: where headers are accepted from.
+/// The value of `proxy_protocol_networks`: the networks from which headers are accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProxyNetworks {
     blocks: Vec<IpNet>,
     /// Unix sockets.
     local: bool,
-    /// As it was written.
+    /// The value as it was set.
     value: String,
 }
 
 impl ProxyNetworks {
-    /// The most bytes of a value: much more than a list of proxies needs.
-    const LONGEST: usize = 4096;
+    /// The maximum length of a value: much more than a list of proxies needs.
+    const MAX_LENGTH: usize = 4096;
 
-    /// Whether a header is accepted from here; no address is that of a client of a Unix socket.
+    /// Whether a header is accepted from this address, or without an address from a Unix socket.
     #[must_use]
     pub fn contain(&self, address: Option<IpAddr>) -> bool {
         match address {
@@ -183,9 +182,9 @@ impl FromStr for ProxyNetworks {
     type Err = String;
 
     fn from_str(value: &str) -> Result<Self, String> {
-        if value.len() > Self::LONGEST {
-            let (length, longest) = (value.len(), Self::LONGEST);
-            return Err(format!("the value has {length} bytes; at most {longest} are possible"));
+        if value.len() > Self::MAX_LENGTH {
+            let (length, longest) = (value.len(), Self::MAX_LENGTH);
+            return Err(format!("the value has {length} bytes, at most {longest} are allowed"));
         }
         let mut networks = Self { value: value.to_owned(), ..Self::default() };
         if value == "*" {
@@ -200,7 +199,7 @@ impl FromStr for ProxyNetworks {
             } else {
                 let wrong = || {
                     format!(
-                        "'{}' is not an IP address, a CIDR block or localhost; give those separated by commas, or * alone",
+                        "'{}' is not an IP address, a CIDR block or localhost; separate entries by commas, or give * alone",
                         entry.escape_debug()
                     )
                 };
@@ -211,7 +210,7 @@ impl FromStr for ProxyNetworks {
     }
 }
 
-/// An address or a block in its canonical form. As with mariadbd, bits behind the prefix do not matter.
+/// An address or a block in its canonical form. As in mariadbd, bits after the prefix are ignored.
 fn block(entry: &str) -> Option<IpNet> {
     let (address, length) = match entry.split_once('/') {
         None => (entry.parse().ok()?, None),
@@ -220,7 +219,7 @@ fn block(entry: &str) -> Option<IpNet> {
     };
     let length = length.unwrap_or(if address.is_ipv4() { 32 } else { 128 });
     let (address, length) = match (address, canonical(address)) {
-        // The prefix must cover what makes it an IPv4 address.
+        // The prefix must cover the part that marks it as an IPv4 address.
         (IpAddr::V6(_), IpAddr::V4(v4)) => (v4.into(), length.checked_sub(96)?),
         (_, address) => (address, length),
     };
@@ -235,7 +234,7 @@ impl fmt::Display for ProxyNetworks {
 
 #[cfg(test)]
 mod tests {
-    use super::{Header, LONGEST_HEADER, ProxyNetworks, Source, read};
+    use super::{Header, MAX_HEADER, ProxyNetworks, Source, read};
 
     fn v2(command: u8, family: u8, block: &[u8]) -> Vec<u8> {
         let length = u16::try_from(block.len()).unwrap().to_be_bytes();
@@ -251,7 +250,7 @@ mod tests {
         Source::Address(text.parse().unwrap())
     }
 
-    /// What comes out of a header with something after it. What it is must not depend on that, nor on the pieces.
+    /// The source of a header with more bytes after it. It must not depend on them, nor on how the bytes arrive.
     fn source(header: &[u8]) -> Option<Source> {
         let all = [header, b"rest"].concat();
         for length in 0..header.len() {
@@ -267,7 +266,7 @@ mod tests {
         }
     }
 
-    /// Each as mariadbd 10.11 was seen to take it.
+    /// Each as observed with mariadbd 10.11.
     #[test]
     fn version_1() {
         for (line, expected) in [
@@ -334,11 +333,11 @@ mod tests {
     #[test]
     fn a_header_that_never_ends_is_not_waited_for() {
         let endless = [b"PROXY TCP4 192.0.2.7 10.0.0.1 1111 3306".as_slice(), &[b' '; 1000]].concat();
-        for length in 4..LONGEST_HEADER - 1 {
+        for length in 4..MAX_HEADER - 1 {
             assert_eq!(read(&endless[..length]), Header::Part);
         }
         // As mariadbd: what there is by then counts.
-        let whole = Header::Whole { length: LONGEST_HEADER - 1, source: address("192.0.2.7") };
+        let whole = Header::Whole { length: MAX_HEADER - 1, source: address("192.0.2.7") };
         assert_eq!(read(&endless), whole);
         assert_eq!(read(&[b"PROX".as_slice(), &[b'x'; 1000]].concat()), Header::Malformed);
         assert_eq!(read(&v2(0x21, 0x11, &[0; 241])[..16]), Header::Malformed);

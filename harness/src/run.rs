@@ -27,13 +27,13 @@ use super::log;
 use super::options::{self, Files, NAME, Options};
 use super::shared::{Configuration, Identity, Shared};
 
-/// Descriptors besides those of clients: listeners, polls, logs.
+/// File descriptors other than those of clients: listeners, polls, logs.
 const OTHER_DESCRIPTORS: u64 = 64;
 
-/// Statements are parsed on it, and what they become is as deep as they are long.
+/// The stack size. The parser's syntax tree can be as deep as a statement is long.
 const STACK: usize = 16 * 1024 * 1024;
 
-/// The program: reads the command line, serves until SIGTERM, and returns what the process ends with.
+/// The program: reads the command line, serves until SIGTERM, and returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
@@ -59,8 +59,8 @@ pub fn main() -> ExitCode {
 }
 
 fn serve(arguments: &[OsString], options: Options) -> Result<(), String> {
-    // Before anything else. While it starts, whatever it waits for then, a signal to stop ends the program at once; so does a
-    // second one while it stops.
+    // First of all: a signal during startup ends the program immediately, whatever it is waiting for. During shutdown, a
+    // second signal does.
     let failed = |error: io::Error| format!("signals: {error}");
     let at_once = Arc::new(AtomicBool::new(true));
     for signal in [SIGTERM, SIGINT] {
@@ -73,7 +73,7 @@ fn serve(arguments: &[OsString], options: Options) -> Result<(), String> {
     let mut configuration = options.configuration()?;
     let files = Files::read(&options, &hostname)?;
     if options.validates_config() {
-        let _ = writeln!(io::stdout(), "{NAME}: the options are right: {}", summary(&settings));
+        let _ = writeln!(io::stdout(), "{NAME}: configuration is valid: {}", summary(&settings));
         return Ok(());
     }
     allow_descriptors(&mut configuration)?;
@@ -89,7 +89,7 @@ fn serve(arguments: &[OsString], options: Options) -> Result<(), String> {
     let mut loops = Loops::start(&listeners, &shared)?;
     at_once.store(false, Ordering::SeqCst);
     shared.log_cautions();
-    // Where a person or a script that has started this looks; everything else is in the log.
+    // For the user or script that has started this; everything else goes to the log.
     let _ = writeln!(io::stdout(), "{NAME}: ready, listening on {listeners}");
     info!("listening on {listeners}; {}", summary(shared.policy().settings()));
     notify(&[NotifyState::Ready, NotifyState::Status(&summary(shared.policy().settings()))]);
@@ -98,15 +98,15 @@ fn serve(arguments: &[OsString], options: Options) -> Result<(), String> {
     watch.until_stopped(signals, &loops)?;
     at_once.store(true, Ordering::SeqCst);
     notify(&[NotifyState::Stopping]);
-    // Nobody is accepted any more once this is gone everywhere.
+    // No client is accepted any more once every thread has dropped its listeners.
     drop(listeners);
-    info!("stopping; {} connections are open", shared.counters.open());
+    info!("stopping; {} connections open", shared.counters.open());
     loops.stop()?;
     info!("stopped after {} redirects", shared.counters.redirects());
     Ok(())
 }
 
-/// Lets the process have a descriptor for each connection, or as many connections as it can have descriptors.
+/// Raises the limit of file descriptors to what `max_connections` needs, or lowers `max_connections` to the limit.
 fn allow_descriptors(configuration: &mut Configuration) -> Result<(), String> {
     let connections = configuration.max_connections;
     let others = OTHER_DESCRIPTORS + u64::from(configuration.extra_max_connections);
@@ -119,17 +119,17 @@ fn allow_descriptors(configuration: &mut Configuration) -> Result<(), String> {
     setrlimit(Resource::RLIMIT_NOFILE, limit, hard).map_err(|error| format!("RLIMIT_NOFILE: {error}"))?;
     if limit < wanted {
         let possible = u32::try_from(limit.saturating_sub(others)).unwrap_or(connections).max(1);
-        warn!("--max-connections is {possible}, not {connections}: the system allows no more than {hard} open files");
+        warn!("--max-connections reduced from {connections} to {possible}: the system allows only {hard} open files");
         configuration.max_connections = possible;
     }
     Ok(())
 }
 
-/// Nobody but programs of this machine may come where everybody is let in.
+/// Accepting any login is allowed only if just programs on this machine can connect.
 fn refuse_strangers(options: &Options, listeners: &Listeners) -> Result<(), String> {
     if options.accepts_any_login() && !listeners.are_local() {
-        return Err("--accept-any-login lets everybody in, so it is for loopback addresses and Unix sockets alone; \
-                    give --bind-address=127.0.0.1, or an --accounts-file instead"
+        return Err("--accept-any-login is allowed only on loopback addresses and Unix sockets; give \
+                    --bind-address=127.0.0.1, or use --accounts-file instead"
             .to_owned());
     }
     Ok(())
@@ -139,16 +139,16 @@ fn summary(settings: &Settings) -> String {
     format!("mode {}, target '{}'", settings.value(Variable::Mode), settings.value(Variable::Target))
 }
 
-/// Tells systemd, if it has started us.
+/// Notifies systemd, if it has started us.
 fn notify(state: &[NotifyState<'_>]) {
     if let Some(socket) = std::env::var_os("NOTIFY_SOCKET")
         && let Err(error) = send_state(&socket, state)
     {
-        warn!("systemd cannot be told: {error}");
+        warn!("cannot notify systemd: {error}");
     }
 }
 
-/// What `sd_notify` does, but it waits no longer than a second for somebody who does not listen, and knows abstract sockets.
+/// Like `sd_notify`, but it waits at most a second for a receiver that does not read, and supports abstract sockets.
 fn send_state(socket: &OsStr, state: &[NotifyState<'_>]) -> io::Result<()> {
     let address = match socket.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
@@ -160,7 +160,7 @@ fn send_state(socket: &OsStr, state: &[NotifyState<'_>]) -> io::Result<()> {
     datagram.send_to_addr(message.as_bytes(), &address).map(drop)
 }
 
-/// The threads that serve.
+/// The threads that serve clients.
 struct Loops {
     threads: Vec<(JoinHandle<io::Result<()>>, Stopper)>,
 }
@@ -174,32 +174,32 @@ impl Loops {
                 let thread = thread::Builder::new().name(format!("clients-{number}")).stack_size(STACK);
                 Ok((thread.spawn(|| event_loop.run())?, stopper))
             });
-            threads.push(started.map_err(|error| format!("a thread for clients cannot be started: {error}"))?);
+            threads.push(started.map_err(|error| format!("cannot start a client thread: {error}"))?);
         }
         Ok(Self { threads })
     }
 
-    /// Whether one has ended that should not have.
+    /// Whether one has ended unexpectedly.
     fn one_has_ended(&self) -> bool {
         self.threads.iter().any(|(thread, _)| thread.is_finished())
     }
 
-    /// Stops all, and waits for the handshakes in flight: they have a deadline.
+    /// Stops all of them, and waits for the handshakes in progress, which have a deadline.
     fn stop(&mut self) -> Result<(), String> {
         for (_, stopper) in &self.threads {
             stopper.stop();
         }
         for (thread, _) in self.threads.drain(..) {
             match thread.join() {
-                Ok(ended) => ended.map_err(|error| format!("a thread for clients has ended: {error}"))?,
-                Err(_) => return Err("a thread for clients has panicked".to_owned()),
+                Ok(ended) => ended.map_err(|error| format!("a client thread failed: {error}"))?,
+                Err(_) => return Err("a client thread panicked".to_owned()),
             }
         }
         Ok(())
     }
 }
 
-/// What the main thread does: signals, and the summary.
+/// The main thread's work: signals, and the summary.
 struct Watch<'a> {
     arguments: &'a [OsString],
     options: Options,
@@ -226,7 +226,7 @@ impl Watch<'_> {
                 self.reload();
             }
             if loops.one_has_ended() {
-                return Err("a thread for clients has ended; see above".to_owned());
+                return Err("a client thread ended unexpectedly; see the messages above".to_owned());
             }
             summary.log(&self.shared);
         }
@@ -237,17 +237,17 @@ impl Watch<'_> {
         notify(&[NotifyState::Reloading, started.unwrap_or(NotifyState::Reloading)]);
         match self.try_reload() {
             Ok(()) => info!("reloaded; {}", summary(self.shared.policy().settings())),
-            Err(why) => error!("not reloaded, everything stays as it was: {why}"),
+            Err(why) => error!("reload failed, nothing was changed: {why}"),
         }
         notify(&[NotifyState::Ready, NotifyState::Status(&summary(self.shared.policy().settings()))]);
     }
 
-    /// Reads everything first, and only then changes something.
+    /// Reads everything first, and only then changes anything.
     fn try_reload(&mut self) -> Result<(), String> {
         let options = match self.options.defaults_file().filter(|file| files::is_read_once(file)) {
             None => Options::read(self.arguments, When::Reloading).map_err(|error| options::first_line(&error))?,
             Some(file) => {
-                info!("{} is not a regular file: what was read from it at start is kept", file.display());
+                info!("{} is not a regular file: keeping what was read from it at startup", file.display());
                 self.options.clone()
             }
         };
@@ -256,13 +256,13 @@ impl Watch<'_> {
         let mut configuration = options.configuration()?;
         let files = self.files.read_again(&self.options, &options, &self.shared.identity.hostname)?;
         if options.places() != self.options.places() {
-            warn!("addresses, ports and the socket stay as they are until the next start");
+            warn!("changes of addresses, ports and the socket take effect after a restart");
         }
         if options.accepts_any_login() != self.options.accepts_any_login() {
-            return Err("--accept-any-login cannot be changed without a new start".to_owned());
+            return Err("--accept-any-login cannot be changed by a reload; restart to change it".to_owned());
         }
         allow_descriptors(&mut configuration)?;
-        // What has been SET since stays, unless the file says something new about it.
+        // Values set by SET GLOBAL are kept, unless the file has changed them too.
         let before = self.options.settings()?;
         let changes: Vec<_> = Variable::ALL
             .into_iter()
@@ -282,14 +282,14 @@ impl Watch<'_> {
     }
 }
 
-/// One line with what has happened: each second under load, else each minute in which something has.
+/// One line with the events since the last: every second under load, otherwise every minute with events.
 struct Summary {
     last: [u64; 4],
     since: Instant,
 }
 
 impl Summary {
-    /// In a second: what a server has to do any day is no load.
+    /// In events per second: more than on an ordinary day.
     const UNDER_LOAD: u64 = 100;
     const LOADED: Duration = Duration::from_secs(1);
     const CALM: Duration = Duration::from_mins(1);

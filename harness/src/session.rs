@@ -1,6 +1,6 @@
-//! The commands of those who have been let in.
+//! The commands of clients that have logged in.
 //!
-//! There is no data here: what can be asked for is what clients ask when they connect, the settings and the counters.
+//! This server has no data: it answers what clients ask when they connect, and shows the settings and the counters.
 //! Anything else is refused with an error that says what this server is.
 
 mod evaluate;
@@ -14,13 +14,12 @@ use tracing::debug;
 
 use self::statement::{Assignment, Scope, Show, Statement};
 use super::accounts::Authenticated;
-use super::connection::Next;
-use super::packet::{Cell, SqlError, Value, Writer};
+use super::packet::{Cell, Next, SqlError, Value, Writer};
 use super::shared::Shared;
 
 pub(super) const COM_CHANGE_USER: u8 = 17;
 
-/// The only global variable besides the settings that can be set.
+/// The only global variable, besides the settings, that can be set.
 const PROXY_NETWORKS: &str = "proxy_protocol_networks";
 
 const COM_QUIT: u8 = 1;
@@ -34,10 +33,10 @@ const COM_STMT_CLOSE: u8 = 25;
 const COM_SET_OPTION: u8 = 27;
 const COM_RESET_CONNECTION: u8 = 31;
 
-/// As in MariaDB, which takes no further `COM_CHANGE_USER` after so many that failed.
-const MOST_FAILED_CHANGES: u8 = 3;
+/// As in MariaDB, which refuses every `COM_CHANGE_USER` after this many failures.
+const MAX_FAILED_CHANGES: u8 = 3;
 
-/// Somebody who has been let in, and what they have set for themselves.
+/// A client that has logged in, and the variables of its session.
 #[derive(Debug)]
 pub(super) struct Session {
     id: u32,
@@ -53,7 +52,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// A session of a client that has shown who it is.
+    /// A session of a client that has authenticated.
     pub(super) fn new(
         id: u32,
         user: String,
@@ -94,14 +93,14 @@ impl Session {
     }
 
     pub(super) const fn may_change_user(&self) -> bool {
-        self.failed_changes < MOST_FAILED_CHANGES
+        self.failed_changes < MAX_FAILED_CHANGES
     }
 
     pub(super) fn count_failed_change(&mut self) {
         self.failed_changes = self.failed_changes.saturating_add(1);
     }
 
-    /// Carries out one command and writes its answer.
+    /// Executes one command and writes its answer.
     pub(super) fn command(&mut self, packet: &[u8], shared: &Shared, answer: &mut Writer<'_>) -> Next {
         let Some((&command, argument)) = packet.split_first() else {
             answer.error(&unknown_command());
@@ -122,14 +121,14 @@ impl Session {
                 }
             },
             COM_STATISTICS => answer.line(&statistics(shared)),
-            // The one option there is: several statements in one query, which this server never takes.
+            // The only option is several statements in one query, which this server never accepts.
             COM_SET_OPTION => answer.eof(0),
             COM_RESET_CONNECTION => {
                 self.variables = variables::SessionVariables::default();
                 self.warnings.clear();
                 answer.ok(0);
             }
-            // For this error, MariaDB's drivers send the statement as it stands.
+            // After this error, MariaDB's drivers send the statement as text.
             COM_STMT_PREPARE => answer.error(&statement::not_prepared()),
             // These have no answer.
             COM_STMT_CLOSE | COM_STMT_SEND_LONG_DATA => {}
@@ -191,7 +190,7 @@ impl Session {
         answer.result(&[text("Variable_name"), text("Value")], &rows, 0);
     }
 
-    /// Carries out SET: everything is checked before anything is changed.
+    /// Executes SET: everything is checked before anything is changed.
     fn set(&mut self, assignments: &[Assignment], shared: &Shared) -> Result<(), SqlError> {
         let mut variables = self.variables.clone();
         let mut changes = Vec::new();
@@ -247,23 +246,23 @@ impl Session {
     }
 }
 
-/// Refuses names of databases that MariaDB would refuse for their length.
+/// Refuses database names that are too long for MariaDB.
 pub(super) fn check_database(name: &str) -> Result<(), SqlError> {
-    const LONGEST: usize = 64;
-    if name.chars().count() > LONGEST {
+    const MAX_LENGTH: usize = 64;
+    if name.chars().count() > MAX_LENGTH {
         return Err(SqlError::new(1102, *b"42000", format!("Incorrect database name '{name:.100}'")));
     }
     Ok(())
 }
 
-/// `SHOW STATUS`, in the order of the names.
+/// `SHOW STATUS`, sorted by name.
 fn status(session: &Session, shared: &Shared) -> Vec<(String, String)> {
     let counters = &shared.counters;
     let mut rows: Vec<_> =
         counters.shown().into_iter().map(|shown| (shown.name.to_owned(), shown.value.to_string())).collect();
     rows.push(("Instant_failover_last_redirect".to_owned(), counters.last_redirect()));
     let cipher = session.cipher.unwrap_or_default();
-    // The names of those of TLS 1.3 alone begin so.
+    // Only the names of TLS 1.3 suites begin like this.
     let version = match cipher {
         "" => "",
         cipher if cipher.starts_with("TLS_") => "TLSv1.3",
@@ -304,7 +303,7 @@ mod tests {
 
     use super::{COM_INIT_DB, COM_PING, COM_QUERY, COM_STMT_PREPARE, Session};
     use crate::accounts::{Accounts, Peer};
-    use crate::packet::{Frame, LONGEST_PACKET, Writer, cut};
+    use crate::packet::{Frame, MAX_PACKET, Writer, cut};
     use crate::shared::{Configuration, Identity, Shared};
 
     struct Administrator {
@@ -329,14 +328,14 @@ mod tests {
             let mut writer = Writer::new(&mut out, 1, CapabilityFlags::CLIENT_PROTOCOL_41);
             self.session.command(&[&[command], argument.as_bytes()].concat(), &self.shared, &mut writer);
             let (mut packets, mut rest) = (Vec::new(), out.as_slice());
-            while let Frame::Packet { payload, rest: more, .. } = cut(rest, LONGEST_PACKET) {
+            while let Frame::Packet { payload, rest: more, .. } = cut(rest, MAX_PACKET) {
                 packets.push(payload.to_vec());
                 rest = more;
             }
             packets
         }
 
-        /// Sends a command, and returns the code of the error, or else the length of the longest packet of the answer.
+        /// Sends a command, and returns the code of the error, or the length of the longest packet of the answer.
         fn send(&mut self, command: u8, argument: &str) -> Result<usize, u16> {
             let packets = self.answer(command, argument);
             match packets[0][..] {
@@ -349,7 +348,7 @@ mod tests {
     #[test]
     fn the_status_tells_of_tls() {
         let packets = Administrator::new().answer(COM_QUERY, "SHOW STATUS LIKE 'ssl%_%er%'");
-        // Behind the number of columns, what they are, and the end of that.
+        // After the number of columns, their definitions, and an EOF packet.
         assert_eq!(packets[4], b"\x0aSsl_cipher\x16TLS_AES_256_GCM_SHA384");
         assert_eq!(packets[5], b"\x0bSsl_version\x07TLSv1.3");
     }
@@ -361,7 +360,8 @@ mod tests {
         let text = String::from_utf8_lossy(&error[3..]);
         assert_eq!(error[..3], [0xff, 0x0f, 0x05], "1295");
         assert!(
-            text.starts_with("#HY000This is instant-failover-harness,") && text.ends_with("prepares nothing"),
+            text.starts_with("#HY000This is instant-failover-harness,")
+                && text.ends_with("does not support prepared statements"),
             "{text}"
         );
         assert_eq!(administrator.answer(COM_PING, "")[0][0], 0);
@@ -389,6 +389,6 @@ mod tests {
         assert_eq!(send(&grow), Err(1301));
         assert!(send(&format!("SELECT @@{users}")).is_ok_and(|length| length >= 40_000));
         assert_eq!(send(&format!("SELECT {}", many(&format!("@@{users}")))), Err(1301));
-        assert!(send(&format!("SELECT '{}'", "x".repeat(LONGEST_PACKET - 100))).is_ok());
+        assert!(send(&format!("SELECT '{}'", "x".repeat(MAX_PACKET - 100))).is_ok());
     }
 }

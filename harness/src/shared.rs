@@ -12,32 +12,32 @@ use super::accounts::Accounts;
 use super::counters::Counters;
 use super::proxy::ProxyNetworks;
 
-/// What a reload may change, besides the settings. Swapped whole.
+/// Everything but the settings that a reload can change. Replaced as a whole.
 #[derive(Debug)]
 pub struct Configuration {
-    /// Who gets in.
+    /// The accounts that can log in.
     pub accounts: Arc<Accounts>,
-    /// How TLS is spoken; none where it is not.
+    /// The TLS configuration; none if TLS is disabled.
     pub tls: Option<Arc<rustls::ServerConfig>>,
-    /// `tls_version`, as it is shown.
+    /// The value of `tls_version`.
     pub tls_version: String,
-    /// `ssl_cipher`, as it was given.
+    /// The value of `ssl_cipher`.
     pub ssl_cipher: String,
-    /// Whether only TLS and Unix sockets lead to a session.
+    /// Whether logins need TLS or a Unix socket.
     pub require_secure_transport: bool,
-    /// What this server says it is.
+    /// The version that this server announces.
     pub version: Version,
     /// How long a client may take to log in.
     pub connect_timeout: Duration,
-    /// How long a session may be silent.
+    /// How long a session may be idle.
     pub wait_timeout: Duration,
-    /// How many connections there may be at a time, besides those to the extra port.
+    /// The maximum number of simultaneous connections, not counting the extra port.
     pub max_connections: u32,
-    /// How many there may be to the extra port.
+    /// The maximum number of simultaneous connections to the extra port.
     pub extra_max_connections: u32,
 }
 
-/// A server that lets nobody in, and has no TLS.
+/// A server without accounts and without TLS.
 impl Default for Configuration {
     fn default() -> Self {
         Self {
@@ -55,44 +55,44 @@ impl Default for Configuration {
     }
 }
 
-/// What a server says it is: enough for connectors to treat it as a MariaDB.
+/// The announced server version: connectors recognize a MariaDB server by it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
     greeting: String,
 }
 
 impl Version {
-    /// In the greeting of MariaDB 10, and gone with 11.0; connectors take it off.
+    /// Prefix in the greeting of MariaDB 10, not used since 11.0; connectors remove it.
     const PREFIX: &str = "5.5.5-";
 
-    /// The most characters that MariaDB has.
-    const LONGEST: usize = 59;
+    /// The maximum length in MariaDB.
+    const MAX_LENGTH: usize = 59;
 
-    /// The version of a server that this one stands in for, as `SELECT VERSION()` shows it there.
+    /// The version of the server that this one replaces, as `SELECT VERSION()` shows it there.
     ///
     /// # Errors
-    /// If it is no version.
+    /// If it is not a version.
     pub fn new(version: &str) -> Result<Self, String> {
         let numbers = version.split('-').next().unwrap_or_default().split('.');
         let numbered = numbers.clone().count() == 3 && numbers.clone().all(|number| number.parse::<u16>().is_ok());
-        if !numbered || !version.bytes().all(|byte| byte.is_ascii_graphic()) || version.len() > Self::LONGEST {
-            let (longest, shown) = (Self::LONGEST, version.escape_debug());
+        if !numbered || !version.bytes().all(|byte| byte.is_ascii_graphic()) || version.len() > Self::MAX_LENGTH {
+            let (longest, shown) = (Self::MAX_LENGTH, version.escape_debug());
             return Err(format!(
-                "'{shown:.100}' is not a version; give what SELECT VERSION() prints on the server that this one stands in \
-                 for, 11.8.3-MariaDB for example, with at most {longest} characters"
+                "'{shown:.100}' is not a version; give the output of SELECT VERSION() on the server that is being replaced, \
+                 for example 11.8.3-MariaDB, with at most {longest} characters"
             ));
         }
         let prefix = if version.starts_with("10.") { Self::PREFIX } else { "" };
         Ok(Self { greeting: format!("{prefix}{version}") })
     }
 
-    /// As it is sent to every client first.
+    /// The version in the greeting.
     #[must_use]
     pub fn greeting(&self) -> &str {
         &self.greeting
     }
 
-    /// As it is shown everywhere else.
+    /// The version shown everywhere else.
     #[must_use]
     pub fn shown(&self) -> &str {
         self.greeting.strip_prefix(Self::PREFIX).unwrap_or(&self.greeting)
@@ -106,7 +106,7 @@ impl Default for Version {
     }
 }
 
-/// What stays as it is from start to end.
+/// What does not change while the program runs.
 #[derive(Clone, Debug, Default)]
 pub struct Identity {
     /// The name of the machine.
@@ -115,11 +115,11 @@ pub struct Identity {
     pub port: u16,
     /// The port for emergencies, if there is one.
     pub extra_port: Option<u16>,
-    /// The path of the Unix socket, or nothing.
+    /// The path of the Unix socket, or an empty string.
     pub socket: String,
-    /// `bind_address`, as it was given.
+    /// The value of `bind_address`.
     pub bind_address: String,
-    /// How many clients may wait to be accepted.
+    /// How many clients can wait to be accepted.
     pub back_log: u32,
 }
 
@@ -131,12 +131,12 @@ pub struct Shared {
     proxy_networks: ArcSwap<ProxyNetworks>,
     pub(super) identity: Identity,
     pub(super) counters: Counters,
-    /// Held by whoever changes the policy, so that no change is lost. Not held across I/O.
+    /// Held while the policy is changed, so that no change is lost. Not held across I/O.
     changes: Mutex<()>,
 }
 
 impl Shared {
-    /// A server that behaves like this.
+    /// A server with these settings and this configuration.
     #[must_use]
     pub fn new(settings: Settings, configuration: Configuration, identity: Identity) -> Self {
         Self {
@@ -157,7 +157,7 @@ impl Shared {
         self.proxy_networks.load()
     }
 
-    /// Sets where headers of the PROXY protocol are accepted from.
+    /// Sets the networks from which PROXY headers are accepted.
     pub fn set_proxy_networks(&self, networks: ProxyNetworks, by: &str) {
         let old = self.proxy_networks.swap(Arc::new(networks));
         let new = self.proxy_networks();
@@ -170,17 +170,17 @@ impl Shared {
         self.configuration.load()
     }
 
-    /// What this server can do, as it tells every client.
+    /// The capabilities that this server announces.
     pub(super) fn capabilities(&self) -> CapabilityFlags {
         let tls =
             if self.configuration().tls.is_some() { CapabilityFlags::CLIENT_SSL } else { CapabilityFlags::empty() };
         CAPABILITIES | tls
     }
 
-    /// Carries out `SET GLOBAL`: all of `changes`, or none.
+    /// Executes `SET GLOBAL`: all of `changes`, or none.
     ///
     /// # Errors
-    /// [`SettingError`] says what is wrong; what was in force stays so.
+    /// [`SettingError`] says what is wrong; nothing is changed then.
     pub(super) fn set(&self, changes: &[(Variable, String)], by: &str) -> Result<Vec<Caution>, SettingError> {
         let (before, after) = {
             let _alone = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -198,12 +198,12 @@ impl Shared {
         Ok(after.cautions(&variables, &self.this_server()))
     }
 
-    /// Puts another configuration in force, for connections that come from now on.
+    /// Sets the configuration for new connections.
     pub(super) fn configure(&self, configuration: Configuration) {
         self.configuration.store(Arc::new(configuration));
     }
 
-    /// Says in the log what in the settings in force is seldom meant.
+    /// Logs warnings about settings that are rarely intended.
     pub(super) fn log_cautions(&self) {
         for caution in self.policy().settings().cautions(&Variable::ALL, &self.this_server()) {
             warn!("{caution}");
@@ -217,7 +217,7 @@ impl Shared {
     }
 }
 
-/// Those of MariaDB 10.11 that this server has too. Without `CLIENT_LONG_PASSWORD`, which says "MySQL".
+/// The capabilities of MariaDB 10.11 that this server has too. Without `CLIENT_LONG_PASSWORD`, which means "MySQL".
 const CAPABILITIES: CapabilityFlags = CapabilityFlags::CLIENT_FOUND_ROWS
     .union(CapabilityFlags::CLIENT_LONG_FLAG)
     .union(CapabilityFlags::CLIENT_CONNECT_WITH_DB)

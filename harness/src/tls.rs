@@ -1,4 +1,4 @@
-//! Certificates, and what TLS is spoken with.
+//! Certificates and the TLS configuration.
 
 use std::fmt;
 use std::path::Path;
@@ -12,12 +12,12 @@ use rustls::{CipherSuite, RootCertStore, ServerConfig, SupportedCipherSuite, Sup
 
 use super::files::{self, When};
 
-/// A certificate, with the chain to who has signed it, and its key.
+/// A certificate with its chain and its key.
 #[derive(Debug)]
 pub(super) struct Certified {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-    /// Where it comes from, for messages.
+    /// Its origin, for messages.
     origin: String,
 }
 
@@ -31,17 +31,17 @@ impl Certified {
         Ok(Self { chain: certificates("--ssl-cert", certificate, when)?, key: private_key(key, when)?, origin })
     }
 
-    /// Made now, signed by nobody else, for this name: what MariaDB 11.4 does without files.
+    /// Generates a self-signed certificate for this name, as MariaDB 11.4 does without files.
     ///
     /// # Errors
     /// If the name cannot be in a certificate.
     pub(super) fn self_signed(name: &str) -> Result<Self, String> {
         let names = vec![name.to_owned(), "localhost".to_owned()];
         let made = rcgen::generate_simple_self_signed(names).map_err(|error| {
-            format!("no certificate can be made for '{name}': {error}; give --ssl-cert and --ssl-key, or --skip-ssl")
+            format!("cannot generate a certificate for '{name}': {error}; give --ssl-cert and --ssl-key, or --skip-ssl")
         })?;
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(str::to_owned)?;
-        Ok(Self { chain: vec![made.cert.der().clone()], key, origin: "the certificate made at start".to_owned() })
+        Ok(Self { chain: vec![made.cert.der().clone()], key, origin: "the generated certificate".to_owned() })
     }
 }
 
@@ -51,7 +51,7 @@ impl Clone for Certified {
     }
 }
 
-/// The versions of TLS that are spoken, and the cipher suites.
+/// The enabled TLS versions and cipher suites.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Protocol {
     versions: Vec<&'static SupportedProtocolVersion>,
@@ -59,10 +59,10 @@ pub(super) struct Protocol {
 }
 
 impl Protocol {
-    /// By mariadbd's `tls_version` and `ssl_cipher`.
+    /// From mariadbd's `tls_version` and `ssl_cipher`.
     ///
     /// # Errors
-    /// What in which of them this program cannot do.
+    /// Which value of which option is not supported.
     pub(super) fn new(tls_version: &str, ssl_cipher: Option<&str>) -> Result<Self, String> {
         let mut versions: Vec<&'static SupportedProtocolVersion> = Vec::new();
         for name in tls_version.split(',').map(str::trim) {
@@ -85,7 +85,7 @@ impl Protocol {
                     format!("--ssl-cipher: '{name}' is not supported; give names from {known}")
                 })?);
             }
-            // As with OpenSSL, a list without a name for one of the versions leaves that as it is.
+            // As in OpenSSL, a list without suites of one version does not restrict that version.
             let restricted = |version| named.iter().any(|suite| suite.version() == version);
             suites.retain(|suite| !restricted(suite.version()) || named.contains(suite));
         }
@@ -106,8 +106,8 @@ fn all_suites() -> Vec<SupportedCipherSuite> {
     rustls::crypto::ring::default_provider().cipher_suites
 }
 
-/// TLS with this certificate. With `authorities`, a client that has a certificate must have it from one of those; a client
-/// without one is fine, as with mariadbd.
+/// The TLS configuration for this certificate. With `authorities`, a client's certificate must be signed by one of them; as in
+/// mariadbd, a client without a certificate is accepted.
 ///
 /// # Errors
 /// What is wrong with which file.
@@ -135,7 +135,7 @@ pub(super) fn configure(
         }
     };
     let mut config = builder.with_single_cert(chain, key).map_err(|error| format!("{origin}: {error}"))?;
-    // Nobody stays long enough to come back to the same session.
+    // Clients do not stay long enough to resume a session.
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(Arc::new(config))
@@ -162,7 +162,9 @@ fn certificates(option: &str, file: &Path, when: When) -> Result<Vec<Certificate
     let pem = files::read(file, when).map_err(|error| wrong(&error))?;
     let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
     match certificates {
-        Ok(certificates) if certificates.is_empty() => Err(wrong(&"there is no certificate in it; it should be PEM")),
+        Ok(certificates) if certificates.is_empty() => {
+            Err(wrong(&"no certificate found; the file must be in PEM format"))
+        }
         Ok(certificates) => Ok(certificates),
         Err(error) => Err(wrong(&error)),
     }
@@ -182,7 +184,7 @@ mod tests {
     fn every_cipher_suite_has_a_name() {
         let suites = rustls::crypto::ring::default_provider().cipher_suites;
         let mut names: Vec<_> = suites.iter().map(|suite| cipher_name(suite.suite())).collect();
-        // What SHOW STATUS tells the version of TLS by.
+        // SHOW STATUS derives the TLS version from the name.
         assert!(
             suites.iter().all(|suite| { suite.tls13().is_some() == cipher_name(suite.suite()).starts_with("TLS_") })
         );

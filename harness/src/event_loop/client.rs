@@ -1,4 +1,4 @@
-//! One client: its socket, its TLS, and what has not been sent to it yet.
+//! One client: its socket, its TLS state, and the data not sent to it yet.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::time::Instant;
@@ -10,23 +10,23 @@ use rustls::ServerConnection;
 use socket2::SockRef;
 
 use crate::accounts::{Peer, Scramble};
-use crate::connection::{Connection, Next};
+use crate::connection::Connection;
 use crate::metrics::Exchange;
-use crate::packet::LONGEST_LOGIN;
+use crate::packet::{MAX_LOGIN, Next};
 use crate::shared::Shared;
 use crate::tls::cipher_name;
 
-/// How many times one client is read before the others get their turn.
-const MOST_READS: usize = 16;
+/// How many times one client is read before the next client's turn.
+const MAX_READS: usize = 16;
 
-/// The most bytes of TLS before the client is let in: its certificates, and the longest login.
-const MOST_TLS: usize = 16 * 1024 + LONGEST_LOGIN;
+/// The maximum number of TLS bytes before the login is complete: for certificates and the longest login.
+const MAX_TLS: usize = 16 * 1024 + MAX_LOGIN;
 
-/// What all clients of a loop use in turn.
+/// Buffers that all clients of a loop use in turn.
 pub(super) struct Buffers {
-    /// As it comes from the socket.
+    /// Bytes from the socket.
     read: Box<[u8]>,
-    /// As it comes out of TLS.
+    /// Bytes decrypted by TLS.
     plain: Box<[u8]>,
     /// Answers.
     out: Vec<u8>,
@@ -40,7 +40,7 @@ impl Buffers {
         Self { read: buffer(), plain: buffer(), out: Vec::with_capacity(Self::LENGTH) }
     }
 
-    /// Forgets answers to a client that is gone.
+    /// Discards answers to a client that is gone.
     pub(super) fn clear(&mut self) {
         self.out.clear();
     }
@@ -69,7 +69,7 @@ impl Write for Link {
         }
     }
 
-    // TLS has its records in pieces: one packet for all of them.
+    // TLS has its records in several pieces: send them together.
     fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.write_vectored(pieces),
@@ -82,7 +82,7 @@ impl Write for Link {
     }
 }
 
-/// What a client and this server are talking about.
+/// The protocol state of a client.
 pub(super) enum State {
     Database(Connection),
     Metrics(Exchange),
@@ -116,33 +116,31 @@ impl State {
 pub(super) struct Client {
     link: Link,
     tls: Option<Box<ServerConnection>>,
-    /// Bytes of TLS that have come before the client was let in.
+    /// TLS bytes received before the login was complete.
     tls_received: usize,
     state: State,
-    /// Whether it has come to the extra port.
-    extra: bool,
-    /// Answers that did not fit into the socket; before TLS.
+    /// Answers that the socket did not take; not encrypted yet.
     unsent: Vec<u8>,
-    phase: Phase,
-    /// When its time is over.
+    after_send: AfterSend,
+    /// When it is disconnected.
     deadline: Instant,
 }
 
-/// What is to be done when all is sent.
+/// What to do once everything is sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum AfterSend {
     Read,
-    /// There are packets that have been read and not answered.
+    /// Answer packets that have already been read.
     Answer,
-    /// With TLS, that is said first.
+    /// Close; with TLS, announce it first.
     Close,
     Closed,
 }
 
 impl Client {
-    pub(super) fn new(link: Link, state: State, extra: bool, shared: &Shared) -> Self {
+    pub(super) fn new(link: Link, state: State, shared: &Shared) -> Self {
         let deadline = Instant::now() + shared.configuration().connect_timeout;
-        Self { link, tls: None, tls_received: 0, state, extra, unsent: Vec::new(), phase: Phase::Read, deadline }
+        Self { link, tls: None, tls_received: 0, state, unsent: Vec::new(), after_send: AfterSend::Read, deadline }
     }
 
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
@@ -164,8 +162,9 @@ impl Client {
         matches!(&self.state, State::Database(_))
     }
 
+    /// Whether it is a database connection to the extra port.
     pub(super) const fn is_extra(&self) -> bool {
-        self.extra
+        matches!(&self.state, State::Database(connection) if connection.is_extra())
     }
 
     pub(super) const fn is_logging_in(&self) -> bool {
@@ -179,18 +178,18 @@ impl Client {
         now > self.deadline
     }
 
-    /// Whether a handshake ended without an answer: because of TLS, the client or the time. Those with a malformed packet
-    /// are answered, and counted then.
+    /// Whether a handshake ended without an answer: because of TLS, the client or a timeout. Malformed packets are answered,
+    /// and counted then.
     pub(super) const fn has_broken_handshake(&self) -> bool {
-        self.is_database() && self.is_logging_in() && matches!(self.phase, Phase::Read)
+        self.is_database() && self.is_logging_in() && matches!(self.after_send, AfterSend::Read)
     }
 
-    /// Sends the greeting, which every new socket has room for.
+    /// Sends the greeting, which fits into the buffer of every new socket.
     pub(super) fn greet(&mut self, buffers: &mut Buffers) -> io::Result<()> {
         if self.send(&mut buffers.out)? { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
 
-    /// Reads, answers and sends, as far as the socket lets it. Returns whether the client stays.
+    /// Reads, answers and sends as much as the socket allows. Returns whether the client stays connected.
     pub(super) fn drive(&mut self, shared: &Shared, registry: &Registry, token: Token, buffers: &mut Buffers) -> bool {
         let stays = self.try_drive(shared, registry, token, buffers).unwrap_or(false);
         if !stays {
@@ -207,16 +206,16 @@ impl Client {
         buffers: &mut Buffers,
     ) -> io::Result<bool> {
         let Buffers { read, plain, out } = buffers;
-        for _ in 0..MOST_READS {
+        for _ in 0..MAX_READS {
             if !self.send(out)? {
-                // A slow reader: the socket will say when it takes more.
+                // A slow reader: there is an event when the socket can take more.
                 self.reregister(registry, token, Interest::READABLE | Interest::WRITABLE)?;
                 return Ok(true);
             }
-            match self.phase {
-                Phase::Close | Phase::Closed => return Ok(false),
-                Phase::Answer => self.answer(&[], shared, plain, out)?,
-                Phase::Read => match self.link.read(read) {
+            match self.after_send {
+                AfterSend::Close | AfterSend::Closed => return Ok(false),
+                AfterSend::Answer => self.answer(&[], shared, plain, out)?,
+                AfterSend::Read => match self.link.read(read) {
                     Ok(0) => return Ok(false),
                     Ok(length) => self.receive(&read[..length], shared, plain, out)?,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
@@ -225,37 +224,37 @@ impl Client {
                 },
             }
         }
-        // The others first. There will be an event at once: any socket can be written to now and then.
+        // The other clients first. There is another event right away, because the socket is writable.
         self.send(out)?;
         self.reregister(registry, token, Interest::READABLE | Interest::WRITABLE)?;
         Ok(true)
     }
 
-    /// Takes bytes as they came from the socket.
+    /// Handles bytes from the socket.
     fn receive(&mut self, mut bytes: &[u8], shared: &Shared, plain: &mut [u8], out: &mut Vec<u8>) -> io::Result<()> {
         if self.tls.is_none() {
             return self.answer(bytes, shared, plain, out);
         }
         if self.is_logging_in() {
             self.tls_received += bytes.len();
-            if self.tls_received > MOST_TLS {
+            if self.tls_received > MAX_TLS {
                 return Err(io::ErrorKind::InvalidData.into());
             }
         }
-        while !bytes.is_empty() && self.phase != Phase::Close {
+        while !bytes.is_empty() && self.after_send != AfterSend::Close {
             let Some(tls) = &mut self.tls else { return Ok(()) };
             let handshaking = tls.is_handshaking();
             tls.read_tls(&mut bytes)?;
             if let Err(error) = tls.process_new_packets() {
-                // The alert says why; who does not take it now will not learn it.
+                // The alert says why. It is not sent again if the socket does not take it now.
                 let _ = tls.write_tls(&mut self.link);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));
             }
             if handshaking && !tls.is_handshaking() {
                 shared.counters.tls_handshakes.add();
                 if let Link::Tcp(stream) = &self.link {
-                    // This server has nothing to say now. A client without TCP_NODELAY sends its login only when the end
-                    // of its handshake is acknowledged, which the system would put off for 40 ms.
+                    // This server sends nothing now. A client without TCP_NODELAY sends its login only after the end of
+                    // its handshake is acknowledged, which the system would delay by 40 ms.
                     SockRef::from(stream).set_tcp_quickack(true)?;
                 }
                 if let (State::Database(connection), Some(suite)) = (&mut self.state, tls.negotiated_cipher_suite()) {
@@ -267,16 +266,16 @@ impl Client {
         Ok(())
     }
 
-    /// Takes what has come out of TLS.
+    /// Handles bytes decrypted by TLS.
     fn receive_plain(&mut self, shared: &Shared, plain: &mut [u8], out: &mut Vec<u8>) -> io::Result<()> {
         while let Some(tls) = &mut self.tls
-            && self.phase != Phase::Close
+            && self.after_send != AfterSend::Close
         {
             match tls.reader().read(plain) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(length) => {
                     let next = self.state.receive(&plain[..length], shared, out);
-                    self.go_on(next, shared);
+                    self.proceed(next, shared);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
@@ -285,9 +284,9 @@ impl Client {
         Ok(())
     }
 
-    /// Takes bytes that are not, or no longer, inside TLS.
+    /// Handles bytes that are not, or no longer, encrypted.
     fn answer(&mut self, bytes: &[u8], shared: &Shared, plain: &mut [u8], out: &mut Vec<u8>) -> io::Result<()> {
-        if self.phase == Phase::Close {
+        if self.after_send == AfterSend::Close {
             return Ok(());
         }
         let next = self.state.receive(bytes, shared, out);
@@ -295,36 +294,36 @@ impl Client {
             && let State::Database(connection) = &mut self.state
         {
             let hello = connection.take_input();
-            // A reload may have taken TLS away since it was offered.
+            // A reload may have disabled TLS since it was offered.
             let config = shared.configuration().tls.clone().ok_or(io::ErrorKind::ConnectionAborted)?;
             self.tls = Some(Box::new(ServerConnection::new(config).map_err(io::Error::other)?));
             return self.receive(&hello, shared, plain, out);
         }
-        self.go_on(next, shared);
+        self.proceed(next, shared);
         Ok(())
     }
 
-    fn go_on(&mut self, next: Next, shared: &Shared) {
+    fn proceed(&mut self, next: Next, shared: &Shared) {
         let wait = if self.is_logging_in() { None } else { Some(shared.configuration().wait_timeout) };
-        let (phase, wait) = match next {
-            // TLS in TLS: nobody asks for that.
-            Next::Close | Next::StartTls => (Phase::Close, Some(shared.configuration().connect_timeout)),
-            Next::SendFirst => (Phase::Answer, wait),
-            Next::Read => (Phase::Read, wait),
+        let (after_send, wait) = match next {
+            // TLS inside TLS does not exist.
+            Next::Close | Next::StartTls => (AfterSend::Close, Some(shared.configuration().connect_timeout)),
+            Next::SendFirst => (AfterSend::Answer, wait),
+            Next::Read => (AfterSend::Read, wait),
         };
-        self.phase = phase;
+        self.after_send = after_send;
         if let Some(wait) = wait {
             self.deadline = Instant::now() + wait;
         }
     }
 
-    /// Sends what is unsent, then `out`, and keeps what does not go yet. Returns whether all is sent.
+    /// Sends the unsent data, then `out`, and keeps the rest. Returns whether everything was sent.
     fn send(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
         if !self.unsent.is_empty() {
             self.unsent.append(out);
             std::mem::swap(&mut self.unsent, out);
         }
-        // From here on, all there is to send is in `out`.
+        // From here on, all data to send is in `out`.
         let sent = match &mut self.tls {
             None => send_plain(&mut self.link, out)?,
             Some(tls) => send_tls(&mut self.link, tls, out)?,
@@ -335,12 +334,12 @@ impl Client {
             return Ok(false);
         }
         out.clear();
-        // Only now and then is there anything to give back.
+        // Frees the memory, if there is any.
         self.unsent = Vec::new();
         let Some(tls) = &mut self.tls else { return Ok(true) };
-        if self.phase == Phase::Close {
+        if self.after_send == AfterSend::Close {
             tls.send_close_notify();
-            self.phase = Phase::Closed;
+            self.after_send = AfterSend::Closed;
         }
         flush_tls(&mut self.link, tls)
     }
@@ -361,7 +360,7 @@ fn send_plain(link: &mut Link, bytes: &[u8]) -> io::Result<usize> {
     Ok(sent)
 }
 
-/// Returns how much TLS has taken; it keeps no more than a socket would.
+/// Returns how much TLS has taken; it buffers no more than a socket would.
 fn send_tls(link: &mut Link, tls: &mut ServerConnection, bytes: &[u8]) -> io::Result<usize> {
     let mut sent = 0;
     while sent < bytes.len() {
@@ -373,7 +372,7 @@ fn send_tls(link: &mut Link, tls: &mut ServerConnection, bytes: &[u8]) -> io::Re
     Ok(sent)
 }
 
-/// Returns whether the socket has taken all that TLS had for it.
+/// Returns whether the socket has taken all of TLS's output.
 fn flush_tls(link: &mut Link, tls: &mut ServerConnection) -> io::Result<bool> {
     while tls.wants_write() {
         match tls.write_tls(link) {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::files::{self, When};
 
-/// Where this program's options stand.
+/// The group with this program's options.
 const GROUP: &str = "instant-failover-harness";
 
 /// One option of the file.
@@ -18,10 +18,10 @@ pub(super) struct Line {
     pub(super) place: String,
 }
 
-/// Reads the options of [`GROUP`]; those of other programs, such as mariadbd, are left to them.
+/// Reads the options of [`GROUP`]; the groups of other programs, such as mariadbd, are ignored.
 ///
 /// # Errors
-/// If the file cannot be read, or has something in it that this program does not do.
+/// If the file cannot be read, or contains something that is not supported.
 pub(super) fn read(file: &Path, when: When) -> Result<Vec<Line>, String> {
     let text = files::read_text(file, when).map_err(|error| format!("--defaults-file {}: {error}", file.display()))?;
     let mut lines = Vec::new();
@@ -33,10 +33,10 @@ pub(super) fn read(file: &Path, when: When) -> Result<Vec<Line>, String> {
             continue;
         }
         if line.starts_with('!') {
-            return Err(format!("{place}: {line} is not supported; put the options into this file"));
+            return Err(format!("{place}: {line} is not supported; put the options in this file"));
         }
         if let Some(group) = line.strip_prefix('[') {
-            let name = group.strip_suffix(']').ok_or_else(|| format!("{place}: {line} has no ] at its end"))?;
+            let name = group.strip_suffix(']').ok_or_else(|| format!("{place}: {line} has no closing ]"))?;
             ours = name.trim() == GROUP;
         } else if ours {
             lines.push(Line { argument: argument(line), place });
@@ -52,7 +52,7 @@ fn argument(line: &str) -> String {
     format!("--{}={}", name.trim_end().replace('_', "-"), self::value(value.trim()))
 }
 
-/// A value without its quotes, or without the comment after it, and with its escapes resolved.
+/// A value without its quotes, or without the comment after it, and with its escapes replaced.
 fn value(value: &str) -> String {
     let quoted = ['"', '\''].into_iter().find_map(|quote| {
         let inner = value.strip_prefix(quote)?;
@@ -134,7 +134,7 @@ port=2
     #[test]
     fn what_is_wrong_is_said_with_its_place() {
         for (text, expected) in [
-            ("[instant-failover-harness\n", "line 1: [instant-failover-harness has no ] at its end"),
+            ("[instant-failover-harness\n", "line 1: [instant-failover-harness has no closing ]"),
             ("\n!include x\n", "line 2: !include x is not supported"),
         ] {
             let error = arguments(text).unwrap_err();

@@ -7,16 +7,16 @@ use sqlparser::ast::{
 
 use super::statement::{Scope, not_supported, variable};
 use super::{Session, variables};
-use crate::packet::{LONGEST_PACKET, SqlError, Value};
+use crate::packet::{MAX_PACKET, SqlError, Value};
 use crate::shared::Shared;
 
-/// The values of expressions, which together are no longer than what this server says that it can handle.
+/// The values of expressions. Together they must not exceed the `max_allowed_packet` of this server.
 pub(super) fn values<'e>(
     expressions: impl IntoIterator<Item = &'e Expr>,
     session: &Session,
     shared: &Shared,
 ) -> Result<Vec<Value>, SqlError> {
-    let mut left = LONGEST_PACKET;
+    let mut left = MAX_PACKET;
     let values = expressions.into_iter().map(|expression| {
         let value = value(expression, session, shared)?;
         left = left.checked_sub(value.text().map_or(0, |text| text.len())).ok_or_else(too_long)?;
@@ -72,7 +72,7 @@ pub(super) fn assigned(expression: &Expr, session: &Session, shared: &Shared) ->
     }
 }
 
-/// The value for one of the settings: strings and words. They take no numbers in the plugin either.
+/// The value for one of the settings: a string or a word. As in the plugin, numbers are refused.
 pub(super) fn setting(
     expression: &Expr,
     variable: Variable,
@@ -139,7 +139,7 @@ fn user(session: &Session) -> Value {
 }
 
 fn too_long() -> SqlError {
-    SqlError::new(1301, *b"HY000", format!("The result is larger than max_allowed_packet ({LONGEST_PACKET})"))
+    SqlError::new(1301, *b"HY000", format!("The result is larger than max_allowed_packet ({MAX_PACKET})"))
 }
 
 fn unknown_column(name: impl std::fmt::Display) -> SqlError {

@@ -1,10 +1,10 @@
 //! The patterns of `LIKE`.
 
-/// Whether `text` is like `pattern`, where `%` stands for anything, `_` for one character, and `\` takes their meaning
-/// away. Upper and lower case of ASCII letters are the same. Takes time in proportion to the length of the pattern and the
-/// square of that of the text, at most.
+/// Whether `text` matches `pattern`, where `%` matches anything, `_` matches one character, and `\` escapes them. The case of
+/// ASCII letters is ignored. The time is at most proportional to the length of the pattern and the square of the length of
+/// the text.
 pub(super) fn is_like(text: &str, pattern: &str) -> bool {
-    // Which prefixes of the text the tokens so far can stand for.
+    // Which prefixes of the text match the tokens so far.
     let text: Vec<char> = text.chars().map(|character| character.to_ascii_lowercase()).collect();
     let mut reached = vec![false; text.len() + 1];
     reached[0] = true;
@@ -37,7 +37,7 @@ fn tokens(pattern: &str) -> impl Iterator<Item = Token> {
     std::iter::from_fn(move || {
         Some(match characters.next()? {
             '%' => {
-                // Many are as good as one.
+                // Several are equivalent to one.
                 characters = characters.as_str().trim_start_matches('%').chars();
                 Token::Anything
             }

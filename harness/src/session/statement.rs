@@ -1,4 +1,4 @@
-//! What a statement asks for. SQL is parsed by `sqlparser`; here is picked what this server can answer.
+//! Statements. `sqlparser` parses the SQL; this module picks what this server can answer.
 
 use sqlparser::ast::{
     self, BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, LimitClause,
@@ -12,16 +12,16 @@ use sqlparser::tokenizer::{Token, Tokenizer};
 use super::pattern::is_like;
 use crate::packet::SqlError;
 
-/// The most tokens of a statement, blanks included. What is parsed can be no deeper than that, however it is nested.
-const MOST_TOKENS: usize = 1000;
+/// The maximum number of tokens in a statement, including blanks. It limits the depth of the syntax tree.
+const MAX_TOKENS: usize = 1000;
 
-/// How deeply the parser may call itself.
-const DEEPEST: usize = 16;
+/// The parser's recursion limit.
+const MAX_DEPTH: usize = 16;
 
 /// A statement that can be answered.
 #[derive(Debug, PartialEq)]
 pub(super) enum Statement {
-    /// `SELECT` without a table: names and expressions, and whether the row is asked for.
+    /// `SELECT` without a table: names and expressions, and whether to return the row.
     Select {
         columns: Vec<(String, Expr)>,
         rows: bool,
@@ -29,7 +29,7 @@ pub(super) enum Statement {
     Show(Show),
     Set(Vec<Assignment>),
     Use(String),
-    /// Transactions and comments: there is nothing to be done.
+    /// Transactions and comments: nothing to do.
     Nothing,
 }
 
@@ -41,7 +41,7 @@ pub(super) enum Show {
     WarningCount,
 }
 
-/// Which of a variable's values is meant.
+/// Which value of a variable is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
     Global,
@@ -79,9 +79,9 @@ impl Filter {
 pub(super) fn parse(sql: &str) -> Result<Statement, SqlError> {
     let mut tokenizer = Tokenizer::new(&MySqlDialect {}, sql).with_unescape(false);
     let mut tokens = tokenizer.tokenize_with_location().map_err(|error| syntax(error.into()))?;
-    if tokens.len() > MOST_TOKENS {
+    if tokens.len() > MAX_TOKENS {
         let message =
-            format!("{WHAT_THIS_IS} in statements of at most {MOST_TOKENS} words, this one has {}", tokens.len());
+            format!("{WHAT_THIS_IS}. Statements can have at most {MAX_TOKENS} words, this one has {}", tokens.len());
         return Err(SqlError::new(1235, *b"42000", message));
     }
     for token in &mut tokens {
@@ -91,7 +91,7 @@ pub(super) fn parse(sql: &str) -> Result<Statement, SqlError> {
             _ => {}
         }
     }
-    let mut parser = Parser::new(&MySqlDialect {}).with_recursion_limit(DEEPEST).with_tokens_with_locations(tokens);
+    let mut parser = Parser::new(&MySqlDialect {}).with_recursion_limit(MAX_DEPTH).with_tokens_with_locations(tokens);
     if parser.parse_keyword(Keyword::SET) {
         let statement = set(&mut parser)?;
         let _ = parser.consume_token(&Token::SemiColon);
@@ -102,12 +102,12 @@ pub(super) fn parse(sql: &str) -> Result<Statement, SqlError> {
         (None, _) => Err(SqlError::new(1065, *b"42000", "Query was empty")),
         (Some(statement), true) => known(statement),
         (Some(_), false) => {
-            Err(SqlError::new(1235, *b"42000", format!("{WHAT_THIS_IS} and takes one statement at a time")))
+            Err(SqlError::new(1235, *b"42000", format!("{WHAT_THIS_IS}. Send one statement at a time")))
         }
     }
 }
 
-/// What a string literal between such quotes stands for. `sqlparser` knows some escapes that MariaDB does not.
+/// The value of a string literal with these quotes. `sqlparser` supports some escapes that MariaDB does not have.
 /// See <https://mariadb.com/kb/en/string-literals/>.
 fn unescaped(literal: &str, quote: char) -> String {
     let mut characters = literal.chars().peekable();
@@ -121,7 +121,7 @@ fn unescaped(literal: &str, quote: char) -> String {
                 Some('r') => text.push('\r'),
                 Some('t') => text.push('\t'),
                 Some('Z') => text.push('\u{1a}'),
-                // For LIKE to see.
+                // Left for LIKE.
                 Some(wildcard @ ('%' | '_')) => text.extend(['\\', wildcard]),
                 other => text.extend(other),
             },
@@ -132,22 +132,22 @@ fn unescaped(literal: &str, quote: char) -> String {
     text
 }
 
-/// What somebody should know who asks this server for data.
-const WHAT_THIS_IS: &str = "This is instant-failover-harness, which redirects clients and has no data. It knows SELECT of \
+/// Every error about a statement begins with this.
+const WHAT_THIS_IS: &str = "This is instant-failover-harness, which redirects clients and has no data. It supports SELECT of \
                             literals, @@variables, VERSION(), CONNECTION_ID(), USER() and DATABASE(), SHOW VARIABLES, SHOW \
-                            STATUS and SET,";
+                            STATUS and SET";
 
-/// The error for what this server does not do.
+/// The error for statements that are not supported.
 pub(super) fn not_supported() -> SqlError {
-    SqlError::new(1235, *b"42000", format!("{WHAT_THIS_IS} and nothing else"))
+    SqlError::new(1235, *b"42000", WHAT_THIS_IS)
 }
 
-/// The error for statements that are to be prepared.
+/// The error for prepared statements.
 pub(super) fn not_prepared() -> SqlError {
-    SqlError::new(1295, *b"HY000", format!("{WHAT_THIS_IS} and prepares nothing"))
+    SqlError::new(1295, *b"HY000", format!("{WHAT_THIS_IS}. It does not support prepared statements"))
 }
 
-/// The error for what is no SQL.
+/// The error for text that cannot be parsed.
 #[expect(clippy::needless_pass_by_value, reason = "goes to map_err")]
 fn syntax(error: ParserError) -> SqlError {
     let why = match &error {
@@ -158,8 +158,8 @@ fn syntax(error: ParserError) -> SqlError {
     SqlError::new(
         1064,
         *b"42000",
-        // It may well be SQL that MariaDB knows.
-        format!("{WHAT_THIS_IS} and nothing else. It cannot read this: {why}"),
+        // The statement may be valid in MariaDB.
+        format!("{WHAT_THIS_IS}. It cannot parse this statement: {why}"),
     )
 }
 
@@ -217,8 +217,8 @@ fn is_dual(table: &TableWithJoins) -> bool {
     }
 }
 
-/// Whether an expression is of a kind that has a value here. Those are no deeper than [`DEEPEST`], while a sum, say, is as
-/// deep as it is long, and too deep to be printed as the name of its column.
+/// Whether this kind of expression is supported. These are no deeper than [`MAX_DEPTH`], while a sum, for example, is as deep
+/// as it is long, and can be too deep to be printed as the name of its column.
 fn is_known(expression: &Expr) -> bool {
     match expression {
         Expr::Value(_) | Expr::Identifier(_) | Expr::CompoundIdentifier(_) => true,
@@ -234,7 +234,7 @@ fn is_known(expression: &Expr) -> bool {
     }
 }
 
-/// A column without a name of its own is called what was asked for; a string, what is in it.
+/// The name of a column without an alias: the text of its expression, or the contents of a string.
 fn column_name(expression: &Expr) -> String {
     match expression {
         Expr::Nested(inner) => column_name(inner),
@@ -277,19 +277,19 @@ fn last_word(name: &ObjectName) -> Result<String, SqlError> {
     name.0.last().and_then(|part| part.as_ident()).map(|word| word.value.clone()).ok_or_else(not_supported)
 }
 
-/// Reads what comes after `SET`. `sqlparser` does not take everything that MariaDB does, so only its pieces are used.
+/// Parses what follows `SET`. `sqlparser` does not accept everything that MariaDB does, so only parts of it are used.
 fn set(parser: &mut Parser<'_>) -> Result<Statement, SqlError> {
     let mut scope = Scope::Session;
     let mut assignments = Vec::new();
     loop {
-        // MariaDB lets a GLOBAL or SESSION hold for what comes after it.
+        // In MariaDB, GLOBAL or SESSION also applies to the assignments after it.
         if parser.parse_keyword(Keyword::GLOBAL) {
             scope = Scope::Global;
         } else if parser.parse_one_of_keywords(&[Keyword::SESSION, Keyword::LOCAL]).is_some() {
             scope = Scope::Session;
         }
         if parser.parse_keyword(Keyword::TRANSACTION) {
-            // Isolation and access of transactions that will read and write nothing.
+            // The isolation level and access mode do not matter without data.
             parser.parse_transaction_modes().map_err(syntax)?;
         } else if parser.parse_keyword(Keyword::PASSWORD) {
             return Err(not_supported());
@@ -316,7 +316,7 @@ fn assignment(parser: &mut Parser<'_>, scope: Scope) -> Result<Assignment, SqlEr
     if parser.parse_keyword(Keyword::DEFAULT) {
         return Ok(Assignment { scope, name, value: None });
     }
-    // ON and BINARY are no expressions to the parser, but values here.
+    // To the parser ON and BINARY are not expressions, but they are values here.
     let value = match parser.parse_one_of_keywords(&[Keyword::ON, Keyword::ALL, Keyword::BINARY]) {
         Some(keyword) => Expr::Identifier(Ident::new(format!("{keyword:?}"))),
         None => parser.parse_expr().map_err(syntax)?,
@@ -324,7 +324,7 @@ fn assignment(parser: &mut Parser<'_>, scope: Scope) -> Result<Assignment, SqlEr
     Ok(Assignment { scope, name, value: Some(value) })
 }
 
-/// Scope and name of a variable: `name`, `@@name` or `@@global.name`. User variables (`@name`) are none.
+/// Scope and name of a variable: `name`, `@@name` or `@@global.name`. User variables (`@name`) are not supported.
 pub(super) fn variable(words: &[String], scope: Scope) -> Option<(Scope, String)> {
     match words {
         [name] if !name.starts_with('@') => Some((scope, name.clone())),
@@ -368,7 +368,7 @@ fn session_value(name: &str, value: Ident) -> Assignment {
 
 #[cfg(test)]
 mod tests {
-    use super::{DEEPEST, Filter, MOST_TOKENS, Scope, Show, Statement, parse};
+    use super::{Filter, MAX_DEPTH, MAX_TOKENS, Scope, Show, Statement, parse};
 
     fn error(sql: &str) -> (u16, String) {
         let error = parse(sql).map_err(|error| (error.code, error.message));
@@ -494,9 +494,9 @@ mod tests {
         for (open, close) in
             [("(", ")"), ("1+", ""), ("-", ""), ("NOT ", ""), ("(SELECT ", ")"), ("f(", ")"), ("1 IN (", ")")]
         {
-            for times in [3, DEEPEST, MOST_TOKENS / 4, MOST_TOKENS, 8 * MOST_TOKENS] {
+            for times in [3, MAX_DEPTH, MAX_TOKENS / 4, MAX_TOKENS, 8 * MAX_TOKENS] {
                 let sql = format!("SELECT {}1{}", open.repeat(times), close.repeat(times));
-                // The others are known to nobody, or at the end of a shallow branch.
+                // The others are not supported, or are too deep.
                 let taken = times == 3 && matches!(open, "(" | "-" | "f(");
                 assert_eq!(parse(&sql).is_ok(), taken, "{times} times {open}");
                 let _ = parse(&format!("SET sql_mode = {}", &sql[7..]));

@@ -1,4 +1,4 @@
-//! The system variables: the settings, what this server is, and what clients ask for when they connect.
+//! The system variables: the settings, the properties of this server, and what clients ask for when they connect.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use failover::Variable;
 
 use super::Session;
 use super::statement::Scope;
-use crate::packet::{LONGEST_PACKET, SqlError, Value};
+use crate::packet::{MAX_PACKET, SqlError, Value};
 use crate::shared::Shared;
 
-/// The most bytes of a value that a session sets for itself.
-const LONGEST_VALUE: usize = 1024;
+/// The maximum length of a session variable's value.
+const MAX_VALUE: usize = 1024;
 
 /// How a variable's value is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ enum Kind {
 
 use Kind::{Number, Switch, Text};
 
-/// Those that a session may set. They change nothing here: there are no data for them to have an effect on.
+/// Variables that a session can set. They have no effect, because this server has no data.
 const OF_SESSIONS: &[(&str, Kind, &str)] = &[
     ("auto_increment_increment", Number, "1"),
     ("auto_increment_offset", Number, "1"),
@@ -77,12 +77,12 @@ const OF_SESSIONS: &[(&str, Kind, &str)] = &[
     ("wait_timeout", Number, "28800"),
 ];
 
-/// What a session has set for itself: at most one short value for each of [`OF_SESSIONS`].
+/// The variables that a session has set: at most one short value for each of [`OF_SESSIONS`].
 #[derive(Clone, Debug, Default)]
 pub(super) struct SessionVariables(BTreeMap<&'static str, Option<String>>);
 
 impl SessionVariables {
-    /// Sets a variable other than the settings; no value means the default.
+    /// Sets a variable that is not one of the settings; no value means the default.
     pub(super) fn set(&mut self, scope: Scope, name: &str, value: Option<Value>) -> Result<(), SqlError> {
         let Some((name, kind, _)) = of_sessions(name) else {
             return Err(if fixed(name).is_some() { read_only(name) } else { unknown(name) });
@@ -105,7 +105,7 @@ impl SessionVariables {
                 _ => return Err(wrong()),
             },
             Number if shown.parse::<u64>().is_err() => return Err(wrong()),
-            Number | Text if shown.len() > LONGEST_VALUE => return Err(wrong()),
+            Number | Text if shown.len() > MAX_VALUE => return Err(wrong()),
             Number | Text => text,
         };
         self.0.insert(name, text);
@@ -117,7 +117,7 @@ fn of_sessions(name: &str) -> Option<(&'static str, Kind, &'static str)> {
     OF_SESSIONS.iter().find(|(known, ..)| known.eq_ignore_ascii_case(name)).copied()
 }
 
-/// Whether a session may have a value of its own. It may also be that there is no such variable.
+/// Whether the variable can have a session value. It need not exist.
 pub(super) fn has_session_value(name: &str) -> bool {
     let is_setting = Variable::ALL.iter().any(|variable| variable.name().eq_ignore_ascii_case(name));
     !is_setting && fixed(name).is_none()
@@ -147,7 +147,7 @@ fn typed(kind: Kind, text: &str) -> Value {
     }
 }
 
-/// `SHOW VARIABLES`, in the order of the names.
+/// `SHOW VARIABLES`, sorted by name.
 pub(super) fn all(scope: Scope, session: &Session, shared: &Shared) -> Vec<(String, String)> {
     let switch = |kind: Kind, text: String| match (kind, text.as_str()) {
         (Switch, "1") => "ON".to_owned(),
@@ -172,7 +172,7 @@ pub(super) fn all(scope: Scope, session: &Session, shared: &Shared) -> Vec<(Stri
     all
 }
 
-/// Those that nobody sets.
+/// Read-only variables.
 const FIXED: &[&str] = &[
     "back_log",
     "bind_address",
@@ -225,7 +225,7 @@ fn fixed(name: &str) -> Option<Fixed> {
         "in_transaction" | "lower_case_table_names" | "query_cache_size" | "server_id" => |_| (Number, "0".to_owned()),
         "init_connect" => |_| (Text, String::new()),
         "log_bin" | "performance_schema" => |_| (Switch, "0".to_owned()),
-        "max_allowed_packet" => |_| (Number, LONGEST_PACKET.to_string()),
+        "max_allowed_packet" => |_| (Number, MAX_PACKET.to_string()),
         "max_connections" => |shared| (Number, shared.configuration().max_connections.to_string()),
         "port" => |shared| (Number, shared.identity.port.to_string()),
         "protocol_version" => |_| (Number, "10".to_owned()),
