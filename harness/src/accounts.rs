@@ -104,7 +104,7 @@ const EXAMPLE: &str = "app *2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19";
 /// What an account requires.
 enum Password {
     Hash(PasswordHash),
-    /// [`NO_PASSWORD`].
+    /// `no-password`.
     None,
 }
 
@@ -144,7 +144,7 @@ impl Accounts {
     }
 
     /// Adds the accounts in a file. Each line has a user name, blanks, and the password hash as MariaDB prints it (`*` and
-    /// 40 hexadecimal digits) or [`NO_PASSWORD`]. Empty lines and lines that begin with `#` are ignored.
+    /// 40 hexadecimal digits) or `no-password`. Empty lines and lines that begin with `#` are ignored.
     ///
     /// # Errors
     /// If the file cannot be read or a line is invalid: what is wrong, and where. The error contains no hash.

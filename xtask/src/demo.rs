@@ -90,10 +90,7 @@ fn run() -> Result<()> {
     let mut dba = Dba(db1.root()?);
     dba.types("INSTALL SONAME 'instant_failover'")?;
 
-    step(&format!(
-        "{}. While {CLIENTS} clients connect as fast as they can, the DBA runs two statements",
-        PICTURED[0]
-    ));
+    step(&format!("{}. While {CLIENTS} clients connect as fast as they can, the DBA runs two statements", PICTURED[0]));
     let crowd = Crowd::start(one);
     dba.types(&format!("SET GLOBAL instant_failover_target = '{two}'"))?;
     let before = Instant::now();

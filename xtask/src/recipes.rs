@@ -77,7 +77,11 @@ fn one_tenant(library: &Path) -> Result<()> {
     let recipe = Document::read(REFERENCE)?;
     let blocks: Vec<_> =
         recipe.blocks.iter().filter(|block| block.statements.iter().any(|s| s.sql.contains("tenant7"))).collect();
-    ensure!(blocks.len() == 2, "{REFERENCE} must have two blocks for a tenant, there and back, but has {}", blocks.len());
+    ensure!(
+        blocks.len() == 2,
+        "{REFERENCE} must have two blocks for a tenant, there and back, but has {}",
+        blocks.len()
+    );
     let mut pair = Pair::start(library)?;
     pair.recipes_can_run()?;
     pair.query(1, "UNINSTALL SONAME 'instant_failover'")?;
