@@ -26,7 +26,7 @@ const BAD_HANDSHAKE: u16 = 1043;
 const NO_PROXY: u16 = 1130;
 const BAD_PROXY_HEADER: u16 = 1105;
 
-/// For each mode without TLS and with it, without proxies and with them. Nobody gets in, so they stay as they are.
+/// For each mode without TLS and with it, without proxies and with them. No client gets in, so they stay as they are.
 static SERVERS: LazyLock<[[[Shared; 2]; 2]; 3]> = LazyLock::new(|| {
     MODES.map(|mode| {
         [false, true].map(|tls| {
@@ -160,7 +160,7 @@ impl Talk<'_> {
             next = connection.receive(&rest, self.shared, out);
         }
         assert!(matches!(next, Next::Read | Next::Close), "{next:?}");
-        assert!(connection.is_logging_in(), "somebody is in");
+        assert!(connection.is_logging_in(), "a client is in");
         next
     }
 }

@@ -10,7 +10,7 @@ use rustls::server::ResolvesServerCertUsingSni;
 /// Where the servers here send clients.
 pub const TARGET: &str = "db2.example.com:3307";
 
-/// A server that nobody connects to. If it `offers_tls`, that has no certificate: it is only asked for.
+/// A server that no client connects to. If it `offers_tls`, that has no certificate: it is only asked for.
 ///
 /// # Panics
 /// If the settings are refused.

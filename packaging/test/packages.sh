@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the packages and the tarball of the directory $1, of version $2, in a system of its own, as a database administrator
-# would, and removes them again. `cargo xtask deb --test` runs it in a root directory and a network that nobody else has.
+# would, and removes them again. `cargo xtask deb --test` runs it in a root directory and a network of its own.
 set -u
 
 packages=$1
@@ -62,7 +62,7 @@ nothing_in_etc() { ! dpkg --listfiles mariadb-plugin-instant-failover | grep '^/
 not_enabled() { ! find /etc/systemd /run/systemd -name '*instant-failover*' | grep .; }
 refuses_without_target() { ! harness && harness 2>&1 | grep target; }
 harness() { timeout 20 runuser -u mysql -- instant-failover-harness --defaults-file=$harness_cnf; }
-# stands_in COMMAND...: runs it until it has redirected somebody.
+# stands_in COMMAND...: runs it until it has redirected a client.
 stands_in() {
     "$@" >"$work/harness.log" 2>&1 &
     program=$!
@@ -151,7 +151,7 @@ check 'plugin: the configuration stays' cmp $plugin_cnf "$work/edited.cnf"
 check 'plugin: remove' dpkg --remove mariadb-plugin-instant-failover
 check 'plugin: the server goes on' undisturbed
 check 'plugin: a server starts without it, its configuration being left' restart_server
-check 'plugin: and lets everybody in' let_in
+check 'plugin: and lets every client in' let_in
 check 'plugin: purge' dpkg --purge mariadb-plugin-instant-failover
 check 'plugin: the configuration is left alone' cmp $plugin_cnf "$work/edited.cnf"
 rm $plugin_cnf

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Takes the stand-in of the packages in the directory $1, of version $2, through what the documents promise under systemd.
-# `cargo xtask deb --test` runs it as a service of a systemd that nobody else has.
+# `cargo xtask deb --test` runs it as a service of a separate systemd.
 set -u
 
 packages=$1
@@ -30,7 +30,7 @@ valid() { runuser -u mysql -- instant-failover-harness --defaults-file=$harness_
 invalid() { ! valid && valid 2>&1 | grep target; }
 says_what_it_does() { systemctl status $service | grep "Status: \"mode ON, target '127.0.0.1:3307'\""; }
 administered() { [ "$(sql 'SELECT @@instant_failover_mode')" = ON ]; }
-# Clients come all the time while it is started anew, twice.
+# Clients come all the time while it is restarted twice.
 restarts_unnoticed() {
     for _ in 1 2; do
         systemctl restart $service &
@@ -78,7 +78,7 @@ server=$(process mariadb)
 rm /usr/sbin/policy-rc.d
 check 'systemd: the packages install' dpkg --install "$plugin" "$harness"
 check 'systemd: the server goes on' goes_on mariadb "$server"
-check 'systemd: lets everybody in' let_in
+check 'systemd: lets every client in' let_in
 check 'systemd: none of the units is enabled' none_enabled
 check 'systemd: INSTALL SONAME' sql "INSTALL SONAME 'instant_failover'"
 check 'systemd: SET GLOBAL' switch
@@ -97,13 +97,13 @@ check 'systemd: is administered through the socket' administered
 check 'systemd: reload' systemctl reload $service
 check 'systemd: the server starts again' systemctl start mariadb
 check 'systemd: in the place of the stand-in' serves mariadb.service
-check 'systemd: lets everybody in again' let_in
+check 'systemd: lets every client in again' let_in
 check 'systemd: the socket starts' systemctl start $socket
 check 'systemd: who comes first is redirected' redirected
 check 'systemd: in the place of the server again' serves $service
 check 'systemd: a restart behind the socket' restarts_unnoticed
 check 'systemd: the server starts a third time' systemctl start mariadb
-check 'systemd: lets everybody in a third time' let_in
+check 'systemd: lets every client in a third time' let_in
 check 'systemd: the server has much to do' make_slow
 check 'systemd: the stand-in takes over while it stops' takes_over_while_it_stops
 check 'systemd: and stays when it has stopped' stopped

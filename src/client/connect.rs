@@ -19,7 +19,7 @@ static FOLLOW: AtomicBool = AtomicBool::new(true);
 const ENVIRONMENT: &str = "INSTANT_FAILOVER_FOLLOW";
 
 /// What Connector/C keeps of an error that a plugin sets.
-const LONGEST_ERROR: usize = 510;
+const MAX_ERROR: usize = 510;
 
 /// In the place of what does not fit.
 const CUT: &[u8] = b"...";
@@ -169,7 +169,7 @@ fn add(handle: Handle, error: &ClientError, objection: Option<String>, attempt: 
 /// The message of a redirect with a note behind it. If both do not fit, the message is cut, but not its target.
 fn with_note(message: &[u8], note: &str) -> Vec<u8> {
     let (text, target) = message.split_at(message.iter().rposition(|&byte| byte == b'|').unwrap_or_default());
-    let room = LONGEST_ERROR.saturating_sub(target.len() + note.len());
+    let room = MAX_ERROR.saturating_sub(target.len() + note.len());
     if text.len() <= room {
         return [message, note.as_bytes()].concat();
     }
@@ -267,14 +267,14 @@ callback! {
 
 #[cfg(test)]
 mod tests {
-    use super::{Address, CString, LONGEST_ERROR, bracketed, name, with_note};
+    use super::{Address, CString, MAX_ERROR, bracketed, name, with_note};
 
     #[test]
     fn a_note_is_read_whole_and_so_is_the_target() {
         assert_eq!(with_note(b"|Go there.|db2", " (why)"), b"|Go there.|db2 (why)");
         for text in ["x".repeat(500), "\u{e9}".repeat(250)] {
             let noted = String::from_utf8(with_note(format!("|{text}|db2").as_bytes(), " (why)")).unwrap();
-            assert!((LONGEST_ERROR - 1..=LONGEST_ERROR).contains(&noted.len()), "{}", noted.len());
+            assert!((MAX_ERROR - 1..=MAX_ERROR).contains(&noted.len()), "{}", noted.len());
             assert!(noted.starts_with(&format!("|{}", &text[..400])) && noted.ends_with("...|db2 (why)"), "{noted}");
         }
     }

@@ -216,7 +216,7 @@ impl Handle {
         }
     }
 
-    /// Frees what [`keep`](Self::keep) stored. The handle is being closed: nobody asks again.
+    /// Frees what [`keep`](Self::keep) stored. The handle is being closed, so it is not needed again.
     pub(super) fn forget(self) {
         // SAFETY: as in kept(); Connector/C calls us once, and frees the handle next.
         unsafe {

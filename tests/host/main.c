@@ -287,7 +287,7 @@ static void *clients(void *seed)
   return NULL;
 }
 
-/* Changes the target, the mode and who is exempt, and installs the plugin anew. */
+/* Changes the target, the mode and the exemptions, and installs the plugin again. */
 static void *administrator(void *seed)
 {
   static const char *const modes[]= {"OFF", "ON", "ALL"};
@@ -336,7 +336,7 @@ static void *administrator(void *seed)
   return NULL;
 }
 
-/* Somebody else, who sets what changes nothing for the administrator. */
+/* Another session, whose settings change nothing for the administrator. */
 static void *meddler(void *seed)
 {
   static const struct setting good[]= {

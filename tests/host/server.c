@@ -191,7 +191,7 @@ void unload_library(int number)
   dlclose(library->handle);
 }
 
-/* The server reads the pointer anew for every login, whole. It orders nothing by that, so neither do we. */
+/* The server reads the whole pointer again for every login. It orders nothing by that, so neither do we. */
 static int call(const struct st_mysql_auth *plugin, struct THD *thd)
 {
   return __atomic_load_n(&plugin->authenticate_user, __ATOMIC_RELAXED)(&thd->vio, &thd->info);
@@ -332,7 +332,7 @@ void end_session(struct THD *thd)
 
 static void *plugin_handle;
 static struct st_maria_plugin *plugin;
-/* Held by whoever uses the plugin itself; the server counts users instead. Logins that are only watched do not. */
+/* Held by users of the plugin itself; the server counts users instead. Logins that are only watched do not. */
 static pthread_rwlock_t plugin_in_use= PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 static int installed;
 static pthread_mutex_t LOCK_global_system_variables= PTHREAD_MUTEX_INITIALIZER;

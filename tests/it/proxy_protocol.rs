@@ -212,7 +212,7 @@ mod standalone_only {
         }
     }
 
-    /// Whoever runs the proxy vouches for its clients, but does not become them.
+    /// The proxy vouches for its clients, but gets none of their rights.
     #[test]
     fn a_proxy_on_the_socket_does_not_lend_its_user() {
         let server = Harness::start(&crate::harness(), &["--proxy-protocol-networks=localhost"]).unwrap();

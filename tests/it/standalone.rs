@@ -177,7 +177,7 @@ fn a_stop_lets_logins_in_flight_finish() {
     greeted.greeting().unwrap();
     let mut session = server.root().unwrap();
     server.signal(libc::SIGTERM);
-    wait_until("nobody listens", || TcpStream::connect(server.address()).is_err());
+    wait_until("the port to be closed", || TcpStream::connect(server.address()).is_err());
     assert!(session.query("SELECT 1").is_err(), "the session went on");
     greeted.write(&handshake_response("app", b"", 0)).unwrap();
     assert_eq!(greeted.reply().unwrap().reply, redirect_to("db2"));
@@ -407,7 +407,7 @@ fn versions_of_tls_and_certificates_of_clients() {
     }
 }
 
-/// Somebody who signs certificates.
+/// An authority that signs certificates.
 struct Authority {
     pem: String,
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
@@ -442,7 +442,7 @@ fn the_extra_port_that_systemd_opened() {
     server.stop().unwrap();
 }
 
-/// Takes over a port that somebody else has opened, and tells them how it goes.
+/// Takes over a port that another process has opened, and notifies that process.
 #[test]
 fn systemd() {
     let directory = tempfile::tempdir().unwrap();
@@ -457,7 +457,7 @@ fn systemd() {
 
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
-    // Somebody comes before the server is there, and waits.
+    // A client connects before the server is there, and waits.
     let mut early = Client::connect(address).unwrap();
     let descriptor = listener.as_raw_fd();
     let mut command = Command::new("sh");
@@ -489,7 +489,7 @@ fn systemd() {
     signal(libc::SIGTERM);
     assert!(hear().starts_with("STOPPING=1"));
     assert!(child.wait().unwrap().success());
-    // The port is still there, for whoever comes next.
+    // The port is still open for the next client.
     TcpStream::connect(address).unwrap();
 }
 
@@ -503,10 +503,10 @@ fn only_oneself_administers() {
     }
     assert_eq!(error_of(reply(server.address(), "root")).code, 1045);
     if is_root() {
-        // Somebody else of this machine says that they are root.
+        // Another user of this machine claims to be root.
         let mut command = support::server::client();
         command.args(["--user=root", "--execute=SELECT 1"]).arg(format!("--socket={}", server.socket().display()));
-        // A user who may look into the directory of the socket, but is nobody.
+        // A user who may read the directory of the socket and has no account.
         fs::set_permissions(server.socket().parent().unwrap(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .unwrap();
         let output = command.uid(65534).output().unwrap();
@@ -550,7 +550,7 @@ fn long_packets_are_refused_before_they_come() {
     assert_eq!(client.read_to_end().unwrap(), b"");
 }
 
-/// Clients that send a byte now and then end at the deadline, and nobody waits for them.
+/// Clients that send a byte now and then end at the deadline, and block no other client.
 #[test]
 fn slow_clients() {
     let server = start(&[&REDIRECT[..], &["--connect-timeout=3"]].concat());
@@ -706,7 +706,7 @@ fn ends_on(signal: libc::c_int, mut child: std::process::Child, what: &str) {
     assert!(child.wait().unwrap().success(), "{what}");
 }
 
-/// A socket whose server accepts nobody, and has as many waiting as it can.
+/// A socket whose server accepts no connection, and whose backlog is full.
 fn wedged(path: &std::path::Path) -> (socket2::Socket, Vec<socket2::Socket>) {
     let socket = || socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
     let address = socket2::SockAddr::unix(path).unwrap();
@@ -857,7 +857,7 @@ fn a_self_signed_certificate_stays_across_reloads() {
     assert_eq!(certificate(), before);
 }
 
-/// Whoever may say anything to this server cannot put a line into its log, move its cursor or turn its text around.
+/// No client can put a line of its own into the log, move the cursor or change the direction of the text.
 #[test]
 fn no_client_forges_a_line_of_the_log() {
     let server = start(&["--accept-any-login", "--log-level=debug"]);
