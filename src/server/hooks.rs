@@ -51,7 +51,7 @@ fn search(mut table: MutexGuard<'static, slots::Table>) {
     let mut skipped = false;
     scan::for_each_plugin(|plugin, library| {
         // The server briefly loads each library of its directory to list its plugins.
-        if library.is_none() || host::is_installed(plugin.name()) {
+        if library.is_none_or(|library| table.keeps(library)) || host::is_installed(plugin.name()) {
             table.hook(plugin, library);
         } else {
             skipped = true;

@@ -146,9 +146,9 @@ pub(super) fn is_installed(name: &CStr) -> bool {
     presence(name) != sys::ifo_presence::IFO_ABSENT
 }
 
-/// Whether the server is removing this plugin: it has postponed that until the last session that uses the plugin ends, and
-/// no variable is left to turn the redirect off. False on a server that does not tell.
-pub(super) fn is_being_removed() -> bool {
+/// Whether the server is installing or removing this plugin. It may have postponed the removal until the last session that
+/// uses the plugin ends, and no variable is left to turn the redirect off. False on a server that does not tell.
+pub(super) fn is_between() -> bool {
     presence(super::declaration::NAME) != sys::ifo_presence::IFO_READY
 }
 

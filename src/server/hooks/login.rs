@@ -92,6 +92,9 @@ enum Decision {
     Failed,
 }
 
+/// A number that no policy has.
+const NO_POLICY: u64 = u64::MAX;
+
 /// A decision, and the number of the policy behind it.
 #[derive(Clone, Copy)]
 struct Judged {
@@ -141,7 +144,10 @@ unsafe fn decide(vio: *mut MYSQL_PLUGIN_VIO, place: &'static str) -> Judged {
         let decision = match policy.verdict(&login.connection()) {
             Verdict::Serve => Decision::Stands,
             Verdict::Exempt(exemption) => Decision::Exempt(exemption),
-            Verdict::Redirect(_) if host::is_being_removed() => Decision::Stands,
+            // This may end without a new policy: judge again when the login is about to succeed.
+            Verdict::Redirect(_) if host::is_between() => {
+                return Judged { decision: Decision::Stands, policy: NO_POLICY };
+            }
             Verdict::Redirect(found) => {
                 redirect::send(found.message, found.way_in, &login, Reason::Mode);
                 Decision::Refused
@@ -149,7 +155,7 @@ unsafe fn decide(vio: *mut MYSQL_PLUGIN_VIO, place: &'static str) -> Judged {
         };
         Judged { decision, policy: policy.number }
     })
-    .unwrap_or(Judged { decision: Decision::Failed, policy: 0 })
+    .unwrap_or(Judged { decision: Decision::Failed, policy: NO_POLICY })
 }
 
 thread_local! {

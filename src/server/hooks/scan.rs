@@ -96,6 +96,11 @@ impl Library {
         NonNull::new(handle).map(|handle| Self(Arc::new(Handle(handle))))
     }
 
+    /// Whether both are the same library.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.0.0 == other.0.0
+    }
+
     /// The address of a symbol that this library itself defines, not one of its dependencies.
     fn own_symbol(&self, name: &CStr, base: usize) -> Option<NonNull<c_void>> {
         // SAFETY: an open handle and a string that ends with NUL.

@@ -59,6 +59,11 @@ impl Table {
         Self { used: [const { None }; SLOTS], complaints: Vec::new(), full: false }
     }
 
+    /// Whether a library stays in memory because of a hook. Then nothing is gained by leaving its other plugins alone.
+    pub(super) fn keeps(&self, library: &Library) -> bool {
+        self.used.iter().flatten().any(|slot| slot.library.as_ref().is_some_and(|kept| kept.is(library)))
+    }
+
     /// How many plugins are hooked.
     pub(super) fn hooked(&self) -> usize {
         self.used.iter().flatten().filter(|slot| slot.hooked).count()
