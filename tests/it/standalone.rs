@@ -342,17 +342,6 @@ fn reloading_takes_new_certificates() {
         fs::write(&key, made.signing_key.serialize_pem()).unwrap();
         made.cert.der().to_vec()
     };
-    let certificate_of = |server: &Harness| {
-        let mut client = Client::connect(server.address()).unwrap();
-        client.greeting().unwrap();
-        let response = handshake_response("app", b"", CLIENT_SSL);
-        client.write(&response[..32]).unwrap();
-        let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-        let mut client = client.upgrade(|stream| Box::new(crate::wire_format::tls_noting(stream, &seen)));
-        client.write(&response).unwrap();
-        client.read().unwrap();
-        seen.lock().unwrap().clone()
-    };
     let first = renew();
     let server = start(&[&format!("--ssl-cert={}", cert.display()), &format!("--ssl-key={}", key.display())]);
     assert_eq!(certificate_of(&server), first);
@@ -837,24 +826,26 @@ fn a_full_notify_socket_is_not_waited_for() {
     child::stop(&mut child).unwrap();
 }
 
+/// The certificate that the server shows to a client.
+fn certificate_of(server: &Harness) -> Vec<u8> {
+    let mut client = Client::connect(server.address()).unwrap();
+    client.greeting().unwrap();
+    let response = handshake_response("app", b"", CLIENT_SSL);
+    client.write(&response[..32]).unwrap();
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let mut client = client.upgrade(|stream| Box::new(crate::wire_format::tls_noting(stream, &seen)));
+    client.write(&response).unwrap();
+    client.read().unwrap();
+    seen.lock().unwrap().clone()
+}
+
 #[test]
 fn a_self_signed_certificate_stays_across_reloads() {
     let server = start(&[]);
-    let certificate = || {
-        let mut client = Client::connect(server.address()).unwrap();
-        client.greeting().unwrap();
-        let response = handshake_response("app", b"", CLIENT_SSL);
-        client.write(&response[..32]).unwrap();
-        let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-        let mut client = client.upgrade(|stream| Box::new(crate::wire_format::tls_noting(stream, &seen)));
-        client.write(&response).unwrap();
-        client.read().unwrap();
-        seen.lock().unwrap().clone()
-    };
-    let before = certificate();
+    let before = certificate_of(&server);
     server.signal(libc::SIGHUP);
     wait_until("reloaded", || server.error_log().contains("INFO reloaded"));
-    assert_eq!(certificate(), before);
+    assert_eq!(certificate_of(&server), before);
 }
 
 /// No client can put a line of its own into the log, move the cursor or change the direction of the text.
