@@ -7,29 +7,38 @@
 //!   then on;
 //! - [`Settings`]: all of them together, with the rules between them ([`Settings::set`] is `SET GLOBAL`);
 //! - [`Policy`]: settings prepared for use: given a [`Connection`], it returns a [`Verdict`];
+//! - [`Lease`]: how long HOLD lasts;
+//! - [`drain`]: which open sessions are ended, and when;
 //! - [`message`]: writing and parsing the text of the error packet;
 //! - [`Follow`]: how a client follows it;
 //! - [`Trust`]: which servers it follows.
 #![forbid(unsafe_code)]
 
 mod connection;
+pub mod drain;
 mod exemptions;
 mod follow;
+mod lease;
 pub mod message;
 mod mode;
+mod note;
 mod policy;
 mod settings;
 mod shown;
+mod switch;
 mod target;
 mod trust;
 
 pub use connection::{Connection, Transport, WayIn, client_address};
 pub use exemptions::{ExemptHosts, ExemptHostsError, ExemptUsers, ExemptUsersError};
 pub use follow::{Follow, FollowError, MAX_HOPS, Next};
+pub use lease::{HoldTimeout, HoldTimeoutError, Lease};
 pub use message::{Message, Text, TextError};
 pub use mode::{Mode, ModeError};
+pub use note::{MAX_NOTE, Note, NoteError};
 pub use policy::{Exemption, Policy, Redirect, Verdict};
 pub use settings::{Caution, SettingError, Settings, ThisServer, Variable};
+pub use switch::{Switch, SwitchError};
 pub use target::{DEFAULT_PORT, Host, Target, TargetError};
 pub use trust::{Distrust, Peer, Trust, TrustError};
 

@@ -1,4 +1,4 @@
-//! Which new connections are redirected.
+//! What happens to new connections.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,23 +15,36 @@ pub enum Mode {
     On,
     /// Every new connection is redirected, including those to the Unix socket and the extra port.
     All,
+    /// The connections that `On` would redirect wait, once they have authenticated, until the mode changes. It ends by itself:
+    /// see [`Lease`](super::Lease).
+    Hold,
 }
 
 impl Mode {
+    /// Every mode.
+    const NAMED: [Self; 4] = [Self::Off, Self::On, Self::All, Self::Hold];
+
     /// Whether this mode redirects any connection, and so needs a target.
     #[must_use]
     pub const fn redirects(self) -> bool {
-        !matches!(self, Self::Off)
+        matches!(self, Self::On | Self::All)
+    }
+
+    /// The name in SQL.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "OFF",
+            Self::On => "ON",
+            Self::All => "ALL",
+            Self::Hold => "HOLD",
+        }
     }
 }
 
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Off => "OFF",
-            Self::On => "ON",
-            Self::All => "ALL",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -39,9 +52,9 @@ impl FromStr for Mode {
     type Err = ModeError;
 
     fn from_str(value: &str) -> Result<Self, ModeError> {
-        [Self::Off, Self::On, Self::All]
+        Self::NAMED
             .into_iter()
-            .find(|mode| mode.to_string().eq_ignore_ascii_case(value))
+            .find(|mode| mode.name().eq_ignore_ascii_case(value))
             .ok_or_else(|| ModeError(value.to_owned()))
     }
 }
@@ -52,7 +65,7 @@ pub struct ModeError(String);
 
 impl fmt::Display for ModeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is not a mode; give OFF, ON or ALL", Shown(&self.0))
+        write!(f, "{} is not a mode; give OFF, ON, ALL or HOLD", Shown(&self.0))
     }
 }
 
@@ -64,13 +77,13 @@ mod tests {
 
     #[test]
     fn names_are_read_in_any_case_and_nothing_else_is() {
-        for (text, mode) in [("OFF", Mode::Off), ("on", Mode::On), ("All", Mode::All)] {
+        for (text, mode) in [("OFF", Mode::Off), ("on", Mode::On), ("All", Mode::All), ("hold", Mode::Hold)] {
             assert_eq!(text.parse(), Ok(mode));
             assert_eq!(mode.to_string().parse(), Ok(mode));
         }
         for text in ["", "1", "O", "TRUE", " ON", "ON ", "ALLL", "öff"] {
             let error = text.parse::<Mode>().unwrap_err().to_string();
-            assert_eq!(error, format!("'{text}' is not a mode; give OFF, ON or ALL"));
+            assert_eq!(error, format!("'{text}' is not a mode; give OFF, ON, ALL or HOLD"));
         }
     }
 }

@@ -23,6 +23,9 @@ pub enum Verdict<'a> {
     Exempt(Exemption),
     /// Redirected to another server.
     Redirect(Redirect<'a>),
+    /// It waits, once it has authenticated, until the policy is another one that decides anew. An open session that changes
+    /// its user does not wait.
+    Hold,
 }
 
 /// Why a connection is exempt.
@@ -63,16 +66,29 @@ impl Policy {
         let way_in = connection.transport.way_in();
         let wanted = match self.settings.mode {
             Mode::Off => false,
-            Mode::On => way_in == WayIn::Tcp,
+            Mode::On | Mode::Hold => way_in == WayIn::Tcp,
             Mode::All => true,
         };
-        match &self.message {
-            Some(message) if wanted => match self.exemption(connection) {
-                Some(exemption) => Verdict::Exempt(exemption),
-                None => Verdict::Redirect(Redirect { message, way_in }),
-            },
-            _ => Verdict::Serve,
-        }
+        let verdict = match &self.message {
+            _ if !wanted => return Verdict::Serve,
+            _ if self.settings.mode == Mode::Hold => Verdict::Hold,
+            Some(message) => Verdict::Redirect(Redirect { message, way_in }),
+            None => return Verdict::Serve,
+        };
+        self.exemption(connection).map_or(verdict, Verdict::Exempt)
+    }
+
+    /// Whether a drain ends the session of this connection: one that would be redirected or held if it came now.
+    #[must_use]
+    pub fn drains(&self, connection: &Connection<'_>) -> bool {
+        matches!(self.verdict(connection), Verdict::Redirect(_) | Verdict::Hold)
+    }
+
+    /// Whether the login of an account with this target of its own waits. The server's target may change meanwhile, its own
+    /// does not.
+    #[must_use]
+    pub fn holds_account(&self, target: Option<&Target>) -> bool {
+        self.settings.mode == Mode::Hold && target.is_none()
     }
 
     /// The message for an account: with the account's own target if it has one, else with the server's. `None` if neither
@@ -119,8 +135,9 @@ mod tests {
             Served,
             Redirected(WayIn),
             Exempt(Exemption),
+            Held,
         }
-        use Is::{Redirected, Served};
+        use Is::{Held, Redirected, Served};
         use WayIn::{ExtraPort, Socket, Tcp};
         const USER: Is = Is::Exempt(Exemption::User);
         const HOST: Is = Is::Exempt(Exemption::Host);
@@ -140,6 +157,9 @@ mod tests {
             ("ALL", standard, [Redirected(Tcp), USER, HOST, USER]),
             ("ALL", extra, [Redirected(ExtraPort), USER, HOST, USER]),
             ("ALL", local, [Redirected(Socket), USER, Redirected(Socket), USER]),
+            ("HOLD", standard, [Held, USER, HOST, USER]),
+            ("HOLD", extra, [Served, Served, Served, Served]),
+            ("HOLD", local, [Served, Served, Served, Served]),
         ] {
             let policy = policy(mode);
             let cells = [("app", "192.0.2.9"), ("repl", "192.0.2.9"), ("app", "10.1.2.3"), ("repl", "10.1.2.3")];
@@ -149,12 +169,14 @@ mod tests {
                 let verdict = match policy.verdict(&connection) {
                     Verdict::Serve => Served,
                     Verdict::Exempt(exemption) => Is::Exempt(exemption),
+                    Verdict::Hold => Held,
                     Verdict::Redirect(redirect) => {
                         assert!(redirect.message.as_bytes().ends_with(b"|db2:3307"));
                         Redirected(redirect.way_in)
                     }
                 };
                 assert_eq!(verdict, expected, "{mode} {connection:?}");
+                assert_eq!(policy.drains(&connection), matches!(expected, Redirected(_) | Held));
             }
         }
     }
@@ -167,5 +189,15 @@ mod tests {
         assert!(off.account_message(None).unwrap().as_bytes().ends_with(b"|db2:3307"));
         assert_eq!(Policy::default().account_message(None), None);
         assert!(Policy::default().account_message(Some(&own)).is_some());
+        assert!(!off.holds_account(None));
+        assert!(policy("HOLD").holds_account(None));
+        assert!(!policy("HOLD").holds_account(Some(&own)));
+    }
+
+    #[test]
+    fn hold_needs_no_target() {
+        let policy = Policy::new(Settings::default().set(Variable::Mode, b"HOLD").unwrap());
+        let connection = Connection { transport: Transport::Tcp { extra: false }, user: b"app", address: None };
+        assert_eq!(policy.verdict(&connection), Verdict::Hold);
     }
 }

@@ -4,9 +4,12 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::exemptions::{ExemptHosts, ExemptHostsError, ExemptUsers, ExemptUsersError};
+use super::lease::{HoldTimeout, HoldTimeoutError};
 use super::message::{Text, TextError};
 use super::mode::{Mode, ModeError};
+use super::note::{Note, NoteError};
 use super::shown::{Shown, change};
+use super::switch::{Switch, SwitchError};
 use super::target::{Host, Target, TargetError};
 
 /// One of the system variables.
@@ -22,11 +25,27 @@ pub enum Variable {
     ExemptUsers,
     /// `instant_failover_exempt_hosts`
     ExemptHosts,
+    /// `instant_failover_hold_timeout`
+    HoldTimeout,
+    /// `instant_failover_note`
+    Note,
+    /// `instant_failover_drain`
+    Drain,
 }
 
 impl Variable {
-    /// Every variable, the mode last: in this order each can be set by a separate statement.
-    pub const ALL: [Self; 5] = [Self::Target, Self::Message, Self::ExemptUsers, Self::ExemptHosts, Self::Mode];
+    /// Every variable: in this order each can be set by a separate statement, the mode after the target, and the drain after the
+    /// mode.
+    pub const ALL: [Self; 8] = [
+        Self::Target,
+        Self::Message,
+        Self::ExemptUsers,
+        Self::ExemptHosts,
+        Self::HoldTimeout,
+        Self::Note,
+        Self::Mode,
+        Self::Drain,
+    ];
 
     /// The name in SQL and in option files.
     #[must_use]
@@ -37,11 +56,15 @@ impl Variable {
             Self::Message => "instant_failover_message",
             Self::ExemptUsers => "instant_failover_exempt_users",
             Self::ExemptHosts => "instant_failover_exempt_hosts",
+            Self::HoldTimeout => "instant_failover_hold_timeout",
+            Self::Note => "instant_failover_note",
+            Self::Drain => "instant_failover_drain",
         }
     }
 }
 
-/// The settings. A value of this type is always consistent: a mode that redirects has a target.
+/// The settings. A value of this type is always consistent: a mode that redirects has a target, and nothing is drained in mode
+/// `OFF`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     pub(super) mode: Mode,
@@ -49,6 +72,9 @@ pub struct Settings {
     pub(super) text: Text,
     pub(super) exempt_users: ExemptUsers,
     pub(super) exempt_hosts: ExemptHosts,
+    pub(super) hold_timeout: HoldTimeout,
+    pub(super) note: Note,
+    pub(super) drain: Switch,
 }
 
 impl Settings {
@@ -67,6 +93,9 @@ impl Settings {
             Variable::Message => new.text = value.parse().map_err(SettingError::Message)?,
             Variable::ExemptUsers => new.exempt_users = value.parse().map_err(SettingError::ExemptUsers)?,
             Variable::ExemptHosts => new.exempt_hosts = value.parse().map_err(SettingError::ExemptHosts)?,
+            Variable::HoldTimeout => new.hold_timeout = value.parse().map_err(SettingError::HoldTimeout)?,
+            Variable::Note => new.note = value.parse().map_err(SettingError::Note)?,
+            Variable::Drain => new.drain = value.parse().map_err(SettingError::Drain)?,
         }
         if new.mode.redirects() && new.target.is_none() {
             return Err(match variable {
@@ -74,7 +103,19 @@ impl Settings {
                 _ => SettingError::NoTarget(new.mode),
             });
         }
+        if new.mode == Mode::Off && new.drain.is_on() {
+            if variable == Variable::Drain {
+                return Err(SettingError::DrainInOff);
+            }
+            new.drain = Switch::Off;
+        }
         Ok(new)
+    }
+
+    /// These settings once HOLD has ended by itself: in mode `OFF`.
+    #[must_use]
+    pub fn after_hold(&self) -> Self {
+        Self { mode: Mode::Off, drain: Switch::Off, ..self.clone() }
     }
 
     /// The value of a variable, as `SHOW VARIABLES` prints it. [`set`](Self::set) accepts it.
@@ -86,6 +127,9 @@ impl Settings {
             Variable::Message => self.text.to_string(),
             Variable::ExemptUsers => self.exempt_users.to_string(),
             Variable::ExemptHosts => self.exempt_hosts.to_string(),
+            Variable::HoldTimeout => self.hold_timeout.to_string(),
+            Variable::Note => self.note.to_string(),
+            Variable::Drain => self.drain.to_string(),
         }
     }
 
@@ -95,11 +139,29 @@ impl Settings {
         self.mode
     }
 
+    /// Whether open sessions are ended.
+    #[must_use]
+    pub const fn drains(&self) -> bool {
+        self.drain.is_on()
+    }
+
+    /// How long HOLD lasts.
+    #[must_use]
+    pub const fn hold_timeout(&self) -> HoldTimeout {
+        self.hold_timeout
+    }
+
     /// A log line for each variable that differs in `after`; `by` names the user or the file that changed it.
     #[must_use]
     pub fn changes(&self, after: &Self, by: Option<&str>) -> Vec<String> {
         let line = |variable: Variable| change(variable.name(), &self.value(variable), &after.value(variable), by);
         Variable::ALL.into_iter().filter_map(line).collect()
+    }
+
+    /// Setting the mode has ended a drain of `before`.
+    #[must_use]
+    pub const fn has_ended_drain(&self, before: &Self, variable: Variable) -> bool {
+        matches!(variable, Variable::Mode) && before.drains() && !self.drains()
     }
 
     /// The warnings for a DBA who has just set these variables, each once.
@@ -124,7 +186,12 @@ impl Settings {
             Variable::ExemptUsers => {
                 self.exempt_users.with_host().map(|name| Caution::UserWithHost(name.to_owned())).into_iter().collect()
             }
-            Variable::Mode | Variable::Message | Variable::ExemptHosts => Vec::new(),
+            Variable::Mode
+            | Variable::Message
+            | Variable::ExemptHosts
+            | Variable::HoldTimeout
+            | Variable::Note
+            | Variable::Drain => Vec::new(),
         }
     }
 }
@@ -142,6 +209,14 @@ pub enum SettingError {
     ExemptUsers(ExemptUsersError),
     /// Not a list of addresses.
     ExemptHosts(ExemptHostsError),
+    /// Not a timeout.
+    HoldTimeout(HoldTimeoutError),
+    /// Not a note.
+    Note(NoteError),
+    /// Neither on nor off.
+    Drain(SwitchError),
+    /// Nothing is drained in mode `OFF`.
+    DrainInOff,
     /// Bytes that are not UTF-8 (shown with the invalid ones replaced).
     NotUtf8(Variable, String),
     /// The mode redirects, but there is no target.
@@ -159,6 +234,14 @@ impl fmt::Display for SettingError {
             Self::Message(error) => write!(f, "{}: {error}", Variable::Message.name()),
             Self::ExemptUsers(error) => write!(f, "{}: {error}", Variable::ExemptUsers.name()),
             Self::ExemptHosts(error) => write!(f, "{}: {error}", Variable::ExemptHosts.name()),
+            Self::HoldTimeout(error) => write!(f, "{}: {error}", Variable::HoldTimeout.name()),
+            Self::Note(error) => write!(f, "{}: {error}", Variable::Note.name()),
+            Self::Drain(error) => write!(f, "{}: {error}", Variable::Drain.name()),
+            Self::DrainInOff => {
+                let drain = Variable::Drain.name();
+                write!(f, "{drain} cannot be ON while {mode} is OFF: clients would come straight back; ")?;
+                write!(f, "set {mode} to HOLD or ON first")
+            }
             Self::NotUtf8(variable, value) => {
                 write!(f, "{}: {} is not UTF-8; use SET NAMES utf8mb4 first", variable.name(), Shown(value))
             }
@@ -287,13 +370,41 @@ mod tests {
             (Variable::Message, "100% at %s"),
             (Variable::ExemptUsers, "a, b"),
             (Variable::ExemptHosts, "10.0.0.0/8 ,::1"),
+            (Variable::HoldTimeout, "30"),
+            (Variable::Note, "by ann"),
             (Variable::Mode, "all"),
+            (Variable::Drain, "1"),
         ]);
         let again = Variable::ALL
             .iter()
             .fold(Settings::default(), |s, &variable| s.set(variable, settings.value(variable).as_bytes()).unwrap());
         assert_eq!(again, settings);
         assert_eq!(again.mode(), Mode::All);
+    }
+
+    #[test]
+    fn nothing_is_drained_in_off() {
+        let off = Settings::default();
+        let error = off.set(Variable::Drain, b"ON").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "instant_failover_drain cannot be ON while instant_failover_mode is OFF: clients would come straight back; \
+             set instant_failover_mode to HOLD or ON first"
+        );
+        assert_eq!(off.set(Variable::Drain, b"OFF"), Ok(off.clone()));
+        let held = with(&[(Variable::HoldTimeout, "20"), (Variable::Mode, "HOLD"), (Variable::Drain, "ON")]);
+        assert!(held.drains());
+        let ended = held.set(Variable::Mode, b"OFF").unwrap();
+        assert!(!ended.drains() && ended.has_ended_drain(&held, Variable::Mode));
+        assert_eq!(held.after_hold(), ended);
+        assert_eq!(ended.value(Variable::HoldTimeout), "20");
+        let on = held.set(Variable::Target, b"db2").unwrap().set(Variable::Mode, b"ON").unwrap();
+        assert!(on.drains() && !on.has_ended_drain(&held, Variable::Mode));
+        assert!(on.set(Variable::Mode, b"HOLD").unwrap().drains());
+        let stopped = on.set(Variable::Drain, b"0").unwrap();
+        assert!(!stopped.drains() && !stopped.has_ended_drain(&on, Variable::Drain));
+        // HOLD needs no target, and what it leads to does.
+        assert_eq!(held.set(Variable::Mode, b"ON"), Err(SettingError::NoTarget(Mode::On)));
     }
 
     #[test]
