@@ -44,6 +44,8 @@ const SERVER: &[&str] = &[
     // HOLD needs it.
     "abort_loop",
     "glob_hostname",
+    // A drain in a pool of threads needs it.
+    "global_plugin_version",
     // HOLD needs it.
     "max_connections",
     "my_charset_utf8mb4_general_ci",

@@ -44,13 +44,9 @@ impl Drainer {
         Self { began, reported: began, known: Vec::new() }
     }
 
-    /// Nothing is drained any more. Returns whether that is all: sessions that are about to end do so first.
-    pub(in crate::server) fn finish() -> bool {
-        let is_over = !pool::has_claimed();
-        if is_over {
-            pool::sleep();
-        }
-        is_over
+    /// Nothing is drained any more. Returns how long to wait before the next call; `None` if that is all.
+    pub(in crate::server) fn rest() -> Option<Duration> {
+        pool::rest()
     }
 
     pub(in crate::server) fn is_of(&self, policy: &InForce) -> bool {
