@@ -634,7 +634,7 @@ mod tests {
             (Variable::Mode, "HOLD", Next::Hold, b""),
             (Variable::Mode, "OFF", Next::SendFirst, OK),
             (Variable::ExemptUsers, "app", Next::SendFirst, OK),
-            (Variable::Mode, "ON", Next::Close, &REDIRECT),
+            (Variable::Mode, "ON", Next::Close, REDIRECT),
         ] {
             let shared = server();
             set(&shared, Variable::Target, "db2");

@@ -176,7 +176,6 @@ impl Counters {
     }
 
     /// All numbers, sorted by name. `concerned` is the number of open sessions that a drain concerns.
-    #[expect(clippy::too_many_lines, reason = "a list")]
     pub(super) fn shown(&self, concerned: u64) -> Vec<Shown> {
         let counter = |name, help, counter: &Counter| Shown { name, help, gauge: false, value: counter.get() };
         let gauge = |name, help, value| Shown { name, help, gauge: true, value };

@@ -198,8 +198,9 @@ impl EventLoop {
         self.next_look = None;
         let Some(drain) = self.shared.in_force().drain else { return };
         let drained_for = now.saturating_duration_since(drain.began);
-        if drained_for < POLITE {
-            self.next_look = Some(now + QUIET.min(POLITE - drained_for));
+        // Later none is spared.
+        if let Some(polite) = POLITE.checked_sub(drained_for) {
+            self.next_look = Some(now + QUIET.min(polite));
         }
         let is_drained = |client: &Client| client.is_drained(&self.shared, drained_for, now);
         let idle: Vec<usize> =

@@ -274,8 +274,8 @@ impl Watch<'_> {
             .map(|variable| (variable, settings.value(variable)))
             .filter(|(variable, value)| before.value(*variable) != *value)
             .collect();
-        let changed = self.shared.set(&changes, "the options file", None).map_err(|error| error.to_string())?;
-        for caution in changed.cautions {
+        let set = self.shared.set(&changes, "the options file", None).map_err(|error| error.to_string())?;
+        for caution in set.cautions {
             warn!("{caution}");
         }
         if networks != self.options.proxy_networks()? {

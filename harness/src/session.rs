@@ -8,7 +8,7 @@ mod pattern;
 mod statement;
 mod variables;
 
-use failover::Variable;
+use failover::{Caution, Variable};
 use mysql_common::constants::CapabilityFlags;
 use tracing::debug;
 
@@ -240,12 +240,11 @@ impl Session {
         }
         let by = format!("{}@{}", self.user.escape_debug(), self.host);
         if !changes.is_empty() {
-            let changed = shared.set(&changes, &by, Some(self.id));
-            let changed = changed.map_err(|error| SqlError::new(1231, *b"42000", error.to_string()))?;
-            let cautions =
-                changed.cautions.iter().map(|caution| Warning { level: "Warning", message: caution.to_string() });
-            let note = changed.ended_drain.then(|| Warning { level: "Note", message: DRAIN_ENDED.to_owned() });
-            self.warnings = cautions.chain(note).collect();
+            let set = shared.set(&changes, &by, Some(self.id));
+            let set = set.map_err(|error| SqlError::new(1231, *b"42000", error.to_string()))?;
+            let caution = |caution: &Caution| Warning { level: "Warning", message: caution.to_string() };
+            let note = set.ended_drain.then(|| Warning { level: "Note", message: DRAIN_ENDED.to_owned() });
+            self.warnings = set.cautions.iter().map(caution).chain(note).collect();
         }
         if let Some(networks) = networks {
             shared.set_proxy_networks(networks, &by);

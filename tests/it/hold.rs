@@ -226,7 +226,7 @@ fn what_is_sent_too_early<S: UnderTest>() {
         }
         for client in &mut garbage {
             // No packet has this number.
-            client.write_raw(&[0xff; 50_000]).unwrap();
+            client.write_raw(&vec![0xff; 50_000]).unwrap();
         }
         assert_eq!(number(&mut root, "held"), 4);
         set(&mut root, &format!("mode = {mode}"));

@@ -126,6 +126,8 @@ pub(super) struct Client {
     deadline: Instant,
     /// When it was last answered.
     answered: Instant,
+    /// Whether all that it has sent so far has been read.
+    is_read: bool,
 }
 
 /// What to do once everything is sent.
@@ -153,6 +155,7 @@ impl Client {
             after_send: AfterSend::Read,
             deadline: answered + shared.configuration().connect_timeout,
             answered,
+            is_read: true,
         }
     }
 
@@ -198,7 +201,7 @@ impl Client {
     /// Whether a drain that has lasted `drained_for` ends it: it is an open session, and everything is answered.
     pub(super) fn is_drained(&self, shared: &Shared, drained_for: Duration, now: Instant) -> bool {
         let quiet_for = now.saturating_duration_since(self.answered);
-        let is_answered = self.after_send == AfterSend::Read && self.unsent.is_empty();
+        let is_answered = self.is_read && self.after_send == AfterSend::Read && self.unsent.is_empty();
         is_answered
             && matches!(&self.state, State::Database(connection) if connection.is_drained(shared, drained_for, quiet_for))
     }
@@ -240,6 +243,7 @@ impl Client {
         stopping: bool,
     ) -> io::Result<bool> {
         let Buffers { read, plain, out } = buffers;
+        self.is_read = false;
         for _ in 0..MAX_READS {
             if !self.send(out)? {
                 // A slow reader: there is an event when the socket can take more.
@@ -260,7 +264,10 @@ impl Client {
                 AfterSend::Read => match self.link.read(read) {
                     Ok(0) => return Ok(false),
                     Ok(length) => self.receive(&read[..length], shared, plain, out)?,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.is_read = true;
+                        return Ok(true);
+                    }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => return Err(error),
                 },
