@@ -153,7 +153,7 @@ fn switch(text: &str) -> Result<bool, &'static str> {
 }
 
 const AFTER_HELP: &str = "\
-Signals: TERM stops listening, lets logins in progress finish and exits with 0. HUP rereads the options file, the \
+Signals: TERM stops listening, lets logins in progress finish, ends those that are held and exits with 0. HUP rereads the options file, the \
 accounts file and the certificates without closing connections; if anything in them is invalid, nothing changes. Values \
 set by SET GLOBAL are kept, unless the file has changed them too. Changes of addresses, ports and the socket need a restart.
 

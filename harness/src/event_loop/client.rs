@@ -244,6 +244,9 @@ impl Client {
     ) -> io::Result<bool> {
         let Buffers { read, plain, out } = buffers;
         self.is_read = false;
+        // What comes right after a login is kept while the client is held.
+        let most = if self.is_logging_in() { MAX_LOGIN } else { read.len() };
+        let read = &mut read[..most];
         for _ in 0..MAX_READS {
             if !self.send(out)? {
                 // A slow reader: there is an event when the socket can take more.

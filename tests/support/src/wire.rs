@@ -152,6 +152,11 @@ impl Client {
         self.stream.flush()
     }
 
+    /// Counts a packet that was sent as raw bytes.
+    pub fn skip(&mut self) {
+        self.sequence = self.sequence.wrapping_add(1);
+    }
+
     /// Reads everything until the server closes the connection.
     ///
     /// # Errors
