@@ -24,11 +24,12 @@ use support::{output, packages};
 
 use crate::Outcome;
 use crate::common::results::{self, RESULTS, machine};
+use crate::common::sample::Sample;
 use crate::common::tls;
 
 use clients::{PASSWORD, ROLES, Role, Worker, user};
 use controller::{Controller, Round};
-use report::{Growth, Sample, Tally};
+use report::{Growth, Tally};
 use state::{Account, History, State};
 
 #[derive(Debug, clap::Args)]
