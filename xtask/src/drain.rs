@@ -9,6 +9,7 @@ mod report;
 mod roles;
 mod work;
 
+use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -108,11 +109,11 @@ impl EndBy {
         const KILLED: [u16; 3] = [1053, 1317, 1927];
         match error {
             mysql::Error::IoError(_) => true,
+            // What the connection says, or packets out of order, which have no source.
+            mysql::Error::CodecError(error) => self == Self::Kill || error.source().is_some(),
             mysql::Error::MySqlError(error) => self == Self::Kill && KILLED.contains(&error.code),
             // An error that the server sends while the client sends a statement.
-            mysql::Error::DriverError(_) | mysql::Error::CodecError(_) | mysql::Error::TlsError(_) => {
-                self == Self::Kill
-            }
+            mysql::Error::DriverError(_) | mysql::Error::TlsError(_) => self == Self::Kill,
             _ => false,
         }
     }

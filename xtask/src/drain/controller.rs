@@ -190,9 +190,10 @@ impl<'a> Controller<'a> {
         let deadline = Instant::now() + PATIENCE / 2;
         while !is_there(&mut self.root)? {
             if Instant::now() > deadline {
-                let left = self.sql("SHOW FULL PROCESSLIST")?;
-                let left: Vec<String> = left.iter().map(|row| row.join(" ")).collect();
-                bail!("timed out waiting for {what}:\n{}", left.join("\n"));
+                let mut shown = self.sql("SHOW GLOBAL STATUS LIKE 'Instant_failover%'")?;
+                shown.extend(self.sql("SHOW FULL PROCESSLIST")?);
+                let shown: Vec<String> = shown.iter().map(|row| row.join(" ")).collect();
+                bail!("timed out waiting for {what}:\n{}", shown.join("\n"));
             }
             sleep(Duration::from_millis(3));
         }

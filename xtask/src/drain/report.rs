@@ -72,6 +72,9 @@ struct Sums {
     examples: Vec<String>,
 }
 
+/// Complaints and examples beyond these say nothing new.
+const ENOUGH: usize = 12;
+
 /// How much more the server may hold at the end than after the warm-up: memory in KiB, and descriptors.
 const MEMORY: u64 = 32 * 1024;
 const DESCRIPTORS: u64 = 10;
@@ -144,7 +147,7 @@ impl Leg {
 
     /// What is wrong.
     pub(super) fn complaints(&self) -> Vec<String> {
-        let mut complaints = self.wrong.clone();
+        let mut complaints: Vec<String> = self.wrong.iter().take(ENOUGH).cloned().collect();
         if self.ends_by == EndBy::Kill {
             // What KILL does is not ours to judge; that it is noticed is.
             if self.cut() == 0 {
@@ -156,7 +159,7 @@ impl Leg {
         let not_zero = self.zeros().into_iter().filter(|(_, number)| *number > 0);
         complaints.extend(not_zero.map(|(what, number)| format!("{number} {what}")));
         if self.cut() > 0 {
-            complaints.extend(self.sums.examples.iter().take(5).map(|example| format!("cut: {example}")));
+            complaints.extend(self.sums.examples.iter().take(ENOUGH).map(|example| format!("cut: {example}")));
         }
         let Counts { completed, ended, put_off, .. } = self.counts;
         if completed == 0 || ended == 0 {
