@@ -387,8 +387,12 @@ fn run_leg(library: &Path, handling: Handling, ends_by: EndBy, seconds: u64, cop
     let log = leg.server.error_log();
     let (before, after, prepared, there) = match rounds {
         Ok(rounds) => rounds,
-        Err(error) if survived => return Err(error),
-        Err(error) => return Err(error.context(format!("the server is gone:\n{log}"))),
+        Err(error) => {
+            let end: Vec<&str> = log.lines().rev().take(30).collect();
+            let end: Vec<&str> = end.into_iter().rev().collect();
+            let state = if survived { "ran" } else { "was gone" };
+            return Err(error.context(format!("the server {state}, and its log ends with:\n{}", end.join("\n"))));
+        }
     };
     let mut wrong = Vec::new();
     wrong.extend(stopped.err().map(|error| error.to_string()));

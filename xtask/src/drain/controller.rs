@@ -15,7 +15,7 @@ const AUDITORS: [&str; 2] = ["server_audit", "sql_errlog"];
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     pub(super) drains: u64,
-    /// Drains until no session was left.
+    /// How often no session was left.
     pub(super) completed: u64,
     /// The longest of these.
     pub(super) longest: Duration,
@@ -112,14 +112,38 @@ impl<'a> Controller<'a> {
         } else if self.random.u8(..4) == 0 {
             self.pause(800);
         } else {
-            self.wait_for("all sessions to be ended", |root| Ok(root.status("Instant_failover_sessions")? == "0"))?;
-            self.counts.completed += 1;
-            self.counts.longest = self.counts.longest.max(began.elapsed());
+            self.wait_until_empty(began)?;
+            if mode != "HOLD" {
+                self.let_in_and_end()?;
+            }
             self.pause(100);
         }
         self.end_of_drain()?;
         *lock(&self.leg.draining) = None;
         self.pause(600);
+        Ok(())
+    }
+
+    /// Exempts the clients for a moment, again and again: they come back, and are ended at the first opportunity, as the first
+    /// second of the drain is over.
+    fn let_in_and_end(&mut self) -> Result<()> {
+        for _ in 0..self.random.u8(..20) {
+            if !self.leg.goes_on() {
+                break;
+            }
+            self.sql(&format!("SET GLOBAL instant_failover_exempt_users = '{USER}'"))?;
+            self.pause(200);
+            self.sql("SET GLOBAL instant_failover_exempt_users = ''")?;
+            self.wait_until_empty(Instant::now())?;
+        }
+        Ok(())
+    }
+
+    /// Waits until no session is left of those that a drain ends.
+    fn wait_until_empty(&mut self, since: Instant) -> Result<()> {
+        self.wait_for("all sessions to be ended", |root| Ok(root.status("Instant_failover_sessions")? == "0"))?;
+        self.counts.completed += 1;
+        self.counts.longest = self.counts.longest.max(since.elapsed());
         Ok(())
     }
 

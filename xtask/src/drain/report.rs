@@ -187,8 +187,8 @@ impl Leg {
             ("clients", clients.to_string()),
             ("units of work done", units.to_string()),
             ("writes acknowledged", acknowledged.to_string()),
-            ("drains, completed", format!("{drains}, {completed}")),
-            ("longest of these, ms", longest.as_millis().to_string()),
+            ("drains; times that no session was left", format!("{drains}; {completed}")),
+            ("longest time until then, ms", longest.as_millis().to_string()),
             ("sessions ended", ended.to_string()),
         ];
         rows.extend(self.zeros().map(|(what, number)| (what, format!("**{number}**"))));
