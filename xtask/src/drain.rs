@@ -359,7 +359,7 @@ impl Client {
                 Err(error) if leg.ends_by.explains(&error) => self.journal.lost_logins += 1,
                 Err(error) => self.journal.complain(format!("a login failed: {error}")),
             }
-            thread::sleep(Duration::from_millis(self.random.u64(1..20)));
+            thread::sleep(Duration::from_millis(self.random.u64(1..40)));
         }
         None
     }

@@ -63,6 +63,9 @@ const OPTIONS: [&str; 9] = [
     "--log-warnings=1",
 ];
 
+/// The user whose sessions stay open.
+const STAYING: &str = "staying";
+
 /// How many KiB the server may grow by while everything changes. It keeps some of the memory of the largest packets, TLS
 /// and each INSTALL.
 const CHANGES: u64 = 16 * 1024;
@@ -238,7 +241,7 @@ fn create_accounts(leg: &Leg) -> Result<()> {
             root.query(&format!("CREATE USER {} IDENTIFIED {identified}", user(account, number, "")))?;
         }
     }
-    root.query(&format!("CREATE USER staying IDENTIFIED BY '{PASSWORD}'"))?;
+    root.query(&format!("CREATE USER {STAYING} IDENTIFIED BY '{PASSWORD}'"))?;
     root.query(&format!("CREATE OR REPLACE USER '{}'@localhost IDENTIFIED VIA unix_socket", leg.system_user))?;
     root.query(&format!("GRANT ALL ON *.* TO '{}'@localhost", leg.system_user))?;
     for soname in ["auth_ed25519", "instant_failover"] {
@@ -291,7 +294,7 @@ fn staying_sessions(leg: &Leg) -> Result<Vec<Session>> {
         Client::connect(leg.server.extra_address())?,
         Client::connect_socket(&leg.server.socket())?,
     ];
-    clients.into_iter().map(|client| clients::open(client, "staying")).collect()
+    clients.into_iter().map(|client| clients::open(client, STAYING)).collect()
 }
 
 /// Asks all sessions for their user, repeatedly.

@@ -55,7 +55,7 @@ impl Tally {
     pub(super) fn count(&mut self, kind: &'static str, login: &Login, outcome: &Outcome, unsure: bool) {
         let row = self.rows.entry(kind).or_default();
         match outcome {
-            Outcome::LetIn => row.let_in += 1,
+            Outcome::LetIn | Outcome::Ended => row.let_in += 1,
             Outcome::Refused(_) => row.refused += 1,
             Outcome::HungUp | Outcome::Strange(_) => row.hung_up += 1,
             Outcome::Redirected(_) => {
@@ -181,6 +181,7 @@ mod tests {
             way: Way::ExtraPort,
             from: Ipv4Addr::LOCALHOST,
             tls: true,
+            changes_user: false,
         };
         let mut tally = Tally::default();
         for _ in 0..redirects {
