@@ -39,7 +39,7 @@ fn refresh_if_libraries_came() {
     if is_due() {
         let table = table();
         // While we waited, another login may have searched, or the plugin was uninstalled: then nothing is hooked again.
-        if is_due() && state::redirecting() {
+        if is_due() && state::is_on() {
             search(table);
         }
     }

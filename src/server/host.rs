@@ -3,11 +3,14 @@
 //! `lifecycle` refuses to start on a server that lacks one of the functions below, so from then on each may be called.
 
 use std::ffi::{CStr, CString, c_char};
+use std::net::IpAddr;
+use std::os::fd::RawFd;
 
 use super::extra_ports;
 use crate::sys;
-use failover::{Connection, ThisServer, Transport, client_address};
+use failover::{Connection, ThisServer, Transport, WayIn, client_address};
 
+pub(super) use crate::sys::ifo_feature as Feature;
 pub(super) use crate::sys::ifo_severity as Severity;
 
 /// `ER_WRONG_VALUE_FOR_VAR`: SET GLOBAL was given a value the variable cannot have.
@@ -24,7 +27,13 @@ pub(super) fn error(code: u32, text: &CStr) {
 /// Adds a warning to those of the current statement.
 pub(super) fn warning(text: &str) {
     // SAFETY: as for error().
-    unsafe { sys::ifo_c_warning(ER_UNKNOWN_ERROR, c_string(text).as_ptr()) }
+    unsafe { sys::ifo_c_warning(Severity::IFO_WARNING, ER_UNKNOWN_ERROR, c_string(text).as_ptr()) }
+}
+
+/// Adds a note to the warnings of the current statement.
+pub(super) fn note(text: &str) {
+    // SAFETY: as for error().
+    unsafe { sys::ifo_c_warning(Severity::IFO_NOTE, ER_UNKNOWN_ERROR, c_string(text).as_ptr()) }
 }
 
 /// Writes a line to the error log.
@@ -57,6 +66,13 @@ pub(super) fn c_string(text: &str) -> CString {
 /// The statement that the current session is executing, unique in the lifetime of this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Statement(u64, i64);
+
+impl Statement {
+    /// The session that executes it: its connection id, which no other has in the lifetime of this server.
+    pub(super) const fn session(self) -> u64 {
+        self.0
+    }
+}
 
 /// The current session's statement. For a login it is the same as long as that one attempt lasts.
 pub(super) fn statement() -> Statement {
@@ -115,18 +131,113 @@ impl Login {
 
     /// What the policy needs to know.
     pub(super) fn connection(&self) -> Connection<'_> {
-        // SAFETY: of() was promised that the strings live as long as self; they end with NUL.
-        let bytes = |string: *const c_char| unsafe { (!string.is_null()).then(|| CStr::from_ptr(string).to_bytes()) };
-        Connection {
-            transport: if self.raw.is_tcp == 0 {
-                Transport::Local
-            } else {
-                Transport::Tcp { extra: extra_ports::is_extra(self.raw.socket) }
-            },
-            user: bytes(self.raw.user).unwrap_or_default(),
-            address: bytes(self.raw.ip).and_then(|ip| str::from_utf8(ip).ok()).and_then(client_address),
+        Connection { transport: self.transport(), user: self.user(), address: address(self.ip()) }
+    }
+
+    pub(super) fn transport(&self) -> Transport {
+        if self.raw.is_tcp == 0 {
+            Transport::Local
+        } else {
+            Transport::Tcp { extra: extra_ports::is_extra(self.raw.socket) }
         }
     }
+
+    /// The user that the client has named.
+    pub(super) fn user(&self) -> &[u8] {
+        self.bytes(self.raw.user)
+    }
+
+    /// The client's address as text; empty for a Unix socket.
+    pub(super) fn ip(&self) -> &[u8] {
+        self.bytes(self.raw.ip)
+    }
+
+    /// The descriptor of the connection. It is open as long as the session lasts.
+    pub(super) const fn socket(&self) -> RawFd {
+        self.raw.socket
+    }
+
+    fn bytes(&self, string: *const c_char) -> &[u8] {
+        // SAFETY: of() was promised that the strings live as long as self; they end with NUL.
+        if string.is_null() { &[] } else { unsafe { CStr::from_ptr(string) }.to_bytes() }
+    }
+}
+
+/// The address of a client, from the text that the server has.
+pub(super) fn address(ip: &[u8]) -> Option<IpAddr> {
+    client_address(str::from_utf8(ip).ok()?)
+}
+
+/// The name of a function or variable that a feature needs and this server does not export.
+pub(super) fn missing_for(feature: Feature) -> Option<&'static str> {
+    // SAFETY: may be called on any server; the result is a constant of the shim.
+    unsafe {
+        let missing = sys::ifo_c_missing_for(feature);
+        (!missing.is_null()).then(|| CStr::from_ptr(missing).to_str().unwrap_or_default())
+    }
+}
+
+/// What stands for a session in the State column of the processlist, and, in a pool of threads, a wait that lets another
+/// thread begin. Only where [`missing_for`] HOLD is `None`.
+pub(super) struct Waiting {
+    before: *const c_char,
+}
+
+impl Waiting {
+    /// The current session waits from here on.
+    pub(super) fn begin(state: &'static CStr) -> Self {
+        // SAFETY: called for a session, on a server that has these functions.
+        unsafe {
+            let before = sys::ifo_c_set_state(state.as_ptr());
+            sys::ifo_c_wait_begin();
+            Self { before }
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // SAFETY: as in begin().
+        unsafe {
+            sys::ifo_c_wait_end();
+            sys::ifo_c_set_state(self.before);
+        }
+    }
+}
+
+/// Whether the current session has been killed. Only where [`missing_for`] HOLD is `None`, as for the next two.
+pub(super) fn is_killed() -> bool {
+    // SAFETY: called for a session, on a server that has this.
+    unsafe { sys::ifo_c_is_killed() != 0 }
+}
+
+/// Whether the server is shutting down.
+pub(super) fn is_shutting_down() -> bool {
+    // SAFETY: on a server that has this.
+    unsafe { sys::ifo_c_is_shutting_down() != 0 }
+}
+
+/// The value of `max_connections`.
+pub(super) fn max_connections() -> u64 {
+    // SAFETY: on a server that has this.
+    unsafe { sys::ifo_c_max_connections() }
+}
+
+/// This thread, if it serves the session of this login and nobody else meanwhile. In a pool of threads only sessions of the
+/// extra port have a thread of their own.
+pub(super) fn own_thread(transport: Transport) -> Option<libc::pid_t> {
+    // SAFETY: may be called on any server.
+    let has_pool = unsafe { sys::ifo_c_has_thread_pool() != 0 };
+    // SAFETY: no arguments. Not gettid(), which is a function since glibc 2.30 only.
+    let thread = || unsafe { libc::syscall(libc::SYS_gettid) };
+    if has_pool && transport.way_in() != WayIn::ExtraPort { None } else { thread().try_into().ok() }
+}
+
+/// What the current session is doing; its `thread_id` is 0 where there is no session. Only where [`missing_for`] a drain is
+/// `None`.
+pub(super) fn activity() -> sys::ifo_activity {
+    // SAFETY: on a server that has this.
+    unsafe { sys::ifo_c_activity() }
 }
 
 /// The port of the option `extra_port`, if it is set.

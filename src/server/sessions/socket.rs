@@ -1,0 +1,120 @@
+//! A descriptor that may have been closed, and given to something else, at any moment.
+//!
+//! A socket has an inode number that no other socket gets while it is open. A descriptor that has another inode is not ours
+//! any more.
+
+use std::os::fd::RawFd;
+
+/// The inode of the socket behind a descriptor; `None` if it is not a socket, or closed.
+pub(super) fn inode(socket: RawFd) -> Option<u64> {
+    let status = status(socket)?;
+    (status.st_mode & libc::S_IFMT == libc::S_IFSOCK).then_some(status.st_ino)
+}
+
+fn status(descriptor: RawFd) -> Option<libc::stat64> {
+    // SAFETY: all zeros are a value of this struct, into which the system writes. A bad descriptor is an error.
+    unsafe {
+        let mut status: libc::stat64 = std::mem::zeroed();
+        (libc::fstat64(descriptor, &raw mut status) == 0).then_some(status)
+    }
+}
+
+/// Ends the connection of the session whose thread this is: nothing that the client has sent is read by the server any more.
+///
+/// What arrives after the shutdown is refused by the system; what has arrived before it is read away here. So no statement is
+/// executed whose answer could not be sent.
+pub(super) fn end(socket: RawFd) {
+    let mut buffer = [0_u8; 4096];
+    // SAFETY: the descriptor belongs to this thread's session, which is alive; the buffer is as long as is said.
+    unsafe {
+        libc::shutdown(socket, libc::SHUT_RDWR);
+        while libc::recv(socket, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) > 0 {}
+    }
+}
+
+/// The sockets of this process that clients have connected to: (descriptor, inode). Their own address is that of a socket
+/// that listens.
+pub(super) fn connections() -> Vec<(RawFd, u64)> {
+    let Ok(descriptors) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
+    let sockets = descriptors.filter_map(|entry| {
+        let socket: RawFd = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        Some((socket, inode(socket)?, listens(socket)?, Address::of(socket)?))
+    });
+    let (listening, others): (Vec<_>, Vec<_>) = sockets.partition(|&(_, _, listens, _)| listens);
+    let is_client = |address: &Address| listening.iter().any(|(.., place)| place.accepts(address));
+    others.into_iter().filter(|(.., address)| is_client(address)).map(|(socket, inode, ..)| (socket, inode)).collect()
+}
+
+/// Whether a socket listens; `None` if it is not a stream.
+fn listens(socket: RawFd) -> Option<bool> {
+    let option = |name| {
+        let (mut value, mut length): (libc::c_int, libc::socklen_t) = (0, 4);
+        // SAFETY: an int, whose size is given. A descriptor that is no socket is an error.
+        let failed =
+            unsafe { libc::getsockopt(socket, libc::SOL_SOCKET, name, (&raw mut value).cast(), &raw mut length) != 0 };
+        (!failed).then_some(value)
+    };
+    (option(libc::SO_TYPE)? == libc::SOCK_STREAM).then_some(option(libc::SO_ACCEPTCONN)? != 0)
+}
+
+/// A socket's own address: the port, or the path.
+#[derive(Debug, PartialEq, Eq)]
+enum Address {
+    Port(u16),
+    Path(Vec<u8>),
+}
+
+impl Address {
+    fn of(socket: RawFd) -> Option<Self> {
+        // SAFETY: all zeros are an address; its size is given, and the system writes no more.
+        let (address, length) = unsafe {
+            let mut address: libc::sockaddr_storage = std::mem::zeroed();
+            let mut length = libc::socklen_t::try_from(size_of_val(&address)).ok()?;
+            if libc::getsockname(socket, (&raw mut address).cast(), &raw mut length) != 0 {
+                return None;
+            }
+            (address, usize::try_from(length).ok()?.min(size_of_val(&address)))
+        };
+        let start = (&raw const address).cast::<u8>();
+        // SAFETY: within the struct, every byte of which has a value.
+        let bytes = unsafe { std::slice::from_raw_parts(start, length) };
+        match i32::from(address.ss_family) {
+            // The port stands at the same place in both families.
+            libc::AF_INET | libc::AF_INET6 => Some(Self::Port(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
+            libc::AF_UNIX => Some(Self::Path(bytes.get(2..)?.split(|&byte| byte == 0).next()?.to_vec())),
+            _ => None,
+        }
+    }
+
+    /// Whether a socket that listens here accepts connections with that address of their own.
+    fn accepts(&self, address: &Self) -> bool {
+        self == address
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::{connections, inode};
+
+    #[test]
+    fn connections_are_those_that_were_accepted() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let (tcp, unix) = (TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), UnixListener::bind(&path).unwrap());
+        let client = TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
+        let local = UnixStream::connect(&path).unwrap();
+        let (one, _) = tcp.accept().unwrap();
+        let (other, _) = unix.accept().unwrap();
+        let all = connections();
+        let has = |socket| all.contains(&(socket, inode(socket).unwrap()));
+        assert!(has(one.as_raw_fd()) && has(other.as_raw_fd()));
+        assert!(![client.as_raw_fd(), local.as_raw_fd(), tcp.as_raw_fd(), unix.as_raw_fd()].into_iter().any(has));
+        let (descriptor, number) = (one.as_raw_fd(), inode(one.as_raw_fd()));
+        drop(one);
+        assert_ne!(inode(descriptor), number);
+    }
+}
