@@ -77,7 +77,8 @@ impl<'a> Controller<'a> {
 
     /// Clients that are held would not end.
     fn leave_hold(&mut self) -> Result<()> {
-        match self.leg.history().last().settings {
+        let settings = self.leg.history().last().settings;
+        match settings {
             Some(settings) if settings.mode == Mode::Hold => {
                 self.set_all(&settings, &Settings { mode: Mode::Off, ..settings.clone() })
             }
