@@ -45,6 +45,7 @@ extern unsigned long max_connections;
 extern unsigned long thread_handling;
 /* In every series one byte that other threads set: volatile bool, or an atomic one. */
 extern volatile char abort_loop;
+extern unsigned long mysql_global_audit_mask[];
 
 #pragma weak _current_thd
 #pragma weak thd_user_name
@@ -65,6 +66,7 @@ extern volatile char abort_loop;
 #pragma weak max_connections
 #pragma weak thread_handling
 #pragma weak abort_loop
+#pragma weak mysql_global_audit_mask
 #pragma weak set_thd_proc_info
 #pragma weak vio_set_wait_callback
 #pragma weak thd_kill_level
@@ -160,6 +162,8 @@ const char *ifo_c_missing_for(enum ifo_feature feature)
     NEED(set_thd_proc_info);
     break;
   case IFO_FEATURE_DRAIN_POOL:
+    NEED(mysql_global_audit_mask);
+    /* fall through */
   case IFO_FEATURE_DRAIN:
     NEED(thread_handling);
     NEED(vio_set_wait_callback);
@@ -208,31 +212,70 @@ int ifo_c_has_thread_pool(void)
   return &thread_handling && thread_handling >= POOL_OF_THREADS;
 }
 
-static struct ifo_activity activity_of(MYSQL_THD thd)
+MYSQL_THD ifo_c_session(void)
+{
+  return _current_thd();
+}
+
+struct ifo_activity ifo_c_activity(MYSQL_THD thd)
 {
   struct ifo_activity activity= {0};
   MYSQL_XID xid;
 
+  if (!thd)
+    return activity;
+  thd_get_xid(thd, &xid);
   activity.thread_id= thd_get_thread_id(thd);
   activity.is_idle= thd_current_command(thd) == COM_SLEEP;
-  if (activity.is_idle)
-  {
-    thd_get_xid(thd, &xid);
-    activity.has_transaction= thd_test_options(thd, OPTION_BEGIN | OPTION_TABLE_LOCK) != 0 || xid.formatID != NO_XID;
-  }
+  activity.has_transaction= thd_test_options(thd, OPTION_BEGIN | OPTION_TABLE_LOCK) != 0 || xid.formatID != NO_XID;
   return activity;
-}
-
-struct ifo_activity ifo_c_activity(void)
-{
-  MYSQL_THD thd= _current_thd();
-  struct ifo_activity none= {0};
-  return thd ? activity_of(thd) : none;
 }
 
 void ifo_c_install_wait_callbacks(void)
 {
   vio_set_wait_callback(ifo_rs_before_wait, ifo_rs_after_wait);
+}
+
+/* The part that needs events: an audit plugin, asleep but while it is needed. */
+
+static void event_notify(MYSQL_THD thd, unsigned int class, const void *event)
+{
+  const struct mysql_event_connection *connection= event;
+  const struct mysql_event_general *general= event;
+
+  if (!thd || thd != _current_thd())
+    return;
+  if (class == MYSQL_AUDIT_CONNECTION_CLASS && connection->event_subclass == MYSQL_AUDIT_CONNECTION_DISCONNECT)
+    ifo_rs_session_ends(thd_get_thread_id(thd));
+  else if (class == MYSQL_AUDIT_GENERAL_CLASS && (general->event_subclass == MYSQL_AUDIT_GENERAL_RESULT ||
+                                                  general->event_subclass == MYSQL_AUDIT_GENERAL_STATUS))
+    ifo_rs_command_done(thd_get_thread_id(thd), general->event_subclass == MYSQL_AUDIT_GENERAL_RESULT);
+}
+
+static void release_thd(MYSQL_THD thd)
+{
+  if (thd == _current_thd())
+    ifo_rs_session_goes_on(thd_get_thread_id(thd));
+}
+
+struct st_mysql_audit ifo_c_audit= {
+  MYSQL_AUDIT_INTERFACE_VERSION, release_thd, event_notify, {MYSQL_AUDIT_CONNECTION_CLASSMASK}
+};
+
+unsigned long *ifo_c_audit_classes_of_all(void)
+{
+  return mysql_global_audit_mask;
+}
+
+unsigned long *ifo_c_audit_classes_of_ours(void)
+{
+  return ifo_c_audit.class_mask;
+}
+
+unsigned long ifo_c_audit_classes(const struct st_maria_plugin *plugin)
+{
+  const struct st_mysql_audit *audit= plugin->info;
+  return plugin->type == MYSQL_AUDIT_PLUGIN && audit && audit != &ifo_c_audit ? audit->class_mask[0] : 0;
 }
 
 /* ---- A login ---- */

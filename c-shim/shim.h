@@ -160,12 +160,24 @@ void ifo_c_wait_end(void);
 /* Whether the server runs sessions in a pool of threads; 0 where it does not
    tell. May be called on any server. */
 int ifo_c_has_thread_pool(void);
-/* Of the current session; its thread_id is 0 if there is none. */
-struct ifo_activity ifo_c_activity(void);
+/* The current session, and what one is doing. One of another thread is alive as
+   long as it has not told ifo_rs_session_ends(). Without a session, NULL and
+   zeros. */
+MYSQL_THD ifo_c_session(void);
+struct ifo_activity ifo_c_activity(MYSQL_THD session);
 /* Puts ifo_rs_before_wait and ifo_rs_after_wait around every wait for a client,
    in the place of what the server itself has there. Never taken back: a thread
    may be between the two at any time. */
 void ifo_c_install_wait_callbacks(void);
+
+/* ---- For a drain in a pool of threads ---- */
+
+/* Which classes of events are wanted of the server, by any plugin and by ours.
+   Sessions read both at any time. */
+unsigned long *ifo_c_audit_classes_of_all(void);
+unsigned long *ifo_c_audit_classes_of_ours(void);
+/* What another plugin wants; 0 if it is no audit plugin. */
+unsigned long ifo_c_audit_classes(const struct st_maria_plugin *plugin);
 
 /* Arrays of pointers to arrays of builtin plugins; NULL ends the outer ones,
    a plugin without info the inner ones. */
@@ -183,6 +195,7 @@ extern struct ifo_counters ifo_c_counters;
 
 /* For the plugin's declaration. */
 extern struct st_mysql_auth ifo_c_auth;
+extern struct st_mysql_audit ifo_c_audit;
 extern struct st_mysql_show_var ifo_c_status_vars[];
 extern struct st_mysql_sys_var *ifo_c_system_vars[];
 
@@ -200,6 +213,13 @@ void ifo_rs_update_number(enum ifo_variable variable, unsigned int number);
 void ifo_rs_before_wait(void);
 void ifo_rs_after_wait(void);
 
+/* Events, in the session's own thread: it has executed a command, well or not;
+   its connection has been closed; it goes on, if a command has been executed
+   since the last time: a command has come, and is not read yet. */
+void ifo_rs_command_done(uint64_t thread_id, int went_well);
+void ifo_rs_session_ends(uint64_t thread_id);
+void ifo_rs_session_goes_on(uint64_t thread_id);
+
 unsigned long long ifo_rs_count_sessions(enum ifo_count count);
 
 /* Redirects a login of an account IDENTIFIED VIA instant_failover; account is
@@ -213,6 +233,9 @@ void ifo_rs_last_redirect(char *buffer, size_t size);
 
 int ifo_rs_init(void *plugin);
 int ifo_rs_deinit(void *plugin);
+/* Of the audit plugin. */
+int ifo_rs_audit_init(void *plugin);
+int ifo_rs_audit_deinit(void *plugin);
 
 #include "client_shim.h"
 

@@ -8,7 +8,7 @@ use std::ffi::CStr;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
-use super::host::{self, Waiting};
+use super::host::{self, Shown, Wait};
 use super::{state, status, variables};
 
 /// The State column of the processlist.
@@ -45,7 +45,8 @@ pub(super) fn wait(socket: RawFd, number: u64, is_first: bool) -> Held {
     let Some(_place) = status::HeldLogin::count(host::max_connections() / 2, is_first) else {
         return refuse(&TOO_MANY);
     };
-    let _waiting = Waiting::begin(STATE);
+    let _shown = Shown::as_state(STATE);
+    let _wait = Wait::begin();
     loop {
         let policy = state::policy();
         let left = policy.hold_left(Instant::now()).filter(|_| policy.number == number);

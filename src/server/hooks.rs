@@ -10,6 +10,7 @@ mod login;
 mod scan;
 mod slots;
 
+use std::ffi::c_ulong;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -65,6 +66,11 @@ fn search(mut table: MutexGuard<'static, slots::Table>) {
     for complaint in complaints {
         host::log(Severity::IFO_ERROR, &complaint);
     }
+}
+
+/// Which classes of events other audit plugins of this process want.
+pub(super) fn audit_classes() -> c_ulong {
+    scan::audit_classes()
 }
 
 /// Restores every plugin's own function.

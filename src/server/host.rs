@@ -177,31 +177,41 @@ pub(super) fn missing_for(feature: Feature) -> Option<&'static str> {
     }
 }
 
-/// What stands for a session in the State column of the processlist, and, in a pool of threads, a wait that lets another
-/// thread begin. Only where [`missing_for`] HOLD is `None`.
-pub(super) struct Waiting {
-    before: *const c_char,
-}
+/// A wait of the current session, for which a pool of threads starts another thread. Only where [`missing_for`] any feature is
+/// `None`.
+pub(super) struct Wait(());
 
-impl Waiting {
-    /// The current session waits from here on.
-    pub(super) fn begin(state: &'static CStr) -> Self {
-        // SAFETY: called for a session, on a server that has these functions.
-        unsafe {
-            let before = sys::ifo_c_set_state(state.as_ptr());
-            sys::ifo_c_wait_begin();
-            Self { before }
-        }
+impl Wait {
+    pub(super) fn begin() -> Self {
+        // SAFETY: called for a session, on a server that has the function.
+        unsafe { sys::ifo_c_wait_begin() };
+        Self(())
     }
 }
 
-impl Drop for Waiting {
+impl Drop for Wait {
     fn drop(&mut self) {
         // SAFETY: as in begin().
-        unsafe {
-            sys::ifo_c_wait_end();
-            sys::ifo_c_set_state(self.before);
-        }
+        unsafe { sys::ifo_c_wait_end() };
+    }
+}
+
+/// What stands for the current session in the State column of the processlist. Only where [`missing_for`] HOLD is `None`.
+pub(super) struct Shown {
+    before: *const c_char,
+}
+
+impl Shown {
+    pub(super) fn as_state(state: &'static CStr) -> Self {
+        // SAFETY: called for a session, on a server that has the function.
+        Self { before: unsafe { sys::ifo_c_set_state(state.as_ptr()) } }
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        // SAFETY: as in as_state().
+        unsafe { sys::ifo_c_set_state(self.before) };
     }
 }
 
@@ -223,21 +233,36 @@ pub(super) fn max_connections() -> u64 {
     unsafe { sys::ifo_c_max_connections() }
 }
 
+/// Whether the server runs sessions in a pool of threads.
+pub(super) fn has_thread_pool() -> bool {
+    // SAFETY: may be called on any server.
+    unsafe { sys::ifo_c_has_thread_pool() != 0 }
+}
+
 /// This thread, if it serves the session of this login and nobody else meanwhile. In a pool of threads only sessions of the
 /// extra port have a thread of their own.
 pub(super) fn own_thread(transport: Transport) -> Option<libc::pid_t> {
-    // SAFETY: may be called on any server.
-    let has_pool = unsafe { sys::ifo_c_has_thread_pool() != 0 };
     // SAFETY: no arguments. Not gettid(), which is a function since glibc 2.30 only.
     let thread = || unsafe { libc::syscall(libc::SYS_gettid) };
-    if has_pool && transport.way_in() != WayIn::ExtraPort { None } else { thread().try_into().ok() }
+    if has_thread_pool() && transport.way_in() != WayIn::ExtraPort { None } else { thread().try_into().ok() }
 }
 
-/// What the current session is doing; its `thread_id` is 0 where there is no session. Only where [`missing_for`] a drain is
-/// `None`.
-pub(super) fn activity() -> sys::ifo_activity {
-    // SAFETY: on a server that has this.
-    unsafe { sys::ifo_c_activity() }
+/// A session of the server. It may be another thread's, and may have ended: then it must not be looked at.
+pub(super) type Thd = sys::MYSQL_THD;
+
+/// The current session; NULL if there is none.
+pub(super) fn current_session() -> Thd {
+    // SAFETY: no arguments.
+    unsafe { sys::ifo_c_session() }
+}
+
+/// What a session is doing. All zeros for NULL.
+///
+/// # Safety
+/// The session is alive during the call, and [`missing_for`] a drain is `None`.
+pub(super) unsafe fn activity(session: Thd) -> sys::ifo_activity {
+    // SAFETY: the caller's promise.
+    unsafe { sys::ifo_c_activity(session) }
 }
 
 /// The port of the option `extra_port`, if it is set.

@@ -7,17 +7,20 @@
 //! - [`table`]: which sessions there are;
 //! - [`session`]: what is known of one, and who may write what;
 //! - [`idle`]: the point at which a session waits for its client;
+//! - [`pool`]: the same in a pool of threads;
 //! - [`drainer`]: what the keeper does while sessions are drained;
 //! - [`signal`]: waking a thread that waits;
 //! - [`socket`]: a descriptor that may have been closed, and given to something else, at any moment.
 
 mod drainer;
 mod idle;
+mod pool;
 mod session;
 mod signal;
 mod socket;
 mod table;
 
+use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 
 use super::host::{self, Feature, Login};
@@ -36,6 +39,8 @@ pub(super) fn register(login: &Login) {
     table::put(&session);
     if session.has_own_thread() {
         idle::set_own(session);
+    } else {
+        pool::register(&session);
     }
 }
 
@@ -51,6 +56,9 @@ pub(super) fn find_unknown() {
 pub(super) fn prepare() -> Result<(), String> {
     if let Some(missing) = host::missing_for(Feature::IFO_FEATURE_DRAIN) {
         return Err(format!("this server does not export {missing}; end sessions by KILL instead"));
+    }
+    if host::has_thread_pool() {
+        pool::prepare()?;
     }
     signal::prepare()?;
     idle::install();
@@ -85,6 +93,48 @@ fn count(policy: &InForce) -> Count {
         (count.busy, count.in_transaction) = (0, 0);
     }
     count
+}
+
+callback! {
+    export fn ifo_rs_command_done(session: u64, went_well: c_int) {
+        pool::command_done(session, went_well != 0);
+    } on_panic {
+        // The session goes on.
+    }
+}
+
+callback! {
+    export fn ifo_rs_session_ends(session: u64) {
+        pool::session_ends(session);
+    } on_panic {
+        // Not after the session is out of the list: only then is something dropped.
+    }
+}
+
+callback! {
+    export fn ifo_rs_session_goes_on(session: u64) {
+        pool::go_on(session);
+    } on_panic {
+        // The server goes on reading.
+    }
+}
+
+callback! {
+    export fn ifo_rs_audit_init(_plugin: *mut c_void) -> c_int {
+        pool::install();
+        0
+    } on_panic {
+        1
+    }
+}
+
+callback! {
+    export fn ifo_rs_audit_deinit(_plugin: *mut c_void) -> c_int {
+        pool::uninstall();
+        0
+    } on_panic {
+        0
+    }
 }
 
 callback! {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::session::Session;
-use super::{signal, table};
+use super::{pool, signal, table};
 use crate::server::host::{self, Severity};
 use crate::server::state::InForce;
 use failover::drain::{self, Doing};
@@ -44,19 +44,33 @@ impl Drainer {
         Self { began, reported: began, known: Vec::new() }
     }
 
+    /// Nothing is drained any more. Returns whether that is all: sessions that are about to end do so first.
+    pub(in crate::server) fn finish() -> bool {
+        let is_over = !pool::has_claimed();
+        if is_over {
+            pool::sleep();
+        }
+        is_over
+    }
+
     pub(in crate::server) fn is_of(&self, policy: &InForce) -> bool {
         policy.drain.is_some_and(|drain| drain.began == self.began)
     }
 
     /// Wakes the sessions that are to be looked at or ended, and returns how long to wait until the next look.
     pub(in crate::server) fn look(&mut self, policy: &InForce) -> Duration {
+        if host::has_thread_pool() {
+            pool::wake();
+        }
         let now = Instant::now();
         let drained_for = now.saturating_duration_since(self.began);
         let mut left = Vec::new();
         let mut woken = 0;
         for session in table::open().into_iter().filter(|session| session.is_drained_by(policy)) {
             let mut known = self.find(session.id, session.wait(), now);
-            if woken < BATCH && needs_waking(&session, &known, drained_for, now) {
+            if !session.has_own_thread() {
+                look_in_pool(&session, &mut known, drained_for, now);
+            } else if woken < BATCH && needs_waking(&session, &known, drained_for, now) {
                 woken += usize::from(wake(&session, &mut known));
             }
             left.push((session, known));
@@ -80,6 +94,17 @@ impl Drainer {
             _ => Known { id, wait, since: now, woken: None },
         }
     }
+}
+
+/// Looks at a session in a pool of threads, and ends it if it is to be ended now.
+fn look_in_pool(session: &Session, known: &mut Known, drained_for: Duration, now: Instant) {
+    let quiet_for = now.saturating_duration_since(known.since);
+    let is_due = |doing| drain::ends(doing, drained_for, quiet_for);
+    let doing = pool::look(session, is_due).unwrap_or(Doing::Busy);
+    if session.seen().is_some_and(|seen| seen != doing) {
+        known.since = now;
+    }
+    session.saw(known.wait, doing);
 }
 
 /// Whether a session is to be woken: it waits, and either nobody has looked at it during this wait, or it is idle and was

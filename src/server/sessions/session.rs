@@ -1,11 +1,12 @@
 //! What is known of one session, and who may write what.
 
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use super::socket;
 use crate::server::host::{self, Login};
 use crate::server::state::InForce;
+use crate::sys::THD;
 use failover::drain::Doing;
 use failover::{Connection, Transport};
 
@@ -15,21 +16,25 @@ pub(super) struct Session {
     /// The connection id, which no other session has in the lifetime of the server.
     pub(super) id: u64,
     pub(super) socket: RawFd,
-    inode: u64,
+    pub(super) inode: u64,
+    /// Where the server keeps it. Only the pool may look there: see [`pool`](super::pool).
+    pub(super) thd: AtomicPtr<THD>,
     /// The thread that serves it and nobody else; `None` in a pool of threads.
     pub(super) thread: Option<libc::pid_t>,
-    transport: Transport,
+    pub(super) transport: Transport,
     user: Box<[u8]>,
     ip: Box<[u8]>,
     /// How often it has begun and ended to wait for its client: odd while it waits. Zero until the first wait that we are
     /// told of. Written by its own thread.
     waits: AtomicU32,
-    /// What it was found doing, and at which of its waits ([`Seen`]). Written by its own thread.
+    /// What it was found doing, and at which of its waits. Written by its own thread; in a pool of threads, by the keeper.
     seen: AtomicU64,
     /// The wait at which the keeper found that it had been quiet long enough. Written by the keeper.
     quiet: AtomicU32,
     /// Whether a drain has ended it. Written by its own thread.
     ended: AtomicBool,
+    /// Whether the keeper has decided that it ends, in a pool of threads. Written by the keeper.
+    claimed: AtomicBool,
     /// The number of a policy, doubled, and one more if that policy drains it. Written by anybody: it is always true.
     judged: AtomicU64,
 }
@@ -39,18 +44,22 @@ impl Session {
     pub(super) fn of(login: &Login) -> Option<Self> {
         let socket = login.socket();
         let transport = login.transport();
+        let thread = host::own_thread(transport);
         Some(Self {
             id: host::statement().session(),
             socket,
             inode: socket::inode(socket)?,
-            thread: host::own_thread(transport),
+            thd: AtomicPtr::new(host::current_session()),
+            thread,
             transport,
             user: login.user().into(),
             ip: login.ip().into(),
-            waits: AtomicU32::new(0),
+            // In a pool of threads nobody tells us of the first wait, either.
+            waits: AtomicU32::new(u32::from(thread.is_none())),
             seen: AtomicU64::new(0),
             quiet: AtomicU32::new(0),
             ended: AtomicBool::new(false),
+            claimed: AtomicBool::new(false),
             judged: AtomicU64::new(u64::MAX),
         })
     }
@@ -93,6 +102,11 @@ impl Session {
         self.waits.store(wait, Ordering::Relaxed);
     }
 
+    /// It has executed a command, in a pool of threads, where its waits are not known.
+    pub(super) fn count_command(&self) {
+        self.waits.store(self.wait().wrapping_add(2) | 1, Ordering::Relaxed);
+    }
+
     /// The number of the present wait, or of the last one.
     pub(super) fn wait(&self) -> u32 {
         self.waits.load(Ordering::Relaxed)
@@ -102,7 +116,7 @@ impl Session {
         !self.wait().is_multiple_of(2)
     }
 
-    /// Its own thread has found out what it is doing, at this wait.
+    /// What it is doing has been found out, at this wait.
     pub(super) fn saw(&self, wait: u32, doing: Doing) {
         self.seen.store(u64::from(wait) << 2 | code(doing), Ordering::Relaxed);
     }
@@ -137,6 +151,14 @@ impl Session {
         self.ended.load(Ordering::Relaxed)
     }
 
+    pub(super) fn set_claimed(&self, claimed: bool) {
+        self.claimed.store(claimed, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_claimed(&self) -> bool {
+        self.claimed.load(Ordering::SeqCst)
+    }
+
     /// For the log: `17 app@192.0.2.1`.
     pub(super) fn name(&self) -> String {
         let [user, host] = [&self.user, &self.ip].map(|text| String::from_utf8_lossy(text));
@@ -165,7 +187,7 @@ const fn doing(code: u64) -> Doing {
 mod tests {
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
-    use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+    use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
 
     use super::{Doing, Session, socket};
     use failover::Transport;
@@ -175,6 +197,7 @@ mod tests {
             id: 17,
             socket: socket.as_raw_fd(),
             inode: socket::inode(socket.as_raw_fd()).unwrap(),
+            thd: AtomicPtr::default(),
             thread: Some(1),
             transport: Transport::Local,
             user: Box::from(*b"app\n"),
@@ -183,6 +206,7 @@ mod tests {
             seen: AtomicU64::new(0),
             quiet: AtomicU32::new(0),
             ended: AtomicBool::new(false),
+            claimed: AtomicBool::new(false),
             judged: AtomicU64::new(u64::MAX),
         }
     }

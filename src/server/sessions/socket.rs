@@ -32,6 +32,50 @@ pub(super) fn end(socket: RawFd) {
     }
 }
 
+/// How many bytes have arrived and not been read; `None` if that cannot be told.
+pub(super) fn unread(socket: RawFd) -> Option<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: an int, which is written. A descriptor that is no socket is an error, or tells something else.
+    let failed = unsafe { libc::ioctl(socket, libc::FIONREAD, &raw mut bytes) != 0 };
+    usize::try_from(bytes).ok().filter(|_| !failed)
+}
+
+/// Lets the server find the end of a connection over TCP when it has read what there is. What still arrives is read, too:
+/// Linux goes on taking it. May be called in any thread: it does nothing if the descriptor is not that socket any more.
+pub(super) fn end_reading(socket: RawFd, inode_number: u64) {
+    if inode(socket) != Some(inode_number) {
+        return;
+    }
+    // SAFETY: a copy of the descriptor stays what it is, whatever happens to the original.
+    unsafe {
+        let copy = libc::fcntl(socket, libc::F_DUPFD_CLOEXEC, 0);
+        match inode(copy) {
+            Some(copied) => {
+                if copied == inode_number {
+                    libc::shutdown(copy, libc::SHUT_RD);
+                }
+                libc::close(copy);
+            }
+            // It may be a file: closing any copy of it would drop the locks that the server has on it.
+            None => {}
+        }
+    }
+}
+
+/// Whether the client of a connection over TCP has closed its end.
+pub(super) fn has_peer_closed(socket: RawFd) -> bool {
+    /// `TCP_ESTABLISHED` in the system's headers.
+    const ESTABLISHED: u8 = 1;
+    // SAFETY: all zeros are a value of this struct, whose size is given.
+    unsafe {
+        let mut info: libc::tcp_info = std::mem::zeroed();
+        let mut length = libc::socklen_t::try_from(size_of_val(&info)).unwrap_or_default();
+        let failed =
+            libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut length) != 0;
+        failed || info.tcpi_state != ESTABLISHED
+    }
+}
+
 /// The sockets of this process that clients have connected to: (descriptor, inode). Their own address is that of a socket
 /// that listens.
 pub(super) fn connections() -> Vec<(RawFd, u64)> {

@@ -38,6 +38,11 @@ pub(super) fn remove(session: &Arc<Session>) {
     drop(old);
 }
 
+/// The session with that id.
+pub(super) fn find(id: u64) -> Option<Arc<Session>> {
+    lock(&TABLE).iter().flatten().find(|session| session.id == id).cloned()
+}
+
 /// The sessions that are open. Those that have ended are forgotten.
 pub(super) fn open() -> Vec<Arc<Session>> {
     let all: Vec<_> = lock(&TABLE).iter().flatten().cloned().collect();

@@ -1,0 +1,259 @@
+//! Sessions in a pool of threads.
+//!
+//! Such a session has no thread while it waits for its client, so nothing can be done in its own thread before a command comes.
+//! What is done instead needs events, which the other plugin of this library gets:
+//!
+//! - **after a command that went well**, in the thread that executed it, with its answer sent ([`command_done`]): outside a
+//!   transaction the session is ended there;
+//! - **while it is idle**, the keeper claims it, looks again, and closes the reading half of its connection
+//!   ([`look`]). That wakes the pool, which finds the end of the connection. On Linux a command that arrives meanwhile is still
+//!   read and executed, and may begin a transaction;
+//! - **before the next command is read** ([`go_on`]): a session that was claimed is ended there if no transaction is open. If one
+//!   is, the thread waits there until more of it has come, and so carries it to its end.
+//!
+//! The plugin that gets the events sleeps but while it is needed: it wants no events. Otherwise each session would hold it,
+//! and UNINSTALL would be put off until the last one ends.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::session::Session;
+use super::{socket, table};
+use crate::server::host::{self, Feature, Wait};
+use crate::server::{hooks, state, status};
+use crate::sys::{self, MYSQL_AUDIT_CONNECTION_CLASSMASK, MYSQL_AUDIT_GENERAL_CLASSMASK};
+use failover::Transport;
+use failover::drain::{self, Doing};
+
+/// That sessions begin and end.
+const CONNECTION: u64 = MYSQL_AUDIT_CONNECTION_CLASSMASK as u64;
+
+/// The events that are needed.
+const CLASSES: u64 = CONNECTION | MYSQL_AUDIT_GENERAL_CLASSMASK as u64;
+
+/// How long a thread waits for the rest of a transaction, at most: as long as a server waits for its client by default.
+const MAX_CARRIED: Duration = Duration::from_hours(8);
+
+/// Between two looks for it.
+const STEPS: [Duration; 2] = [Duration::from_micros(100), Duration::from_millis(5)];
+
+/// Whether the plugin that gets events is installed.
+static INSTALLED: AtomicBool = AtomicBool::new(false);
+
+/// Whether it gets them.
+static AWAKE: AtomicBool = AtomicBool::new(false);
+
+/// The sessions that will tell when they end ([`session_ends`]), and until then may be looked at by whoever holds this lock.
+static ALIVE: Mutex<BTreeMap<u64, Arc<Session>>> = Mutex::new(BTreeMap::new());
+
+fn alive() -> MutexGuard<'static, BTreeMap<u64, Arc<Session>>> {
+    ALIVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The plugin is installed, and sleeps: the server looks at what it wants after this.
+pub(super) fn install() {
+    classes_of_ours().store(0, Ordering::SeqCst);
+    INSTALLED.store(true, Ordering::SeqCst);
+}
+
+/// The plugin is uninstalled.
+pub(super) fn uninstall() {
+    INSTALLED.store(false, Ordering::SeqCst);
+    AWAKE.store(false, Ordering::SeqCst);
+    alive().clear();
+    // The server refuses a plugin that wants nothing: for the next INSTALL.
+    classes_of_ours().store(CONNECTION, Ordering::SeqCst);
+}
+
+/// Whether sessions of the pool can be drained.
+///
+/// # Errors
+/// What is missing, and what to do.
+pub(super) fn prepare() -> Result<(), String> {
+    if let Some(missing) = host::missing_for(Feature::IFO_FEATURE_DRAIN_POOL) {
+        return Err(format!("this server does not export {missing}; end sessions by KILL instead"));
+    }
+    if !INSTALLED.load(Ordering::SeqCst) {
+        return Err("with thread_handling=pool-of-threads it needs the other plugin of the library, which is not installed; use \
+                    INSTALL PLUGIN instant_failover_sessions SONAME 'instant_failover' first"
+            .to_owned());
+    }
+    Ok(())
+}
+
+/// What our plugin wants. The server reads it in other threads at any time, as 8 aligned bytes.
+fn classes_of_ours() -> &'static AtomicU64 {
+    // SAFETY: it lives as long as the library and is aligned; after start-up only this module writes it.
+    unsafe { AtomicU64::from_ptr(sys::ifo_c_audit_classes_of_ours()) }
+}
+
+/// What all plugins want. The server changes it under a lock of its own.
+fn classes_of_all() -> &'static AtomicU64 {
+    // SAFETY: a variable of the server, aligned; prepare() has found that it is there.
+    unsafe { AtomicU64::from_ptr(sys::ifo_c_audit_classes_of_all()) }
+}
+
+/// Events come from now on. Called at every look: another plugin that comes or goes may have changed what the server sends.
+pub(super) fn wake() {
+    if !INSTALLED.load(Ordering::SeqCst) {
+        return;
+    }
+    classes_of_ours().fetch_or(CLASSES, Ordering::SeqCst);
+    if classes_of_all().fetch_or(CLASSES, Ordering::SeqCst) & CLASSES == CLASSES && AWAKE.load(Ordering::SeqCst) {
+        return;
+    }
+    AWAKE.store(true, Ordering::SeqCst);
+    // A session for which another plugin got an event before, and which has done nothing since, sends its next events to that
+    // plugin alone. So if there is one, a session must send us an event before it may be looked at.
+    if hooks::audit_classes() & CONNECTION == 0 {
+        for session in table::open().into_iter().filter(|session| !session.has_own_thread()) {
+            begin(&session);
+        }
+    }
+}
+
+/// No more events are needed.
+///
+/// What another plugin wants stays on. One that is being installed meanwhile is found at the second look: its library is loaded
+/// before the server turns on what it wants.
+pub(super) fn sleep() {
+    if !AWAKE.load(Ordering::SeqCst) {
+        return;
+    }
+    alive().clear();
+    AWAKE.store(false, Ordering::SeqCst);
+    let unwanted = || CLASSES & !hooks::audit_classes();
+    let off = unwanted();
+    classes_of_all().fetch_and(!off, Ordering::SeqCst);
+    classes_of_all().fetch_or(off & !unwanted(), Ordering::SeqCst);
+    classes_of_ours().store(0, Ordering::SeqCst);
+}
+
+/// Whether a session that was claimed has not ended yet: until then its events are needed.
+pub(super) fn has_claimed() -> bool {
+    AWAKE.load(Ordering::SeqCst) && alive().values().any(|session| session.is_claimed() && session.is_open())
+}
+
+/// A session whose login succeeds in this thread.
+pub(super) fn register(session: &Arc<Session>) {
+    if AWAKE.load(Ordering::SeqCst) {
+        begin(session);
+    }
+}
+
+/// A session may be looked at from now on: its connection is open, and the server will tell us when that is closed.
+fn begin(session: &Arc<Session>) {
+    let mut alive = alive();
+    if session.is_open() {
+        alive.insert(session.id, Arc::clone(session));
+    }
+}
+
+/// The session that this thread serves at the moment.
+fn own(id: u64) -> Option<Arc<Session>> {
+    if !AWAKE.load(Ordering::SeqCst) {
+        return None;
+    }
+    let found = alive().get(&id).cloned();
+    found.or_else(|| {
+        let session = table::find(id).filter(|session| !session.has_own_thread())?;
+        begin(&session);
+        Some(session)
+    })
+}
+
+/// Whether the session of this thread has a transaction open.
+fn has_transaction() -> bool {
+    // SAFETY: this thread's own session, on a server that has what a drain needs.
+    unsafe { host::activity(host::current_session()) }.has_transaction != 0
+}
+
+/// Ends the session of this thread. One that was claimed has been counted.
+fn end(session: &Session) {
+    session.set_ended();
+    socket::end(session.socket);
+    if !session.is_claimed() {
+        status::count_drained();
+    }
+}
+
+/// The session of this thread has executed a command. If that went well, its answer has been sent.
+pub(super) fn command_done(id: u64, went_well: bool) {
+    let Some(session) = own(id) else { return };
+    // Whatever it was, it is not idle since the last look.
+    session.count_command();
+    if !went_well || session.is_ended() || has_transaction() {
+        return;
+    }
+    let policy = state::policy();
+    let is_due = policy.drain.is_some_and(|drain| {
+        let drained_for = Instant::now().saturating_duration_since(drain.began);
+        drain::ends(Doing::Idle, drained_for, Duration::ZERO) && session.is_drained_by(&policy)
+    });
+    if is_due || session.is_claimed() {
+        end(&session);
+    }
+}
+
+/// The connection of this thread's session has been closed: it must not be looked at any more.
+pub(super) fn session_ends(id: u64) {
+    let ended = alive().remove(&id);
+    if let Some(session) = ended {
+        table::remove(&session);
+    }
+}
+
+/// This thread goes on with a session: there is something to read, or the end of what there is.
+pub(super) fn go_on(id: u64) {
+    let Some(session) = own(id).filter(|session| session.is_claimed() && !session.is_ended()) else { return };
+    let began = Instant::now();
+    let mut wait = None;
+    while session.is_claimed() {
+        if !has_transaction() {
+            return end(&session);
+        }
+        if socket::unread(session.socket) != Some(0)
+            || socket::has_peer_closed(session.socket)
+            || host::is_killed()
+            || host::is_shutting_down()
+            || began.elapsed() > MAX_CARRIED
+        {
+            return;
+        }
+        wait.get_or_insert_with(Wait::begin);
+        thread::sleep(if began.elapsed() < STEPS[1] { STEPS[0] } else { STEPS[1] });
+    }
+}
+
+/// What a session is doing, and whether it is ended now if it is idle. `None` if it cannot be looked at.
+pub(super) fn look(session: &Session, is_due: impl Fn(Doing) -> bool) -> Option<Doing> {
+    // As long as the lock is held, the session cannot end.
+    let alive = alive();
+    let session = alive.get(&session.id)?;
+    let doing = || {
+        // SAFETY: it is alive: see ALIVE. What is read may change meanwhile, as for SHOW PROCESSLIST.
+        let activity = unsafe { host::activity(session.thd.load(Ordering::Relaxed)) };
+        match (activity.is_idle != 0, activity.has_transaction != 0) {
+            (false, _) => Doing::Busy,
+            (true, true) => Doing::InTransaction,
+            (true, false) => Doing::Idle,
+        }
+    };
+    let is_quiet = || socket::unread(session.socket) == Some(0);
+    let now = doing();
+    // On a Unix socket the client could not send any more, and a transaction that has begun meanwhile would be cut.
+    if is_due(now) && session.transport != Transport::Local && !session.is_claimed() && is_quiet() {
+        session.set_claimed(true);
+        // Whoever has begun something meanwhile sees the claim afterwards, or is seen here.
+        if doing() == Doing::Idle && is_quiet() {
+            socket::end_reading(session.socket, session.inode);
+            status::count_drained();
+        } else {
+            session.set_claimed(false);
+        }
+    }
+    Some(now)
+}
