@@ -112,8 +112,8 @@ impl<'a> Controller<'a> {
             8 => wanted.mode = Mode::Hold,
             9 => return self.let_hold_end(&settings),
             10 => {
-                (wanted.mode, wanted.drain) =
-                    ([Mode::On, Mode::All, Mode::Hold][self.random.usize(..3)], !settings.drain)
+                wanted.mode = [Mode::On, Mode::All, Mode::Hold][self.random.usize(..3)];
+                wanted.drain = !settings.drain;
             }
             0 | 1 => wanted.mode = [Mode::Off, Mode::On, Mode::All][self.random.usize(..3)],
             2 => (wanted.mode, wanted.target) = ([Mode::On, Mode::All][self.random.usize(..2)], self.target()),
