@@ -366,11 +366,14 @@ impl Part<'_> {
 
         let (tally, controller) = (self.leg.tally(), &self.controller);
         Ok(format!(
-            "{} logins, {} of them with TLS, in {} seconds; {} changes, {} INSTALLs, {} of them of this plugin.\n\n{}\n{}",
+            "{} logins, {} of them with TLS, in {} seconds; {} changes, HOLD {} times, {} drains, {} INSTALLs, {} of \
+             them of this plugin.\n\n{}\n{}",
             tally.attempts(),
             tally.tls(),
             start.elapsed().as_secs(),
             controller.changes,
+            controller.holds,
+            controller.drains,
             controller.installs,
             controller.own_installs,
             tally.table(),

@@ -36,6 +36,9 @@ pub(super) struct Controller<'a> {
     loaded: BTreeSet<&'static str>,
     /// Statements that changed something.
     pub(super) changes: u64,
+    /// How often HOLD was set, and a drain was.
+    pub(super) holds: u64,
+    pub(super) drains: u64,
     /// INSTALLs of any library.
     pub(super) installs: u64,
     /// INSTALLs of our plugin.
@@ -53,6 +56,8 @@ impl<'a> Controller<'a> {
             others,
             loaded: BTreeSet::new(),
             changes: 0,
+            holds: 0,
+            drains: 0,
             installs: 0,
             own_installs: 0,
         })
@@ -108,10 +113,10 @@ impl<'a> Controller<'a> {
             wanted.mode = [Mode::Off, Mode::On, Mode::All][self.random.usize(..3)];
             return self.set_all(&settings, &wanted);
         }
-        match self.random.u8(..11) {
-            8 => wanted.mode = Mode::Hold,
-            9 => return self.let_hold_end(&settings),
-            10 => {
+        match self.random.u8(..13) {
+            8 | 9 => wanted.mode = Mode::Hold,
+            10 => return self.let_hold_end(&settings),
+            11 | 12 => {
                 wanted.mode = [Mode::On, Mode::All, Mode::Hold][self.random.usize(..3)];
                 wanted.drain = !settings.drain;
             }
@@ -163,6 +168,8 @@ impl<'a> Controller<'a> {
         step.drain = wanted.drain;
         note(!ended && step.drain != now.drain, "drain", if step.drain { "ON" } else { "OFF" }, &step);
         if !changes.is_empty() {
+            self.holds += u64::from(step.mode == Mode::Hold && now.mode != Mode::Hold);
+            self.drains += u64::from(step.drain && !now.drain);
             self.change(steps, &format!("SET GLOBAL {}", changes.join(", ")))?;
             self.settle();
         }
@@ -171,6 +178,7 @@ impl<'a> Controller<'a> {
 
     /// Sets HOLD, and waits until it ends by itself.
     fn let_hold_end(&mut self, now: &Settings) -> Result<()> {
+        self.holds += 1;
         let ed25519 = self.leg.history().last().ed25519;
         let [held, ended] = [(Mode::Hold, now.drain), (Mode::Off, false)]
             .map(|(mode, drain)| State { settings: Some(Settings { mode, drain, ..now.clone() }), ed25519 });
