@@ -269,7 +269,14 @@ impl<'a> Controller<'a> {
         let state = self.leg.history().last();
         let install = state.settings.is_none();
         self.own_installs += u64::from(install);
-        self.install("instant_failover", install, vec![State { settings: install.then(Settings::default), ..state }])
+        let mut states = Vec::new();
+        if let Some(settings) = state.settings.as_ref().filter(|settings| settings.mode == Mode::Hold) {
+            // Those who are held are let go first, as by OFF.
+            let settings = Settings { mode: Mode::Off, drain: false, ..settings.clone() };
+            states.push(State { settings: Some(settings), ..state.clone() });
+        }
+        states.push(State { settings: install.then(Settings::default), ..state });
+        self.install("instant_failover", install, states)
     }
 
     /// Installs the plugin that some logins need, or uninstalls it when that is safe.
