@@ -301,8 +301,11 @@ fn a_shutdown<S: UnderTest>() {
     talking.write_raw(&packet(0, b"\x0e")).unwrap();
     drop(root);
     server.stop();
-    for client in [plain, talking] {
-        assert_eq!(reply(client), error(1053, "08S01", "Server shutdown in progress"));
+    let expected = error(1053, "08S01", "Server shutdown in progress");
+    assert_eq!(reply(plain), expected);
+    // What mariadbd has not read makes the system reset the connection, and the answer may be lost.
+    if let Ok(answer) = talking.reply() {
+        assert_eq!(answer.reply, expected);
     }
 }
 
@@ -391,6 +394,8 @@ fn no_drain_without_a_mode<S: UnderTest>() {
         ("mode = OFF", vec![["Note", "1105", "instant_failover_drain is OFF too: nothing is drained in mode OFF"]]),
         ("mode = OFF", vec![]),
     ] {
+        // mariadbd keeps what it has to say until a statement with a table.
+        root.query("SHOW GLOBAL STATUS LIKE 'none'").unwrap();
         set(&mut root, what);
         assert_eq!(root.query("SHOW WARNINGS").unwrap(), notes, "{what}");
     }

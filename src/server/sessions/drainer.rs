@@ -95,7 +95,7 @@ impl Drainer {
 /// Looks at a session in a pool of threads, and ends it if it is to be ended now.
 fn look_in_pool(session: &Session, known: &mut Known, drained_for: Duration, now: Instant) {
     let quiet_for = now.saturating_duration_since(known.since);
-    let is_due = |doing| drain::ends(doing, drained_for, quiet_for);
+    let is_due = |doing| quiet_for >= drain::QUIET && drain::ends(doing, drained_for, quiet_for);
     let doing = pool::look(session, is_due).unwrap_or(Doing::Busy);
     if session.seen().is_some_and(|seen| seen != doing) {
         known.since = now;

@@ -5,11 +5,16 @@
 //!
 //! - **after a command that went well**, in the thread that executed it, with its answer sent ([`command_done`]): outside a
 //!   transaction the session is ended there;
-//! - **while it is idle**, the keeper claims it, looks again, and closes the reading half of its connection
-//!   ([`look`]). That wakes the pool, which finds the end of the connection. On Linux a command that arrives meanwhile is still
-//!   read and executed, and may begin a transaction;
+//! - **while it is idle**, and has been for a while, the keeper claims it, looks again, and closes the reading half of its
+//!   connection ([`look`]). That wakes the pool, which finds the end of the connection. On Linux a command that arrives meanwhile
+//!   is still read and executed, and may begin a transaction;
 //! - **before the next command is read** ([`go_on`]): if a transaction of a session that was claimed is open, the thread waits
 //!   there until more of it has come, and so carries it to its end.
+//!
+//! One thing is not seen: a command that has been read, and of which the server has not noted yet that it executes it. If that
+//! command then reads more from its client (LOAD DATA LOCAL), or the next one comes in pieces, it finds the end of the
+//! connection instead. So only sessions that have been quiet for a while are claimed: those that are at work are ended after a
+//! command.
 //!
 //! The plugin that gets the events sleeps but while it is needed: it wants no events. Otherwise each session would hold it,
 //! and UNINSTALL would be put off until the last one ends.
@@ -200,6 +205,14 @@ fn has_claimed() -> bool {
 pub(super) fn register(session: &Arc<Session>) {
     if AWAKE.load(Ordering::SeqCst) {
         begin(session);
+    }
+}
+
+/// A login that does not succeed yet.
+pub(super) fn forget(id: u64) {
+    if AWAKE.load(Ordering::SeqCst) {
+        let old = alive().remove(&id);
+        drop(old);
     }
 }
 
