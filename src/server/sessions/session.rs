@@ -1,7 +1,7 @@
 //! What is known of one session, and who may write what.
 
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use super::socket;
 use crate::server::host::{self, Login};
@@ -33,10 +33,21 @@ pub(super) struct Session {
     quiet: AtomicU32,
     /// Whether a drain has ended it. Written by its own thread.
     ended: AtomicBool,
-    /// Whether the keeper has decided that it ends, in a pool of threads. Written by the keeper.
-    claimed: AtomicBool,
+    /// How far the keeper has come with ending it, in a pool of threads: a [`Claim`].
+    claim: AtomicU8,
     /// The number of a policy, doubled, and one more if that policy drains it. Written by anybody: it is always true.
     judged: AtomicU64,
+}
+
+/// How far the keeper has come with ending a session in a pool of threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Claim {
+    None,
+    /// Nothing that its client sends arrives any more. Can be undone.
+    Muted,
+    /// The reading half of its connection is closed. Cannot be undone.
+    Closing,
 }
 
 impl Session {
@@ -59,7 +70,7 @@ impl Session {
             seen: AtomicU64::new(0),
             quiet: AtomicU32::new(0),
             ended: AtomicBool::new(false),
-            claimed: AtomicBool::new(false),
+            claim: AtomicU8::new(Claim::None as u8),
             judged: AtomicU64::new(u64::MAX),
         })
     }
@@ -151,12 +162,13 @@ impl Session {
         self.ended.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_claimed(&self, claimed: bool) {
-        self.claimed.store(claimed, Ordering::SeqCst);
+    pub(super) fn is(&self, claim: Claim) -> bool {
+        self.claim.load(Ordering::SeqCst) == claim as u8
     }
 
-    pub(super) fn is_claimed(&self) -> bool {
-        self.claimed.load(Ordering::SeqCst)
+    /// Goes on from one claim to another. False if it was not the first.
+    pub(super) fn advance(&self, from: Claim, to: Claim) -> bool {
+        self.claim.compare_exchange(from as u8, to as u8, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
     /// For the log: `17 app@192.0.2.1`.
@@ -187,9 +199,9 @@ const fn doing(code: u64) -> Doing {
 mod tests {
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
-    use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
+    use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64};
 
-    use super::{Doing, Session, socket};
+    use super::{Claim, Doing, Session, socket};
     use failover::Transport;
 
     fn session(socket: &UnixStream) -> Session {
@@ -206,7 +218,7 @@ mod tests {
             seen: AtomicU64::new(0),
             quiet: AtomicU32::new(0),
             ended: AtomicBool::new(false),
-            claimed: AtomicBool::new(false),
+            claim: AtomicU8::new(Claim::None as u8),
             judged: AtomicU64::new(u64::MAX),
         }
     }
