@@ -27,7 +27,6 @@ use super::{socket, table};
 use crate::server::host::{self, Feature, Wait};
 use crate::server::{hooks, state, status};
 use crate::sys::{self, MYSQL_AUDIT_CONNECTION_CLASSMASK, MYSQL_AUDIT_GENERAL_CLASSMASK};
-use failover::Transport;
 use failover::drain::{self, Doing};
 
 /// That sessions begin and end.
@@ -41,6 +40,10 @@ const MAX_CARRIED: Duration = Duration::from_hours(8);
 
 /// Between two looks for it.
 const STEPS: [Duration; 2] = [Duration::from_micros(100), Duration::from_millis(5)];
+
+/// How long a session is muted before it is closed: longer than a thread that has read a command takes to begin it, on a
+/// machine that has much more to do than it can.
+const MUTED: Duration = Duration::from_millis(250);
 
 /// Whether the plugin that gets events is installed.
 static INSTALLED: AtomicBool = AtomicBool::new(false);
@@ -336,7 +339,7 @@ pub(super) fn look(session: &Session, muted: &mut Option<Instant>, is_due: impl 
         (true, false) => Doing::Idle,
     };
     // On a Unix socket nothing is dropped, and a client could not send any more.
-    let may_end = is_due(doing) && session.transport != Transport::Local && socket::unread(session.socket) == Some(0);
+    let may_end = is_due(doing) && session.is_tcp && socket::unread(session.socket) == Some(0);
     match *muted {
         _ if session.is(Claim::Closing) => {}
         _ if !may_end => {
@@ -344,7 +347,7 @@ pub(super) fn look(session: &Session, muted: &mut Option<Instant>, is_due: impl 
             *muted = None;
         }
         Some(since) if session.is(Claim::Muted) => {
-            if since.elapsed() >= drain::QUIET && session.advance(Claim::Muted, Claim::Closing) {
+            if since.elapsed() >= MUTED && session.advance(Claim::Muted, Claim::Closing) {
                 renew();
                 socket::end_reading(session.socket, session.inode);
                 status::count_drained();

@@ -7,8 +7,8 @@ use super::socket;
 use crate::server::host::{self, Login};
 use crate::server::state::InForce;
 use crate::sys::THD;
+use failover::Connection;
 use failover::drain::Doing;
-use failover::{Connection, Transport};
 
 /// A session, from its login on. What does not change was written by the login.
 #[derive(Debug)]
@@ -21,9 +21,10 @@ pub(super) struct Session {
     pub(super) thd: AtomicPtr<THD>,
     /// The thread that serves it and nobody else; `None` in a pool of threads.
     pub(super) thread: Option<libc::pid_t>,
-    pub(super) transport: Transport,
-    user: Box<[u8]>,
-    ip: Box<[u8]>,
+    pub(super) is_tcp: bool,
+    /// The user and the address, one after the other: what a login costs counts.
+    who: Box<[u8]>,
+    user_length: usize,
     /// How often it has begun and ended to wait for its client: odd while it waits. Zero until the first wait that we are
     /// told of. Written by its own thread.
     waits: AtomicU32,
@@ -54,17 +55,17 @@ impl Session {
     /// The session whose login succeeds; `None` if it has no socket.
     pub(super) fn of(login: &Login) -> Option<Self> {
         let socket = login.socket();
-        let transport = login.transport();
-        let thread = host::own_thread(transport);
+        let thread = host::own_thread(login);
+        let user = login.user();
         Some(Self {
             id: host::statement().session(),
             socket,
             inode: socket::inode(socket)?,
             thd: AtomicPtr::new(host::current_session()),
             thread,
-            transport,
-            user: login.user().into(),
-            ip: login.ip().into(),
+            is_tcp: login.is_tcp(),
+            who: [user, login.ip()].concat().into(),
+            user_length: user.len(),
             // In a pool of threads nobody tells us of the first wait, either.
             waits: AtomicU32::new(u32::from(thread.is_none())),
             seen: AtomicU64::new(0),
@@ -93,7 +94,9 @@ impl Session {
         if judged >> 1 == policy.number {
             return judged & 1 != 0;
         }
-        let connection = Connection { transport: self.transport, user: &self.user, address: host::address(&self.ip) };
+        let (user, ip) = self.who.split_at(self.user_length);
+        let transport = host::transport(self.is_tcp, self.socket);
+        let connection = Connection { transport, user, address: host::address(ip) };
         let drains = policy.drains(&connection);
         self.judged.store(policy.number << 1 | u64::from(drains), Ordering::Relaxed);
         drains
@@ -173,7 +176,8 @@ impl Session {
 
     /// For the log: `17 app@192.0.2.1`.
     pub(super) fn name(&self) -> String {
-        let [user, host] = [&self.user, &self.ip].map(|text| String::from_utf8_lossy(text));
+        let (user, host) = self.who.split_at(self.user_length);
+        let [user, host] = [user, host].map(String::from_utf8_lossy);
         let host = if host.is_empty() { "localhost" } else { &host };
         format!("{} {}@{host}", self.id, user.escape_debug())
     }
@@ -202,7 +206,6 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64};
 
     use super::{Claim, Doing, Session, socket};
-    use failover::Transport;
 
     fn session(socket: &UnixStream) -> Session {
         Session {
@@ -211,9 +214,9 @@ mod tests {
             inode: socket::inode(socket.as_raw_fd()).unwrap(),
             thd: AtomicPtr::default(),
             thread: Some(1),
-            transport: Transport::Local,
-            user: Box::from(*b"app\n"),
-            ip: Box::default(),
+            is_tcp: false,
+            who: Box::from(*b"app\n"),
+            user_length: 4,
             waits: AtomicU32::new(0),
             seen: AtomicU64::new(0),
             quiet: AtomicU32::new(0),
