@@ -84,6 +84,7 @@ extern unsigned int global_plugin_version;
 #define COM_CHANGE_USER 17
 
 /* sql/sql_class.h and sql/sql_priv.h, the same in every series. */
+#define OPTION_NOT_AUTOCOMMIT (1ULL << 19)
 #define OPTION_BEGIN (1ULL << 20)
 #define OPTION_TABLE_LOCK (1ULL << 21)
 #define NO_XID (-1)
@@ -224,18 +225,36 @@ MYSQL_THD ifo_c_session(void)
   return _current_thd();
 }
 
-struct ifo_activity ifo_c_activity(MYSQL_THD thd)
+int ifo_c_has_implicit_transaction(MYSQL_THD thd)
 {
-  struct ifo_activity activity= {0};
   MYSQL_XID xid;
+
+  thd_get_xid(thd, &xid);
+  return xid.formatID != NO_XID;
+}
+
+struct ifo_activity ifo_c_activity(void)
+{
+  MYSQL_THD thd= _current_thd();
+  struct ifo_activity activity= {0};
 
   if (!thd)
     return activity;
-  thd_get_xid(thd, &xid);
   activity.thread_id= thd_get_thread_id(thd);
   activity.is_idle= thd_current_command(thd) == COM_SLEEP;
-  activity.has_transaction= thd_test_options(thd, OPTION_BEGIN | OPTION_TABLE_LOCK) != 0 || xid.formatID != NO_XID;
+  activity.has_transaction= thd_test_options(thd, OPTION_BEGIN | OPTION_TABLE_LOCK) != 0 ||
+                            ifo_c_has_implicit_transaction(thd);
   return activity;
+}
+
+struct ifo_glance ifo_c_glance(MYSQL_THD thd)
+{
+  struct ifo_glance glance;
+
+  glance.is_idle= thd_current_command(thd) == COM_SLEEP;
+  glance.has_transaction= thd_test_options(thd, OPTION_BEGIN | OPTION_TABLE_LOCK) != 0;
+  glance.has_no_autocommit= thd_test_options(thd, OPTION_NOT_AUTOCOMMIT) != 0;
+  return glance;
 }
 
 void ifo_c_install_wait_callbacks(void)
@@ -589,4 +608,5 @@ struct st_mysql_auth ifo_c_auth= {
 _Static_assert(sizeof(struct ifo_connection) == 24, "as in src/sys.rs");
 _Static_assert(sizeof(struct ifo_statement) == 16, "as in src/sys.rs");
 _Static_assert(sizeof(struct ifo_activity) == 16, "as in src/sys.rs");
+_Static_assert(sizeof(struct ifo_glance) == 3, "as in src/sys.rs");
 _Static_assert(sizeof(struct ifo_counters) == 13 * 8, "as in src/sys.rs");

@@ -74,6 +74,13 @@ struct ifo_activity {
   char has_transaction;    /* or LOCK TABLES, or a part of an XA transaction */
 };
 
+/* The same, from another thread. */
+struct ifo_glance {
+  char is_idle;
+  char has_transaction;    /* BEGIN, XA START or LOCK TABLES */
+  char has_no_autocommit;  /* so it may have one without any of these */
+};
+
 /* What is counted of the open sessions. */
 enum ifo_count { IFO_SESSIONS, IFO_SESSIONS_BUSY, IFO_SESSIONS_IN_TRANSACTION, IFO_SESSIONS_UNKNOWN };
 
@@ -162,17 +169,23 @@ void ifo_c_wait_end(void);
 /* Whether the server runs sessions in a pool of threads; 0 where it does not
    tell. May be called on any server. */
 int ifo_c_has_thread_pool(void);
-/* The current session, and what one is doing. One of another thread is alive as
-   long as it has not told ifo_rs_session_ends(). Without a session, NULL and
-   zeros. */
+/* The current session, and what it is doing; without one, NULL and zeros. */
 MYSQL_THD ifo_c_session(void);
-struct ifo_activity ifo_c_activity(MYSQL_THD session);
+struct ifo_activity ifo_c_activity(void);
 /* Puts ifo_rs_before_wait and ifo_rs_after_wait around every wait for a client,
    in the place of what the server itself has there. Never taken back: a thread
    may be between the two at any time. */
 void ifo_c_install_wait_callbacks(void);
 
 /* ---- For a drain in a pool of threads ---- */
+
+/* What can be seen of another thread's session, which is alive as long as it has
+   not told ifo_rs_session_ends(). */
+struct ifo_glance ifo_c_glance(MYSQL_THD session);
+/* Whether a transaction is open that began without a statement for that, as with
+   autocommit=0. Follows pointers that its own thread changes while it executes a
+   command: call it only while none can begin. */
+int ifo_c_has_implicit_transaction(MYSQL_THD session);
 
 /* Which classes of events are wanted of the server, by any plugin and by ours.
    Sessions read both at any time. */

@@ -260,13 +260,28 @@ pub(super) fn current_session() -> Thd {
     unsafe { sys::ifo_c_session() }
 }
 
-/// What a session is doing. All zeros for NULL.
+/// What the current session is doing. All zeros if there is none. Only where [`missing_for`] a drain is `None`.
+pub(super) fn activity() -> sys::ifo_activity {
+    // SAFETY: on a server that has this.
+    unsafe { sys::ifo_c_activity() }
+}
+
+/// What can be seen of a session in another thread.
 ///
 /// # Safety
 /// The session is alive during the call, and [`missing_for`] a drain is `None`.
-pub(super) unsafe fn activity(session: Thd) -> sys::ifo_activity {
+pub(super) unsafe fn glance(session: Thd) -> sys::ifo_glance {
     // SAFETY: the caller's promise.
-    unsafe { sys::ifo_c_activity(session) }
+    unsafe { sys::ifo_c_glance(session) }
+}
+
+/// Whether a session in another thread has a transaction that began by itself.
+///
+/// # Safety
+/// As for [`glance`]; and it executes no command, and begins none during the call.
+pub(super) unsafe fn has_implicit_transaction(session: Thd) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { sys::ifo_c_has_implicit_transaction(session) != 0 }
 }
 
 /// The port of the option `extra_port`, if it is set.

@@ -85,8 +85,7 @@ callback! {
 
 /// Finds out what this thread's session is doing, and ends it if it is to be ended now.
 fn look(session: &Session, wait: u32) {
-    // SAFETY: this thread's own session, on a server that has what a drain needs: there is one.
-    let now = unsafe { host::activity(host::current_session()) };
+    let now = host::activity();
     if now.thread_id != session.id {
         // The session that we know has ended, and the thread serves another one.
         return;

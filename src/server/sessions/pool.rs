@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::session::{Claim, Session};
+use super::session::{Claim, Left, Session};
 use super::{socket, table};
 use crate::server::host::{self, Feature, Wait};
 use crate::server::{hooks, state, status};
@@ -236,6 +236,7 @@ pub(super) fn forget(id: u64) {
 fn begin(session: &Arc<Session>) {
     let mut alive = alive();
     if session.is_open() {
+        session.set_left(Left::Unknown);
         alive.insert(session.id, Arc::clone(session));
     }
 }
@@ -247,7 +248,7 @@ fn own(id: u64) -> Option<Arc<Session>> {
     }
     let found = alive().get(&id).cloned();
     found.or_else(|| {
-        let session = table::find(id).filter(|session| !session.has_own_thread())?;
+        let session = table::find(id).filter(|session| !session.has_own_thread() && session.is_open())?;
         begin(&session);
         Some(session)
     })
@@ -255,8 +256,7 @@ fn own(id: u64) -> Option<Arc<Session>> {
 
 /// Whether the session of this thread has a transaction open.
 fn has_transaction() -> bool {
-    // SAFETY: this thread's own session, on a server that has what a drain needs.
-    unsafe { host::activity(host::current_session()) }.has_transaction != 0
+    host::activity().has_transaction != 0
 }
 
 /// Ends the session of this thread. One that is closing has been counted.
@@ -275,7 +275,9 @@ pub(super) fn command_done(id: u64, went_well: bool) {
     session.count_command();
     // It came before the session was muted.
     unmute_one(&session);
-    if has_transaction() {
+    let has_transaction = has_transaction();
+    session.set_left(if has_transaction { Left::Transaction } else { Left::Nothing });
+    if has_transaction {
         if session.is(Claim::Closing) {
             renew();
         }
@@ -332,8 +334,9 @@ pub(super) fn look(session: &Session, muted: &mut Option<Instant>, is_due: impl 
     let alive = alive();
     let session = alive.get(&session.id).filter(|session| session.is_open())?;
     // SAFETY: it is alive: see ALIVE. What is read may change meanwhile, as for SHOW PROCESSLIST.
-    let activity = unsafe { host::activity(session.thd.load(Ordering::Relaxed)) };
-    let doing = match (activity.is_idle != 0, activity.has_transaction != 0) {
+    let glance = unsafe { host::glance(session.thd.load(Ordering::Relaxed)) };
+    let has_transaction = glance.has_transaction != 0 || session.has_left(Left::Transaction);
+    let doing = match (glance.is_idle != 0, has_transaction) {
         (false, _) => Doing::Busy,
         (true, true) => Doing::InTransaction,
         (true, false) => Doing::Idle,
@@ -347,7 +350,17 @@ pub(super) fn look(session: &Session, muted: &mut Option<Instant>, is_due: impl 
             *muted = None;
         }
         Some(since) if session.is(Claim::Muted) => {
-            if since.elapsed() >= MUTED && session.advance(Claim::Muted, Claim::Closing) {
+            let may_have = glance.has_no_autocommit != 0 && session.has_left(Left::Unknown);
+            // SAFETY: it is alive and idle, and no command can reach it.
+            let has = || unsafe { host::has_implicit_transaction(session.thd.load(Ordering::Relaxed)) };
+            if since.elapsed() < MUTED {
+                // Not yet.
+            } else if may_have && has() {
+                // Until its next command.
+                session.set_left(Left::Transaction);
+                unmute_one(session);
+                return Some(Doing::InTransaction);
+            } else if session.advance(Claim::Muted, Claim::Closing) {
                 renew();
                 socket::end_reading(session.socket, session.inode);
                 status::count_drained();

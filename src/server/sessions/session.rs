@@ -34,10 +34,23 @@ pub(super) struct Session {
     quiet: AtomicU32,
     /// Whether a drain has ended it. Written by its own thread.
     ended: AtomicBool,
+    /// In a pool of threads: what was open after its last command, a [`Left`]. Written by its own thread; by the keeper, that it
+    /// is not known.
+    left: AtomicU8,
     /// How far the keeper has come with ending it, in a pool of threads: a [`Claim`].
     claim: AtomicU8,
     /// The number of a policy, doubled, and one more if that policy drains it. Written by anybody: it is always true.
     judged: AtomicU64,
+}
+
+/// What a command has left open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Left {
+    /// Nobody has told us of a command.
+    Unknown,
+    Nothing,
+    Transaction,
 }
 
 /// How far the keeper has come with ending a session in a pool of threads.
@@ -71,6 +84,7 @@ impl Session {
             seen: AtomicU64::new(0),
             quiet: AtomicU32::new(0),
             ended: AtomicBool::new(false),
+            left: AtomicU8::new(Left::Unknown as u8),
             claim: AtomicU8::new(Claim::None as u8),
             judged: AtomicU64::new(u64::MAX),
         })
@@ -165,6 +179,14 @@ impl Session {
         self.ended.load(Ordering::Relaxed)
     }
 
+    pub(super) fn set_left(&self, left: Left) {
+        self.left.store(left as u8, Ordering::SeqCst);
+    }
+
+    pub(super) fn has_left(&self, left: Left) -> bool {
+        self.left.load(Ordering::SeqCst) == left as u8
+    }
+
     pub(super) fn is(&self, claim: Claim) -> bool {
         self.claim.load(Ordering::SeqCst) == claim as u8
     }
@@ -205,7 +227,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
     use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64};
 
-    use super::{Claim, Doing, Session, socket};
+    use super::{Claim, Doing, Left, Session, socket};
 
     fn session(socket: &UnixStream) -> Session {
         Session {
@@ -221,6 +243,7 @@ mod tests {
             seen: AtomicU64::new(0),
             quiet: AtomicU32::new(0),
             ended: AtomicBool::new(false),
+            left: AtomicU8::new(Left::Unknown as u8),
             claim: AtomicU8::new(Claim::None as u8),
             judged: AtomicU64::new(u64::MAX),
         }
