@@ -183,7 +183,7 @@ int ifo_c_is_killed(void)
 
 int ifo_c_is_shutting_down(void)
 {
-  return abort_loop != 0;
+  return __atomic_load_n(&abort_loop, __ATOMIC_RELAXED) != 0;
 }
 
 unsigned long ifo_c_max_connections(void)

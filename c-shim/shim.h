@@ -214,8 +214,9 @@ void ifo_rs_before_wait(void);
 void ifo_rs_after_wait(void);
 
 /* Events, in the session's own thread: it has executed a command, well or not;
-   its connection has been closed; it goes on, if a command has been executed
-   since the last time: a command has come, and is not read yet. */
+   its connection has been closed; it goes on, and other plugins have come or gone
+   since it last looked for those that get events: a command has come, and is not
+   read yet. */
 void ifo_rs_command_done(uint64_t thread_id, int went_well);
 void ifo_rs_session_ends(uint64_t thread_id);
 void ifo_rs_session_goes_on(uint64_t thread_id);

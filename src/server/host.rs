@@ -82,7 +82,7 @@ pub(super) fn statement() -> Statement {
 }
 
 /// Whether this thread serves a session; at start-up and shutdown it does not.
-fn has_session() -> bool {
+pub(super) fn has_session() -> bool {
     // SAFETY: no arguments.
     unsafe { sys::ifo_c_has_session() != 0 }
 }

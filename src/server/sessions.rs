@@ -113,7 +113,7 @@ callback! {
 
 callback! {
     export fn ifo_rs_session_goes_on(session: u64) {
-        pool::go_on(session);
+        pool::released(session);
     } on_panic {
         // The server goes on reading.
     }

@@ -3,13 +3,14 @@
 //! Such a session has no thread while it waits for its client, so nothing can be done in its own thread before a command comes.
 //! What is done instead needs events, which the other plugin of this library gets:
 //!
-//! - **after a command that went well**, in the thread that executed it, with its answer sent ([`command_done`]): outside a
-//!   transaction the session is ended there;
 //! - **while it is idle**, the keeper claims it, looks again, and closes the reading half of its connection
 //!   ([`look`]). That wakes the pool, which finds the end of the connection. On Linux a command that arrives meanwhile is still
 //!   read and executed, and may begin a transaction;
-//! - **before the next command is read** ([`go_on`]): a session that was claimed is ended there if no transaction is open. If one
-//!   is, the thread waits there until more of it has come, and so carries it to its end.
+//! - **after a command that went well**, in the thread that executed it, with its answer sent ([`command_done`]): outside a
+//!   transaction the session is ended there. Inside one, if the session was claimed, the thread waits there until more of it
+//!   has come, and so carries it to its end. (After a statement that fails it does not: it may be one of a procedure, with no
+//!   answer sent yet.)
+//! - **before the next command is read**, if other plugins have come or gone ([`released`]): the same.
 //!
 //! The plugin that gets the events sleeps but while it is needed: it wants no events. Otherwise each session would hold it,
 //! and UNINSTALL would be put off until the last one ends.
@@ -46,8 +47,18 @@ static INSTALLED: AtomicBool = AtomicBool::new(false);
 /// Whether it gets them.
 static AWAKE: AtomicBool = AtomicBool::new(false);
 
+/// The session that has installed the plugin that gets events; 0 at start-up.
+static INSTALLED_BY: AtomicU64 = AtomicU64::new(0);
+
 /// The sessions that will tell when they end ([`session_ends`]), and until then may be looked at by whoever holds this lock.
 static ALIVE: Mutex<BTreeMap<u64, Arc<Session>>> = Mutex::new(BTreeMap::new());
+
+/// Held while events are turned on or off: the server installs and removes the plugin while the keeper wakes it.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn alive() -> MutexGuard<'static, BTreeMap<u64, Arc<Session>>> {
     ALIVE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -55,12 +66,16 @@ fn alive() -> MutexGuard<'static, BTreeMap<u64, Arc<Session>>> {
 
 /// The plugin is installed, and sleeps: the server looks at what it wants after this.
 pub(super) fn install() {
+    let _turn = turn();
+    let by = if host::has_session() { host::statement().session() } else { 0 };
+    INSTALLED_BY.store(by, Ordering::SeqCst);
     classes_of_ours().store(0, Ordering::SeqCst);
     INSTALLED.store(true, Ordering::SeqCst);
 }
 
 /// The plugin is uninstalled.
 pub(super) fn uninstall() {
+    let _turn = turn();
     INSTALLED.store(false, Ordering::SeqCst);
     AWAKE.store(false, Ordering::SeqCst);
     alive().clear();
@@ -98,6 +113,7 @@ fn classes_of_all() -> &'static AtomicU64 {
 
 /// Events come from now on. Called at every look: another plugin that comes or goes may have changed what the server sends.
 pub(super) fn wake() {
+    let _turn = turn();
     if !INSTALLED.load(Ordering::SeqCst) {
         return;
     }
@@ -106,10 +122,12 @@ pub(super) fn wake() {
         return;
     }
     AWAKE.store(true, Ordering::SeqCst);
-    // A session for which another plugin got an event before, and which has done nothing since, sends its next events to that
-    // plugin alone. So if there is one, a session must send us an event before it may be looked at.
+    // A session looks for the plugins that want an event when there is the first one of its class, and then not again. One that
+    // found another plugin, or none because ours was not there, will not tell us of its end. So if there is another plugin, and
+    // for sessions from before ours was installed, a session must send us an event before it may be looked at.
     if hooks::audit_classes() & CONNECTION == 0 {
-        for session in table::open().into_iter().filter(|session| !session.has_own_thread()) {
+        let by = INSTALLED_BY.load(Ordering::SeqCst);
+        for session in table::open().into_iter().filter(|session| !session.has_own_thread() && session.id > by) {
             begin(&session);
         }
     }
@@ -120,6 +138,7 @@ pub(super) fn wake() {
 /// What another plugin wants stays on. One that is being installed meanwhile is found at the second look: its library is loaded
 /// before the server turns on what it wants.
 pub(super) fn sleep() {
+    let _turn = turn();
     if !AWAKE.load(Ordering::SeqCst) {
         return;
     }
@@ -185,8 +204,12 @@ pub(super) fn command_done(id: u64, went_well: bool) {
     let Some(session) = own(id) else { return };
     // Whatever it was, it is not idle since the last look.
     session.count_command();
-    if !went_well || session.is_ended() || has_transaction() {
+    if !went_well || session.is_ended() {
         return;
+    }
+    if has_transaction() {
+        // The server seldom tells us before it reads the next command, and there is only the end to read.
+        return carry(&session);
     }
     let policy = state::policy();
     let is_due = policy.drain.is_some_and(|drain| {
@@ -198,6 +221,12 @@ pub(super) fn command_done(id: u64, went_well: bool) {
     }
 }
 
+/// The server forgets for a while that this thread's session has our plugin, and may not tell us of its end: see [`ALIVE`].
+pub(super) fn released(id: u64) {
+    go_on(id);
+    alive().remove(&id);
+}
+
 /// The connection of this thread's session has been closed: it must not be looked at any more.
 pub(super) fn session_ends(id: u64) {
     let ended = alive().remove(&id);
@@ -207,22 +236,26 @@ pub(super) fn session_ends(id: u64) {
 }
 
 /// This thread goes on with a session: there is something to read, or the end of what there is.
-pub(super) fn go_on(id: u64) {
+fn go_on(id: u64) {
     let Some(session) = own(id).filter(|session| session.is_claimed() && !session.is_ended()) else { return };
+    if has_transaction() {
+        carry(&session);
+    } else {
+        end(&session);
+    }
+}
+
+/// Waits for the rest of the transaction that this thread's session has open, if the session was claimed.
+fn carry(session: &Session) {
     let began = Instant::now();
     let mut wait = None;
-    while session.is_claimed() {
-        if !has_transaction() {
-            return end(&session);
-        }
-        if socket::unread(session.socket) != Some(0)
-            || socket::has_peer_closed(session.socket)
-            || host::is_killed()
-            || host::is_shutting_down()
-            || began.elapsed() > MAX_CARRIED
-        {
-            return;
-        }
+    while session.is_claimed()
+        && socket::unread(session.socket) == Some(0)
+        && !socket::has_peer_closed(session.socket)
+        && !host::is_killed()
+        && !host::is_shutting_down()
+        && began.elapsed() <= MAX_CARRIED
+    {
         wait.get_or_insert_with(Wait::begin);
         thread::sleep(if began.elapsed() < STEPS[1] { STEPS[0] } else { STEPS[1] });
     }
@@ -232,7 +265,8 @@ pub(super) fn go_on(id: u64) {
 pub(super) fn look(session: &Session, is_due: impl Fn(Doing) -> bool) -> Option<Doing> {
     // As long as the lock is held, the session cannot end.
     let alive = alive();
-    let session = alive.get(&session.id)?;
+    // A session that has looked for plugins while ours was being removed does not tell of its end.
+    let session = alive.get(&session.id).filter(|session| session.is_open())?;
     let doing = || {
         // SAFETY: it is alive: see ALIVE. What is read may change meanwhile, as for SHOW PROCESSLIST.
         let activity = unsafe { host::activity(session.thd.load(Ordering::Relaxed)) };
