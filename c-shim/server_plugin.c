@@ -189,7 +189,7 @@ int ifo_c_is_killed(void)
 
 int ifo_c_is_shutting_down(void)
 {
-  return abort_loop != 0;
+  return __atomic_load_n(&abort_loop, __ATOMIC_RELAXED) != 0;
 }
 
 unsigned long ifo_c_max_connections(void)
@@ -273,6 +273,8 @@ static void event_notify(MYSQL_THD thd, unsigned int class, const void *event)
     return;
   if (class == MYSQL_AUDIT_CONNECTION_CLASS && connection->event_subclass == MYSQL_AUDIT_CONNECTION_DISCONNECT)
     ifo_rs_session_ends(thd_get_thread_id(thd));
+  else if (class == MYSQL_AUDIT_CONNECTION_CLASS)
+    ifo_rs_session_begins(thd_get_thread_id(thd));
   else if (class == MYSQL_AUDIT_GENERAL_CLASS && (general->event_subclass == MYSQL_AUDIT_GENERAL_RESULT ||
                                                   general->event_subclass == MYSQL_AUDIT_GENERAL_STATUS))
     ifo_rs_command_done(thd_get_thread_id(thd), general->event_subclass == MYSQL_AUDIT_GENERAL_RESULT);
@@ -337,14 +339,14 @@ ifo_read_packet_fn ifo_c_swap_read_packet(MYSQL_PLUGIN_VIO *vio, ifo_read_packet
 
 /* ---- The server ---- */
 
-enum ifo_presence ifo_c_presence(const char *name)
+enum ifo_presence ifo_c_presence(const char *name, int type)
 {
   /* enum SHOW_COMP_OPTION in sql/handler.h. */
   enum { SHOW_OPTION_YES, SHOW_OPTION_NO, SHOW_OPTION_DISABLED };
 
   if (!plugin_status)
     return IFO_READY;
-  switch (plugin_status(name, strlen(name), MYSQL_AUTHENTICATION_PLUGIN)) {
+  switch (plugin_status(name, strlen(name), type)) {
   case SHOW_OPTION_YES: return IFO_READY;
   case SHOW_OPTION_NO: return IFO_ABSENT;
   default: return IFO_BETWEEN;

@@ -135,10 +135,10 @@ struct ifo_connection ifo_c_connection(MYSQL_PLUGIN_VIO *vio);
 /* Puts another read_packet into vio and returns the one it had. */
 ifo_read_packet_fn ifo_c_swap_read_packet(MYSQL_PLUGIN_VIO *vio, ifo_read_packet_fn read_packet);
 
-/* What the server knows of an authentication plugin with this name. Waits for
-   the server's list of plugins, which must not be locked by this thread.
-   IFO_READY where the server does not export plugin_status(). */
-enum ifo_presence ifo_c_presence(const char *name);
+/* What the server knows of a plugin with this name and type. Waits for the
+   server's list of plugins, which must not be locked by this thread. IFO_READY
+   where the server does not export plugin_status(). */
+enum ifo_presence ifo_c_presence(const char *name, int type);
 
 unsigned int ifo_c_port(void);
 unsigned int ifo_c_extra_port(void);
@@ -232,9 +232,11 @@ void ifo_rs_update_number(enum ifo_variable variable, unsigned int number);
 void ifo_rs_before_wait(void);
 void ifo_rs_after_wait(void);
 
-/* Events, in the session's own thread: it has executed a command, well or not;
-   its connection has been closed; it goes on, if a command has been executed
-   since the last time: a command has come, and is not read yet. */
+/* Events, in the session's own thread: it has logged in, or changed its user; it
+   has executed a command, well or not; its connection has been closed; it goes on, and other plugins have come or gone
+   since it last looked for those that get events: a command has come, and is not
+   read yet. */
+void ifo_rs_session_begins(uint64_t thread_id);
 void ifo_rs_command_done(uint64_t thread_id, int went_well);
 void ifo_rs_session_ends(uint64_t thread_id);
 void ifo_rs_session_goes_on(uint64_t thread_id);

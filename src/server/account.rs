@@ -54,17 +54,16 @@ callback! {
         let connection = login.connection();
         // An invalid target is ignored: an account copied from another server may have one.
         let own = own_target(text).ok().filter(|_| is_own_account(account, connection.user));
-        let mut is_first = true;
+        let mut place = None;
         loop {
             let policy = state::policy();
             if let Some(target) = &own {
                 if policy.holds_account(target.as_ref(), &connection) && !login.is_change_user() {
                     let number = policy.number;
                     drop(policy);
-                    if hold::wait(login.socket(), number, is_first) == Held::Refused {
+                    if hold::wait(login.socket(), number, &mut place) == Held::Refused {
                         return;
                     }
-                    is_first = false;
                     continue;
                 }
                 if let Some(message) = policy.account_message(target.as_ref()) {

@@ -17,7 +17,7 @@ use crate::sys::{
 pub(super) const NAME: &CStr = c"instant_failover";
 
 /// What its other half is called, which gets events of sessions.
-const SESSIONS: &CStr = c"instant_failover_sessions";
+pub(super) const SESSIONS: &CStr = c"instant_failover_sessions";
 
 /// The plugins in this library, and the one without info that ends the list.
 #[repr(transparent)]

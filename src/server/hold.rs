@@ -9,7 +9,8 @@ use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use super::host::{self, Shown, Wait};
-use super::{state, status, variables};
+use super::status::HeldLogin;
+use super::{state, variables};
 
 /// The State column of the processlist.
 const STATE: &CStr = c"Waiting for instant_failover_mode to change";
@@ -37,14 +38,17 @@ const SHUTDOWN: Refusal = Refusal { code: 1053, text: c"Server shutdown in progr
 const KILLED: Refusal = Refusal { code: 1927, text: c"Connection was killed" };
 const HUNG_UP: Refusal = Refusal { code: 1158, text: c"Got an error reading communication packets" };
 
-/// Holds the current login as long as the policy with this number is in force. `is_first` says that it has not been held
-/// before.
+/// Holds the current login as long as the policy with this number is in force. It keeps its `place` if it is held again
+/// afterwards.
 ///
 /// At most half of `max_connections` wait: the other half is left for those who are not held.
-pub(super) fn wait(socket: RawFd, number: u64, is_first: bool) -> Held {
-    let Some(_place) = status::HeldLogin::count(host::max_connections() / 2, is_first) else {
+pub(super) fn wait(socket: RawFd, number: u64, place: &mut Option<HeldLogin>) -> Held {
+    if place.is_none() {
+        *place = HeldLogin::count(host::max_connections() / 2);
+    }
+    if place.is_none() {
         return refuse(&TOO_MANY);
-    };
+    }
     let _shown = Shown::as_state(STATE);
     let _wait = Wait::begin();
     loop {

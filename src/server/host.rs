@@ -2,7 +2,7 @@
 //!
 //! `lifecycle` refuses to start on a server that lacks one of the functions below, so from then on each may be called.
 
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 
@@ -82,7 +82,7 @@ pub(super) fn statement() -> Statement {
 }
 
 /// Whether this thread serves a session; at start-up and shutdown it does not.
-fn has_session() -> bool {
+pub(super) fn has_session() -> bool {
     // SAFETY: no arguments.
     unsafe { sys::ifo_c_has_session() != 0 }
 }
@@ -290,21 +290,26 @@ pub(super) fn extra_port() -> Option<u16> {
     u16::try_from(unsafe { sys::ifo_c_extra_port() }).ok().filter(|&port| port != 0)
 }
 
-fn presence(plugin: &CStr) -> sys::ifo_presence {
+fn presence(plugin: &CStr, kind: c_int) -> sys::ifo_presence {
     // SAFETY: it ends with NUL. The server locks its list of plugins neither while it calls one, nor while a variable is
     // set; it takes the lock of the variables first, as we do.
-    unsafe { sys::ifo_c_presence(plugin.as_ptr()) }
+    unsafe { sys::ifo_c_presence(plugin.as_ptr(), kind) }
 }
 
 /// Whether the server has an authentication plugin of this name, working or not. True on a server that does not tell.
 pub(super) fn is_installed(name: &CStr) -> bool {
-    presence(name) != sys::ifo_presence::IFO_ABSENT
+    presence(name, sys::MYSQL_AUTHENTICATION_PLUGIN) != sys::ifo_presence::IFO_ABSENT
 }
 
 /// Whether the server is installing or removing this plugin. It may have postponed the removal until the last session that
 /// uses the plugin ends, and no variable is left to turn the redirect off. False on a server that does not tell.
 pub(super) fn is_between() -> bool {
-    presence(super::declaration::NAME) != sys::ifo_presence::IFO_READY
+    presence(super::declaration::NAME, sys::MYSQL_AUTHENTICATION_PLUGIN) != sys::ifo_presence::IFO_READY
+}
+
+/// Whether sessions can send events to the other plugin of the library: it is installed, and not being removed.
+pub(super) fn sends_events() -> bool {
+    presence(super::declaration::SESSIONS, sys::MYSQL_AUDIT_PLUGIN) == sys::ifo_presence::IFO_READY
 }
 
 /// What identifies this server.

@@ -39,8 +39,6 @@ pub(super) fn register(login: &Login) {
     table::put(&session);
     if session.has_own_thread() {
         idle::set_own(session);
-    } else {
-        pool::register(&session);
     }
 }
 
@@ -110,6 +108,14 @@ callback! {
 }
 
 callback! {
+    export fn ifo_rs_session_begins(session: u64) {
+        pool::session_begins(session);
+    } on_panic {
+        // It is not looked at.
+    }
+}
+
+callback! {
     export fn ifo_rs_session_ends(session: u64) {
         pool::session_ends(session);
     } on_panic {
@@ -119,7 +125,7 @@ callback! {
 
 callback! {
     export fn ifo_rs_session_goes_on(session: u64) {
-        pool::go_on(session);
+        pool::released(session);
     } on_panic {
         // The server goes on reading.
     }

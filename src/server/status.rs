@@ -71,16 +71,14 @@ pub(super) fn count_exemption(exemption: Exemption) {
 pub(super) struct HeldLogin(());
 
 impl HeldLogin {
-    /// Counts it; `None` if so many are held already. `is_first` says that this login has not been counted before.
-    pub(super) fn count(at_most: u64, is_first: bool) -> Option<Self> {
+    /// Counts it; `None` if so many are held already.
+    pub(super) fn count(at_most: u64) -> Option<Self> {
         let held = counter!(held);
         if held.fetch_add(1, Ordering::Relaxed) >= at_most {
             held.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        if is_first {
-            counter!(holds).fetch_add(1, Ordering::Relaxed);
-        }
+        counter!(holds).fetch_add(1, Ordering::Relaxed);
         Some(Self(()))
     }
 }

@@ -27,6 +27,7 @@ const EXPORTS: &[&str] = &[
     "ifo_rs_deinit",
     "ifo_rs_init",
     "ifo_rs_last_redirect",
+    "ifo_rs_session_begins",
     "ifo_rs_session_ends",
     "ifo_rs_session_goes_on",
     "ifo_rs_update",

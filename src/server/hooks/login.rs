@@ -24,7 +24,7 @@ use super::slots;
 use crate::boundary::{callback, catch};
 use crate::server::hold::{self, Held};
 use crate::server::host::{self, Login};
-use crate::server::status::{self, Reason};
+use crate::server::status::{self, HeldLogin, Reason};
 use crate::server::{redirect, sessions, state};
 use crate::sys::{
     self, CR_AUTH_USER_CREDENTIALS, CR_ERROR, CR_OK, MYSQL_PLUGIN_VIO, MYSQL_SERVER_AUTH_INFO, ifo_read_packet_fn,
@@ -135,7 +135,7 @@ unsafe fn conclude(vio: *mut MYSQL_PLUGIN_VIO, outcome: i32, mut judged: Option<
         _ => {}
     }
     let is_accepted = outcome <= CR_OK;
-    let mut is_first = true;
+    let mut place = None;
     loop {
         let now = match judged.take() {
             Some(judged) if judged.is_current() || matches!(judged.decision, Decision::Failed) => judged,
@@ -146,12 +146,11 @@ unsafe fn conclude(vio: *mut MYSQL_PLUGIN_VIO, outcome: i32, mut judged: Option<
             Decision::Refused => return CR_ERROR,
             Decision::Held if is_accepted => {
                 // SAFETY: the caller's promise.
-                match unsafe { held(vio, now.policy, is_first) } {
+                match unsafe { held(vio, now.policy, &mut place) } {
                     Some(Held::Released) => {}
                     Some(Held::Refused) => return CR_ERROR,
                     None => return outcome,
                 }
-                is_first = false;
                 continue;
             }
             Decision::Stands | Decision::Exempt(_) | Decision::Held | Decision::Failed => {}
@@ -176,13 +175,13 @@ unsafe fn conclude(vio: *mut MYSQL_PLUGIN_VIO, outcome: i32, mut judged: Option<
 ///
 /// # Safety
 /// `vio` is the channel of the login that the current session is making.
-unsafe fn held(vio: *mut MYSQL_PLUGIN_VIO, policy: u64, is_first: bool) -> Option<Held> {
+unsafe fn held(vio: *mut MYSQL_PLUGIN_VIO, policy: u64, place: &mut Option<HeldLogin>) -> Option<Held> {
     catch("hold", || {
         // SAFETY: the caller's promise; `login` ends here.
         let login = unsafe { Login::of(vio) };
         // It may have been let in for a moment.
         sessions::forget(&login);
-        hold::wait(login.socket(), policy, is_first)
+        hold::wait(login.socket(), policy, place)
     })
 }
 

@@ -48,6 +48,9 @@ const MUTED: Duration = Duration::from_millis(250);
 /// Whether the plugin that gets events is installed.
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
+/// The session that has installed it; 0 at start-up.
+static INSTALLED_BY: AtomicU64 = AtomicU64::new(0);
+
 /// Whether it gets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -81,21 +84,21 @@ fn alive() -> MutexGuard<'static, BTreeMap<u64, Arc<Session>>> {
 
 /// The plugin is installed, and sleeps: the server looks at what it wants after this.
 pub(super) fn install() {
+    let _phase = phase();
+    let by = if host::has_session() { host::statement().session() } else { 0 };
+    INSTALLED_BY.store(by, Ordering::SeqCst);
     classes_of_ours().store(0, Ordering::SeqCst);
     INSTALLED.store(true, Ordering::SeqCst);
 }
 
-/// The plugin is uninstalled. Its events may have got lost before, so the sessions of the pool are not known any more.
+/// The plugin is uninstalled.
 pub(super) fn uninstall() {
     let mut phase = phase();
     INSTALLED.store(false, Ordering::SeqCst);
-    if *phase != Phase::Asleep {
-        unmute(|_| true);
-        AWAKE.store(false, Ordering::SeqCst);
-        alive().clear();
-        table::open().iter().filter(|session| !session.has_own_thread()).for_each(table::remove);
-        *phase = Phase::Asleep;
-    }
+    unmute(|_| true);
+    AWAKE.store(false, Ordering::SeqCst);
+    alive().clear();
+    *phase = Phase::Asleep;
     // The server refuses a plugin that wants nothing: for the next INSTALL.
     classes_of_ours().store(CONNECTION, Ordering::SeqCst);
 }
@@ -137,10 +140,16 @@ fn renew() {
 
 /// Events come from now on. Called at every look: another plugin that comes or goes may have changed what the server sends.
 pub(super) fn wake() {
+    let mut phase = phase();
     if !INSTALLED.load(Ordering::SeqCst) {
         return;
     }
-    let mut phase = phase();
+    if !host::sends_events() {
+        // It is being removed, as soon as no session holds it any more: the others do not tell us of their end.
+        unmute(|_| true);
+        alive().clear();
+        return;
+    }
     classes_of_ours().fetch_or(CLASSES, Ordering::SeqCst);
     let before = classes_of_all().fetch_or(CLASSES, Ordering::SeqCst);
     if before & CLASSES == CLASSES && *phase == Phase::Awake {
@@ -150,10 +159,12 @@ pub(super) fn wake() {
     AWAKE.store(true, Ordering::SeqCst);
     renew();
     alive().clear();
-    // A session for which another plugin got an event before, and which has done nothing since, sends its next events to that
-    // plugin alone. So if there is one, a session must send us an event before it may be looked at.
+    // A session looks for the plugins that want an event when there is the first one of its class, and then not again. One that
+    // found another plugin, or none because ours was not there, will not tell us of its end. So if there is another plugin, and
+    // for sessions from before ours was installed, a session must send us an event before it may be looked at.
     if hooks::audit_classes() & CONNECTION == 0 {
-        for session in table::open().into_iter().filter(|session| !session.has_own_thread()) {
+        let by = INSTALLED_BY.load(Ordering::SeqCst);
+        for session in table::open().into_iter().filter(|session| !session.has_own_thread() && session.id > by) {
             begin(&session);
         }
     }
@@ -217,13 +228,6 @@ fn unmute_one(session: &Session) {
     }
 }
 
-/// A session whose login succeeds in this thread.
-pub(super) fn register(session: &Arc<Session>) {
-    if AWAKE.load(Ordering::SeqCst) {
-        begin(session);
-    }
-}
-
 /// A login that does not succeed yet.
 pub(super) fn forget(id: u64) {
     if AWAKE.load(Ordering::SeqCst) {
@@ -268,6 +272,11 @@ fn end(session: &Session) {
     }
 }
 
+/// The session of this thread has logged in, and we have been told.
+pub(super) fn session_begins(id: u64) {
+    let _ = own(id);
+}
+
 /// The session of this thread has executed a command. If that went well, its answer has been sent.
 pub(super) fn command_done(id: u64, went_well: bool) {
     let Some(session) = own(id) else { return };
@@ -304,8 +313,15 @@ pub(super) fn session_ends(id: u64) {
     }
 }
 
+/// The server forgets for a while that this thread's session has our plugin, and may not tell us of its end: see [`ALIVE`].
+pub(super) fn released(id: u64) {
+    go_on(id);
+    let old = alive().remove(&id);
+    drop(old);
+}
+
 /// This thread goes on with a session: there is something to read, or the end of what there is.
-pub(super) fn go_on(id: u64) {
+fn go_on(id: u64) {
     let Some(session) = own(id).filter(|session| session.is(Claim::Closing) && !session.is_ended()) else { return };
     let began = Instant::now();
     let mut wait = None;
