@@ -141,23 +141,27 @@ impl Login {
 
     /// The user that the client has named.
     pub(super) fn user(&self) -> &[u8] {
-        self.bytes(self.raw.user)
+        // SAFETY: of() was promised that the string lives as long as self.
+        unsafe { bytes(self.raw.user) }
     }
 
     /// The client's address as text; empty for a Unix socket.
     pub(super) fn ip(&self) -> &[u8] {
-        self.bytes(self.raw.ip)
+        // SAFETY: as for user().
+        unsafe { bytes(self.raw.ip) }
     }
 
     /// The descriptor of the connection. It is open as long as the session lasts.
     pub(super) const fn socket(&self) -> RawFd {
         self.raw.socket
     }
+}
 
-    fn bytes(&self, string: *const c_char) -> &[u8] {
-        // SAFETY: of() was promised that the strings live as long as self; they end with NUL.
-        if string.is_null() { &[] } else { unsafe { CStr::from_ptr(string) }.to_bytes() }
-    }
+/// # Safety
+/// `string` is NULL, or ends with NUL and stays as it is while the result is used.
+unsafe fn bytes<'a>(string: *const c_char) -> &'a [u8] {
+    // SAFETY: the caller's promise.
+    if string.is_null() { &[] } else { unsafe { CStr::from_ptr(string) }.to_bytes() }
 }
 
 /// How a connection reached the server.

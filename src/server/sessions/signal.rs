@@ -55,7 +55,7 @@ pub(super) fn send(thread: libc::pid_t) {
     }
 }
 
-/// Whether a thread waits in poll(); `None` if the system does not tell.
+/// Whether a thread waits in `poll()`; `None` if the system does not tell.
 pub(super) fn is_polling(thread: libc::pid_t) -> Option<bool> {
     let call = std::fs::read_to_string(format!("/proc/self/task/{thread}/syscall")).ok()?;
     let number: libc::c_long = match call.split(' ').next()?.trim() {
@@ -88,6 +88,7 @@ mod tests {
         let waits = thread::spawn(move || {
             use std::os::fd::AsRawFd;
             let mut poll = libc::pollfd { fd: ours.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            // SAFETY: one entry; errno is this thread's own.
             unsafe {
                 sender.send(libc::syscall(libc::SYS_gettid)).unwrap();
                 (libc::poll(&raw mut poll, 1, 20_000), *libc::__errno_location())

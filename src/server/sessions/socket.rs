@@ -66,7 +66,7 @@ pub(super) fn end_reading(socket: RawFd, inode: u64) {
 /// Has the system drop what the client of a connection over TCP sends, as if it had been lost on the way. The client's system
 /// sends it again, so nothing is lost for good if that is undone. False if the system does not do it. May be called in any thread.
 pub(super) fn mute(socket: RawFd, inode: u64) -> bool {
-    let program = libc::sock_fprog { len: WITHOUT_DATA.len() as u16, filter: WITHOUT_DATA.as_ptr().cast_mut() };
+    let program = libc::sock_fprog { len: STEPS, filter: WITHOUT_DATA.as_ptr().cast_mut() };
     with_copy(socket, inode, |socket| set(socket, libc::SO_ATTACH_FILTER, &program)).unwrap_or(false)
 }
 
@@ -82,9 +82,12 @@ fn set<T>(socket: RawFd, option: libc::c_int, value: &T) -> bool {
     unsafe { libc::setsockopt(socket, libc::SOL_SOCKET, option, (&raw const *value).cast(), length) == 0 }
 }
 
+const STEPS: u16 = 9;
+
 /// A program for the system's filter that takes packets of TCP without data, such as the end of a connection, and drops those
 /// with data. A packet begins with the header of TCP, the length of which stands in the upper half of byte 12, in words.
-static WITHOUT_DATA: [libc::sock_filter; 9] = {
+static WITHOUT_DATA: [libc::sock_filter; STEPS as usize] = {
+    #[expect(clippy::cast_possible_truncation, reason = "the system's codes have 16 bits")]
     const fn step(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
         libc::sock_filter { code: code as u16, jt, jf, k }
     }
