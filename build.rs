@@ -57,13 +57,8 @@ fn wrap_for_old_glibc() {
             "gettid",
             "stat64",
             "statx",
-            "pthread_attr_setstacksize",
-            "pthread_create",
-            "pthread_detach",
-            "pthread_join",
             "pthread_key_create",
             "pthread_key_delete",
-            "pthread_setname_np",
             "pthread_setspecific",
         ] {
             println!("cargo:rustc-cdylib-link-arg=-Wl,--wrap={function}");

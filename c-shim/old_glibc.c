@@ -14,10 +14,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define OLD(ret, name, params, args) OLD_OF("2.2.5", ret, name, params, args)
-#define OLD_OF(version, ret, name, params, args)                                                    \
+#define OLD(ret, name, params, args)                                                                \
   ret old_##name params;                                                                            \
-  __asm__(".symver old_" #name "," #name "@GLIBC_" version);                                        \
+  __asm__(".symver old_" #name "," #name "@GLIBC_2.2.5");                                           \
   ret __wrap_##name params;                                                                         \
   ret __wrap_##name params { return old_##name args; }
 
@@ -25,15 +24,9 @@ OLD(int, dladdr, (const void *address, void *info), (address, info))
 OLD(int, dlclose, (void *handle), (handle))
 OLD(void *, dlopen, (const char *path, int flags), (path, flags))
 OLD(void *, dlsym, (void *handle, const char *name), (handle, name))
-OLD(int, pthread_attr_setstacksize, (void *attributes, unsigned long size), (attributes, size))
-OLD(int, pthread_create, (unsigned long *thread, const void *attributes, void *(*run)(void *), void *argument),
-    (thread, attributes, run, argument))
-OLD(int, pthread_detach, (unsigned long thread), (thread))
-OLD(int, pthread_join, (unsigned long thread, void **result), (thread, result))
 OLD(int, pthread_key_create, (unsigned *key, void (*destroy)(void *)), (key, destroy))
 OLD(int, pthread_key_delete, (unsigned key), (key))
 OLD(int, pthread_setspecific, (unsigned key, const void *value), (key, value))
-OLD_OF("2.12", int, pthread_setname_np, (unsigned long thread, const char *name), (thread, name))
 
 /* Before they were functions, these were macros for functions that take the
    version of struct stat first: 1 on x86-64. */
