@@ -46,6 +46,7 @@ extern unsigned long thread_handling;
 /* In every series one byte that other threads set: volatile bool, or an atomic one. */
 extern volatile char abort_loop;
 extern unsigned long mysql_global_audit_mask[];
+extern unsigned int global_plugin_version;
 
 #pragma weak _current_thd
 #pragma weak thd_user_name
@@ -67,6 +68,7 @@ extern unsigned long mysql_global_audit_mask[];
 #pragma weak thread_handling
 #pragma weak abort_loop
 #pragma weak mysql_global_audit_mask
+#pragma weak global_plugin_version
 #pragma weak set_thd_proc_info
 #pragma weak vio_set_wait_callback
 #pragma weak thd_kill_level
@@ -163,6 +165,7 @@ const char *ifo_c_missing_for(enum ifo_feature feature)
     break;
   case IFO_FEATURE_DRAIN_POOL:
     NEED(mysql_global_audit_mask);
+    NEED(global_plugin_version);
     /* fall through */
   case IFO_FEATURE_DRAIN:
     NEED(thread_handling);
@@ -270,6 +273,11 @@ unsigned long *ifo_c_audit_classes_of_all(void)
 unsigned long *ifo_c_audit_classes_of_ours(void)
 {
   return ifo_c_audit.class_mask;
+}
+
+unsigned int *ifo_c_plugin_version(void)
+{
+  return &global_plugin_version;
 }
 
 unsigned long ifo_c_audit_classes(const struct st_maria_plugin *plugin)

@@ -176,6 +176,10 @@ void ifo_c_install_wait_callbacks(void);
    Sessions read both at any time. */
 unsigned long *ifo_c_audit_classes_of_all(void);
 unsigned long *ifo_c_audit_classes_of_ours(void);
+/* Counts changes of plugins. A session of a pool of threads that finds another
+   number than before gives back, before its next command, the audit plugins that
+   it holds: release_thd. */
+unsigned int *ifo_c_plugin_version(void);
 /* What another plugin wants; 0 if it is no audit plugin. */
 unsigned long ifo_c_audit_classes(const struct st_maria_plugin *plugin);
 

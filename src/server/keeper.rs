@@ -15,9 +15,6 @@ use crate::boundary;
 /// How long it waits where there is nothing to do; it is woken before.
 const NOTHING_TO_DO: Duration = Duration::from_hours(1);
 
-/// How long it waits until it looks again whether sessions that are about to end have ended.
-const UNTIL_FINISHED: Duration = Duration::from_millis(10);
-
 /// How long it waits after a failure.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
@@ -69,7 +66,7 @@ fn step(drainer: &mut Option<Drainer>) -> (u64, Duration) {
     let hold = policy.hold_left(Instant::now()).unwrap_or(NOTHING_TO_DO);
     let Some(drain) = policy.drain else {
         *drainer = None;
-        return (policy.number, if Drainer::finish() { hold } else { hold.min(UNTIL_FINISHED) });
+        return (policy.number, Drainer::rest().map_or(hold, |pause| hold.min(pause)));
     };
     let drainer = match drainer {
         Some(drainer) if drainer.is_of(&policy) => drainer,

@@ -44,6 +44,12 @@ pub(super) fn register(login: &Login) {
     }
 }
 
+/// Forgets the session that a login was about to begin in this thread.
+pub(super) fn forget(login: &Login) {
+    table::clear(login.socket());
+    pool::forget(host::statement().session());
+}
+
 /// Notes how many sessions there are that cannot be known: they were open before the plugin was loaded.
 pub(super) fn find_unknown() {
     table::find_unknown();

@@ -180,6 +180,8 @@ unsafe fn held(vio: *mut MYSQL_PLUGIN_VIO, policy: u64, is_first: bool) -> Optio
     catch("hold", || {
         // SAFETY: the caller's promise; `login` ends here.
         let login = unsafe { Login::of(vio) };
+        // It may have been let in for a moment.
+        sessions::forget(&login);
         hold::wait(login.socket(), policy, is_first)
     })
 }

@@ -44,13 +44,9 @@ impl Drainer {
         Self { began, reported: began, known: Vec::new() }
     }
 
-    /// Nothing is drained any more. Returns whether that is all: sessions that are about to end do so first.
-    pub(in crate::server) fn finish() -> bool {
-        let is_over = !pool::has_claimed();
-        if is_over {
-            pool::sleep();
-        }
-        is_over
+    /// Nothing is drained any more. Returns how long to wait before the next call; `None` if that is all.
+    pub(in crate::server) fn rest() -> Option<Duration> {
+        pool::rest()
     }
 
     pub(in crate::server) fn is_of(&self, policy: &InForce) -> bool {
@@ -99,7 +95,7 @@ impl Drainer {
 /// Looks at a session in a pool of threads, and ends it if it is to be ended now.
 fn look_in_pool(session: &Session, known: &mut Known, drained_for: Duration, now: Instant) {
     let quiet_for = now.saturating_duration_since(known.since);
-    let is_due = |doing| drain::ends(doing, drained_for, quiet_for);
+    let is_due = |doing| quiet_for >= drain::QUIET && drain::ends(doing, drained_for, quiet_for);
     let doing = pool::look(session, is_due).unwrap_or(Doing::Busy);
     if session.seen().is_some_and(|seen| seen != doing) {
         known.since = now;

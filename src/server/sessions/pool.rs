@@ -5,17 +5,22 @@
 //!
 //! - **after a command that went well**, in the thread that executed it, with its answer sent ([`command_done`]): outside a
 //!   transaction the session is ended there;
-//! - **while it is idle**, the keeper claims it, looks again, and closes the reading half of its connection
-//!   ([`look`]). That wakes the pool, which finds the end of the connection. On Linux a command that arrives meanwhile is still
-//!   read and executed, and may begin a transaction;
-//! - **before the next command is read** ([`go_on`]): a session that was claimed is ended there if no transaction is open. If one
-//!   is, the thread waits there until more of it has come, and so carries it to its end.
+//! - **while it is idle**, and has been for a while, the keeper claims it, looks again, and closes the reading half of its
+//!   connection ([`look`]). That wakes the pool, which finds the end of the connection. On Linux a command that arrives meanwhile
+//!   is still read and executed, and may begin a transaction;
+//! - **before the next command is read** ([`go_on`]): if a transaction of a session that was claimed is open, the thread waits
+//!   there until more of it has come, and so carries it to its end.
+//!
+//! One thing is not seen: a command that has been read, and of which the server has not noted yet that it executes it. If that
+//! command then reads more from its client (LOAD DATA LOCAL), or the next one comes in pieces, it finds the end of the
+//! connection instead. So only sessions that have been quiet for a while are claimed: those that are at work are ended after a
+//! command.
 //!
 //! The plugin that gets the events sleeps but while it is needed: it wants no events. Otherwise each session would hold it,
 //! and UNINSTALL would be put off until the last one ends.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -44,7 +49,28 @@ const STEPS: [Duration; 2] = [Duration::from_micros(100), Duration::from_millis(
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
 /// Whether it gets them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Asleep,
+    Awake,
+    /// The server sends none since then, and sessions that have just begun to send one may do so.
+    Dozing(Instant),
+}
+
+static PHASE: Mutex<Phase> = Mutex::new(Phase::Asleep);
+
+/// Whether it is not asleep: all that a session asks.
 static AWAKE: AtomicBool = AtomicBool::new(false);
+
+/// How long it dozes.
+const DOZE: Duration = Duration::from_secs(1);
+
+/// How long until it is worth looking again whether sessions have ended.
+const UNTIL_ENDED: Duration = Duration::from_millis(10);
+
+fn phase() -> MutexGuard<'static, Phase> {
+    PHASE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The sessions that will tell when they end ([`session_ends`]), and until then may be looked at by whoever holds this lock.
 static ALIVE: Mutex<BTreeMap<u64, Arc<Session>>> = Mutex::new(BTreeMap::new());
@@ -59,11 +85,16 @@ pub(super) fn install() {
     INSTALLED.store(true, Ordering::SeqCst);
 }
 
-/// The plugin is uninstalled.
+/// The plugin is uninstalled. Its events may have got lost before, so the sessions of the pool are not known any more.
 pub(super) fn uninstall() {
+    let mut phase = phase();
     INSTALLED.store(false, Ordering::SeqCst);
-    AWAKE.store(false, Ordering::SeqCst);
-    alive().clear();
+    if *phase != Phase::Asleep {
+        AWAKE.store(false, Ordering::SeqCst);
+        alive().clear();
+        table::open().iter().filter(|session| !session.has_own_thread()).for_each(table::remove);
+        *phase = Phase::Asleep;
+    }
     // The server refuses a plugin that wants nothing: for the next INSTALL.
     classes_of_ours().store(CONNECTION, Ordering::SeqCst);
 }
@@ -96,16 +127,28 @@ fn classes_of_all() -> &'static AtomicU64 {
     unsafe { AtomicU64::from_ptr(sys::ifo_c_audit_classes_of_all()) }
 }
 
+/// Has every session give back the plugins whose events it sends, before its next command ([`go_on`]), and ask again whose
+/// there are. As after INSTALL.
+fn renew() {
+    // SAFETY: a variable of the server, aligned, which it compares without a lock; prepare() has found that it is there.
+    unsafe { AtomicU32::from_ptr(sys::ifo_c_plugin_version()) }.fetch_add(1, Ordering::SeqCst);
+}
+
 /// Events come from now on. Called at every look: another plugin that comes or goes may have changed what the server sends.
 pub(super) fn wake() {
     if !INSTALLED.load(Ordering::SeqCst) {
         return;
     }
+    let mut phase = phase();
     classes_of_ours().fetch_or(CLASSES, Ordering::SeqCst);
-    if classes_of_all().fetch_or(CLASSES, Ordering::SeqCst) & CLASSES == CLASSES && AWAKE.load(Ordering::SeqCst) {
+    let before = classes_of_all().fetch_or(CLASSES, Ordering::SeqCst);
+    if before & CLASSES == CLASSES && *phase == Phase::Awake {
         return;
     }
+    *phase = Phase::Awake;
     AWAKE.store(true, Ordering::SeqCst);
+    renew();
+    alive().clear();
     // A session for which another plugin got an event before, and which has done nothing since, sends its next events to that
     // plugin alone. So if there is one, a session must send us an event before it may be looked at.
     if hooks::audit_classes() & CONNECTION == 0 {
@@ -115,32 +158,61 @@ pub(super) fn wake() {
     }
 }
 
-/// No more events are needed.
+/// No more events are needed. Returns how long to wait before the next call; `None` if that is all.
+///
+/// A session that has found that events are wanted, and then that no plugin wants them, remembers the former for good, and
+/// would send none to a plugin that wants them later. So at first only the server is told that nobody wants any.
 ///
 /// What another plugin wants stays on. One that is being installed meanwhile is found at the second look: its library is loaded
 /// before the server turns on what it wants.
-pub(super) fn sleep() {
+pub(super) fn rest() -> Option<Duration> {
     if !AWAKE.load(Ordering::SeqCst) {
-        return;
+        return None;
     }
-    alive().clear();
-    AWAKE.store(false, Ordering::SeqCst);
-    let unwanted = || CLASSES & !hooks::audit_classes();
-    let off = unwanted();
-    classes_of_all().fetch_and(!off, Ordering::SeqCst);
-    classes_of_all().fetch_or(off & !unwanted(), Ordering::SeqCst);
-    classes_of_ours().store(0, Ordering::SeqCst);
+    let mut phase = phase();
+    match *phase {
+        // Their events are needed until they have ended.
+        Phase::Awake if has_claimed() => Some(UNTIL_ENDED),
+        Phase::Awake => {
+            let unwanted = || CLASSES & !hooks::audit_classes();
+            let off = unwanted();
+            classes_of_all().fetch_and(!off, Ordering::SeqCst);
+            classes_of_all().fetch_or(off & !unwanted(), Ordering::SeqCst);
+            *phase = Phase::Dozing(Instant::now());
+            Some(DOZE)
+        }
+        Phase::Dozing(since) => match DOZE.checked_sub(since.elapsed()) {
+            Some(left) if !left.is_zero() => Some(left),
+            _ => {
+                classes_of_ours().store(0, Ordering::SeqCst);
+                renew();
+                AWAKE.store(false, Ordering::SeqCst);
+                alive().clear();
+                *phase = Phase::Asleep;
+                None
+            }
+        },
+        Phase::Asleep => None,
+    }
 }
 
-/// Whether a session that was claimed has not ended yet: until then its events are needed.
-pub(super) fn has_claimed() -> bool {
-    AWAKE.load(Ordering::SeqCst) && alive().values().any(|session| session.is_claimed() && session.is_open())
+/// Whether a session that was claimed has not ended yet.
+fn has_claimed() -> bool {
+    alive().values().any(|session| session.is_claimed() && session.is_open())
 }
 
 /// A session whose login succeeds in this thread.
 pub(super) fn register(session: &Arc<Session>) {
     if AWAKE.load(Ordering::SeqCst) {
         begin(session);
+    }
+}
+
+/// A login that does not succeed yet.
+pub(super) fn forget(id: u64) {
+    if AWAKE.load(Ordering::SeqCst) {
+        let old = alive().remove(&id);
+        drop(old);
     }
 }
 
@@ -185,7 +257,13 @@ pub(super) fn command_done(id: u64, went_well: bool) {
     let Some(session) = own(id) else { return };
     // Whatever it was, it is not idle since the last look.
     session.count_command();
-    if !went_well || session.is_ended() || has_transaction() {
+    if has_transaction() {
+        if session.is_claimed() {
+            renew();
+        }
+        return;
+    }
+    if !went_well || session.is_ended() {
         return;
     }
     let policy = state::policy();
@@ -232,7 +310,7 @@ pub(super) fn go_on(id: u64) {
 pub(super) fn look(session: &Session, is_due: impl Fn(Doing) -> bool) -> Option<Doing> {
     // As long as the lock is held, the session cannot end.
     let alive = alive();
-    let session = alive.get(&session.id)?;
+    let session = alive.get(&session.id).filter(|session| session.is_open())?;
     let doing = || {
         // SAFETY: it is alive: see ALIVE. What is read may change meanwhile, as for SHOW PROCESSLIST.
         let activity = unsafe { host::activity(session.thd.load(Ordering::Relaxed)) };

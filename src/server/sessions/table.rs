@@ -38,6 +38,13 @@ pub(super) fn remove(session: &Arc<Session>) {
     drop(old);
 }
 
+/// Forgets whatever session has that descriptor.
+pub(super) fn clear(socket: RawFd) {
+    let Ok(index) = usize::try_from(socket) else { return };
+    let old = lock(&TABLE).get_mut(index).and_then(Option::take);
+    drop(old);
+}
+
 /// The session with that id.
 pub(super) fn find(id: u64) -> Option<Arc<Session>> {
     lock(&TABLE).iter().flatten().find(|session| session.id == id).cloned()
