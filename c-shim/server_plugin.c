@@ -43,6 +43,7 @@ extern struct st_maria_plugin *mysql_mandatory_plugins[];
 extern struct st_maria_plugin *mysql_optional_plugins[];
 extern unsigned long max_connections;
 extern unsigned long thread_handling;
+extern unsigned int threadpool_max_threads;
 /* In every series one byte that other threads set: volatile bool, or an atomic one. */
 extern volatile char abort_loop;
 extern unsigned long mysql_global_audit_mask[];
@@ -66,6 +67,7 @@ extern unsigned int global_plugin_version;
 #pragma weak mysql_optional_plugins
 #pragma weak max_connections
 #pragma weak thread_handling
+#pragma weak threadpool_max_threads
 #pragma weak abort_loop
 #pragma weak mysql_global_audit_mask
 #pragma weak global_plugin_version
@@ -191,6 +193,8 @@ int ifo_c_is_shutting_down(void)
 
 unsigned long ifo_c_max_connections(void)
 {
+  if (ifo_c_has_thread_pool() && &threadpool_max_threads && threadpool_max_threads < max_connections)
+    return threadpool_max_threads;
   return max_connections;
 }
 

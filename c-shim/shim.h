@@ -147,6 +147,8 @@ const char *ifo_c_missing_for(enum ifo_feature feature);
 /* Whether the current session has been killed. */
 int ifo_c_is_killed(void);
 int ifo_c_is_shutting_down(void);
+/* How many connections can be served at the same time: max_connections, or the
+   threads of the pool, each of which a held login keeps. */
 unsigned long ifo_c_max_connections(void);
 /* The State column of the processlist; text is a constant, or what the last
    call returned. */

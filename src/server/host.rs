@@ -131,15 +131,12 @@ impl Login {
 
     /// What the policy needs to know.
     pub(super) fn connection(&self) -> Connection<'_> {
-        Connection { transport: self.transport(), user: self.user(), address: address(self.ip()) }
+        let transport = transport(self.is_tcp(), self.socket());
+        Connection { transport, user: self.user(), address: address(self.ip()) }
     }
 
-    pub(super) fn transport(&self) -> Transport {
-        if self.raw.is_tcp == 0 {
-            Transport::Local
-        } else {
-            Transport::Tcp { extra: extra_ports::is_extra(self.raw.socket) }
-        }
+    pub(super) const fn is_tcp(&self) -> bool {
+        self.raw.is_tcp != 0
     }
 
     /// The user that the client has named.
@@ -161,6 +158,11 @@ impl Login {
         // SAFETY: of() was promised that the strings live as long as self; they end with NUL.
         if string.is_null() { &[] } else { unsafe { CStr::from_ptr(string) }.to_bytes() }
     }
+}
+
+/// How a connection reached the server.
+pub(super) fn transport(is_tcp: bool, socket: RawFd) -> Transport {
+    if is_tcp { Transport::Tcp { extra: extra_ports::is_extra(socket) } } else { Transport::Local }
 }
 
 /// The address of a client, from the text that the server has.
@@ -227,7 +229,7 @@ pub(super) fn is_shutting_down() -> bool {
     unsafe { sys::ifo_c_is_shutting_down() != 0 }
 }
 
-/// The value of `max_connections`.
+/// How many connections the server serves at the same time.
 pub(super) fn max_connections() -> u64 {
     // SAFETY: on a server that has this.
     unsafe { sys::ifo_c_max_connections() }
@@ -241,10 +243,12 @@ pub(super) fn has_thread_pool() -> bool {
 
 /// This thread, if it serves the session of this login and nobody else meanwhile. In a pool of threads only sessions of the
 /// extra port have a thread of their own.
-pub(super) fn own_thread(transport: Transport) -> Option<libc::pid_t> {
+pub(super) fn own_thread(login: &Login) -> Option<libc::pid_t> {
+    if has_thread_pool() && transport(login.is_tcp(), login.socket()).way_in() != WayIn::ExtraPort {
+        return None;
+    }
     // SAFETY: no arguments. Not gettid(), which is a function since glibc 2.30 only.
-    let thread = || unsafe { libc::syscall(libc::SYS_gettid) };
-    if has_thread_pool() && transport.way_in() != WayIn::ExtraPort { None } else { thread().try_into().ok() }
+    unsafe { libc::syscall(libc::SYS_gettid) }.try_into().ok()
 }
 
 /// A session of the server. It may be another thread's, and may have ended: then it must not be looked at.

@@ -57,6 +57,8 @@ fn run() {
             state::wait_for_change(number, pause);
         }
     }
+    // Whatever was begun and can be undone.
+    let _ = boundary::catch("keeper", Drainer::rest);
 }
 
 /// Does what is due. Returns how long there is nothing to do, while the policy with that number is in force.

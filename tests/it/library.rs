@@ -78,6 +78,8 @@ const SERVER: &[&str] = &[
     "thd_wait_end",
     // A drain needs it.
     "thread_handling",
+    // Optional: with a pool of threads, HOLD leaves half of them.
+    "threadpool_max_threads",
     // A drain needs it.
     "vio_set_wait_callback",
 ];

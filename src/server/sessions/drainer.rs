@@ -36,6 +36,8 @@ struct Known {
     since: Instant,
     /// The wait at which it was last woken.
     woken: Option<u32>,
+    /// In a pool of threads: since when it has been muted.
+    muted: Option<Instant>,
 }
 
 impl Drainer {
@@ -46,6 +48,7 @@ impl Drainer {
 
     /// Nothing is drained any more. Returns how long to wait before the next call; `None` if that is all.
     pub(in crate::server) fn rest() -> Option<Duration> {
+        pool::unmute(|_| true);
         pool::rest()
     }
 
@@ -57,6 +60,7 @@ impl Drainer {
     pub(in crate::server) fn look(&mut self, policy: &InForce) -> Duration {
         if host::has_thread_pool() {
             pool::wake();
+            pool::unmute(|session| !session.is_drained_by(policy));
         }
         let now = Instant::now();
         let drained_for = now.saturating_duration_since(self.began);
@@ -84,10 +88,10 @@ impl Drainer {
     fn find(&self, id: u64, wait: u32, now: Instant) -> Known {
         match self.known.binary_search_by_key(&id, |known| known.id) {
             Ok(index) if self.known[index].wait == wait => {
-                let Known { since, woken, .. } = self.known[index];
-                Known { id, wait, since, woken }
+                let Known { since, woken, muted, .. } = self.known[index];
+                Known { id, wait, since, woken, muted }
             }
-            _ => Known { id, wait, since: now, woken: None },
+            _ => Known { id, wait, since: now, woken: None, muted: None },
         }
     }
 }
@@ -96,7 +100,7 @@ impl Drainer {
 fn look_in_pool(session: &Session, known: &mut Known, drained_for: Duration, now: Instant) {
     let quiet_for = now.saturating_duration_since(known.since);
     let is_due = |doing| quiet_for >= drain::QUIET && drain::ends(doing, drained_for, quiet_for);
-    let doing = pool::look(session, is_due).unwrap_or(Doing::Busy);
+    let doing = pool::look(session, &mut known.muted, is_due).unwrap_or(Doing::Busy);
     if session.seen().is_some_and(|seen| seen != doing) {
         known.since = now;
     }

@@ -5,16 +5,13 @@
 //!
 //! - **after a command that went well**, in the thread that executed it, with its answer sent ([`command_done`]): outside a
 //!   transaction the session is ended there;
-//! - **while it is idle**, and has been for a while, the keeper claims it, looks again, and closes the reading half of its
-//!   connection ([`look`]). That wakes the pool, which finds the end of the connection. On Linux a command that arrives meanwhile
-//!   is still read and executed, and may begin a transaction;
-//! - **before the next command is read** ([`go_on`]): if a transaction of a session that was claimed is open, the thread waits
-//!   there until more of it has come, and so carries it to its end.
-//!
-//! One thing is not seen: a command that has been read, and of which the server has not noted yet that it executes it. If that
-//! command then reads more from its client (LOAD DATA LOCAL), or the next one comes in pieces, it finds the end of the
-//! connection instead. So only sessions that have been quiet for a while are claimed: those that are at work are ended after a
-//! command.
+//! - **while it is idle**, in two steps of the keeper ([`look`]). First it is muted: the system drops what the client sends, which
+//!   its own system will send again. If it is still idle a while later, nothing has been read that is not executed yet, and the
+//!   reading half of the connection is closed: the pool wakes, finds the end of the connection, and closes it;
+//! - **before the next command is read** ([`go_on`]): if a transaction is open in spite of all that, because a command had been read
+//!   before it was muted and the server took longer than that while to begin it, the thread waits there until more of it has come,
+//!   and so carries it to its end. Only what reads more than once what its client sends (LOAD DATA LOCAL, a statement in several
+//!   pieces) would find the end of the connection there.
 //!
 //! The plugin that gets the events sleeps but while it is needed: it wants no events. Otherwise each session would hold it,
 //! and UNINSTALL would be put off until the last one ends.
@@ -25,12 +22,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::session::Session;
+use super::session::{Claim, Session};
 use super::{socket, table};
 use crate::server::host::{self, Feature, Wait};
 use crate::server::{hooks, state, status};
 use crate::sys::{self, MYSQL_AUDIT_CONNECTION_CLASSMASK, MYSQL_AUDIT_GENERAL_CLASSMASK};
-use failover::Transport;
 use failover::drain::{self, Doing};
 
 /// That sessions begin and end.
@@ -44,6 +40,10 @@ const MAX_CARRIED: Duration = Duration::from_hours(8);
 
 /// Between two looks for it.
 const STEPS: [Duration; 2] = [Duration::from_micros(100), Duration::from_millis(5)];
+
+/// How long a session is muted before it is closed: longer than a thread that has read a command takes to begin it, on a
+/// machine that has much more to do than it can.
+const MUTED: Duration = Duration::from_millis(250);
 
 /// Whether the plugin that gets events is installed.
 static INSTALLED: AtomicBool = AtomicBool::new(false);
@@ -90,6 +90,7 @@ pub(super) fn uninstall() {
     let mut phase = phase();
     INSTALLED.store(false, Ordering::SeqCst);
     if *phase != Phase::Asleep {
+        unmute(|_| true);
         AWAKE.store(false, Ordering::SeqCst);
         alive().clear();
         table::open().iter().filter(|session| !session.has_own_thread()).for_each(table::remove);
@@ -172,7 +173,7 @@ pub(super) fn rest() -> Option<Duration> {
     let mut phase = phase();
     match *phase {
         // Their events are needed until they have ended.
-        Phase::Awake if has_claimed() => Some(UNTIL_ENDED),
+        Phase::Awake if is_ending() => Some(UNTIL_ENDED),
         Phase::Awake => {
             let unwanted = || CLASSES & !hooks::audit_classes();
             let off = unwanted();
@@ -196,9 +197,24 @@ pub(super) fn rest() -> Option<Duration> {
     }
 }
 
-/// Whether a session that was claimed has not ended yet.
-fn has_claimed() -> bool {
-    alive().values().any(|session| session.is_claimed() && session.is_open())
+/// Whether a session that cannot go on has not ended yet.
+fn is_ending() -> bool {
+    alive().values().any(|session| session.is(Claim::Closing) && session.is_open())
+}
+
+/// Lets the clients of sessions that are muted be heard again, where that is wanted.
+pub(super) fn unmute(is_wanted: impl Fn(&Session) -> bool) {
+    if AWAKE.load(Ordering::SeqCst) {
+        alive().values().filter(|session| is_wanted(session)).for_each(|session| unmute_one(session));
+    }
+}
+
+fn unmute_one(session: &Session) {
+    // Undone before the other thread may mute it again.
+    if session.is(Claim::Muted) {
+        socket::unmute(session.socket, session.inode);
+        session.advance(Claim::Muted, Claim::None);
+    }
 }
 
 /// A session whose login succeeds in this thread.
@@ -243,11 +259,11 @@ fn has_transaction() -> bool {
     unsafe { host::activity(host::current_session()) }.has_transaction != 0
 }
 
-/// Ends the session of this thread. One that was claimed has been counted.
+/// Ends the session of this thread. One that is closing has been counted.
 fn end(session: &Session) {
     session.set_ended();
     socket::end(session.socket);
-    if !session.is_claimed() {
+    if !session.is(Claim::Closing) {
         status::count_drained();
     }
 }
@@ -257,8 +273,10 @@ pub(super) fn command_done(id: u64, went_well: bool) {
     let Some(session) = own(id) else { return };
     // Whatever it was, it is not idle since the last look.
     session.count_command();
+    // It came before the session was muted.
+    unmute_one(&session);
     if has_transaction() {
-        if session.is_claimed() {
+        if session.is(Claim::Closing) {
             renew();
         }
         return;
@@ -271,7 +289,7 @@ pub(super) fn command_done(id: u64, went_well: bool) {
         let drained_for = Instant::now().saturating_duration_since(drain.began);
         drain::ends(Doing::Idle, drained_for, Duration::ZERO) && session.is_drained_by(&policy)
     });
-    if is_due || session.is_claimed() {
+    if is_due || session.is(Claim::Closing) {
         end(&session);
     }
 }
@@ -286,13 +304,14 @@ pub(super) fn session_ends(id: u64) {
 
 /// This thread goes on with a session: there is something to read, or the end of what there is.
 pub(super) fn go_on(id: u64) {
-    let Some(session) = own(id).filter(|session| session.is_claimed() && !session.is_ended()) else { return };
+    let Some(session) = own(id).filter(|session| session.is(Claim::Closing) && !session.is_ended()) else { return };
     let began = Instant::now();
     let mut wait = None;
-    while session.is_claimed() {
-        if !has_transaction() {
-            return end(&session);
-        }
+    if !has_transaction() {
+        return end(&session);
+    }
+    socket::unmute(session.socket, session.inode);
+    loop {
         if socket::unread(session.socket) != Some(0)
             || socket::has_peer_closed(session.socket)
             || host::is_killed()
@@ -306,32 +325,45 @@ pub(super) fn go_on(id: u64) {
     }
 }
 
-/// What a session is doing, and whether it is ended now if it is idle. `None` if it cannot be looked at.
-pub(super) fn look(session: &Session, is_due: impl Fn(Doing) -> bool) -> Option<Doing> {
+/// What a session is doing, and one step towards its end if it is idle and `is_due`. `None` if it cannot be looked at. The step is
+/// taken again and again; `muted` says since when it has been muted.
+pub(super) fn look(session: &Session, muted: &mut Option<Instant>, is_due: impl Fn(Doing) -> bool) -> Option<Doing> {
     // As long as the lock is held, the session cannot end.
     let alive = alive();
     let session = alive.get(&session.id).filter(|session| session.is_open())?;
-    let doing = || {
-        // SAFETY: it is alive: see ALIVE. What is read may change meanwhile, as for SHOW PROCESSLIST.
-        let activity = unsafe { host::activity(session.thd.load(Ordering::Relaxed)) };
-        match (activity.is_idle != 0, activity.has_transaction != 0) {
-            (false, _) => Doing::Busy,
-            (true, true) => Doing::InTransaction,
-            (true, false) => Doing::Idle,
-        }
+    // SAFETY: it is alive: see ALIVE. What is read may change meanwhile, as for SHOW PROCESSLIST.
+    let activity = unsafe { host::activity(session.thd.load(Ordering::Relaxed)) };
+    let doing = match (activity.is_idle != 0, activity.has_transaction != 0) {
+        (false, _) => Doing::Busy,
+        (true, true) => Doing::InTransaction,
+        (true, false) => Doing::Idle,
     };
-    let is_quiet = || socket::unread(session.socket) == Some(0);
-    let now = doing();
-    // On a Unix socket the client could not send any more, and a transaction that has begun meanwhile would be cut.
-    if is_due(now) && session.transport != Transport::Local && !session.is_claimed() && is_quiet() {
-        session.set_claimed(true);
-        // Whoever has begun something meanwhile sees the claim afterwards, or is seen here.
-        if doing() == Doing::Idle && is_quiet() {
-            socket::end_reading(session.socket, session.inode);
-            status::count_drained();
-        } else {
-            session.set_claimed(false);
+    // On a Unix socket nothing is dropped, and a client could not send any more.
+    let may_end = is_due(doing) && session.is_tcp && socket::unread(session.socket) == Some(0);
+    match *muted {
+        _ if session.is(Claim::Closing) => {}
+        _ if !may_end => {
+            unmute_one(session);
+            *muted = None;
+        }
+        Some(since) if session.is(Claim::Muted) => {
+            if since.elapsed() >= MUTED && session.advance(Claim::Muted, Claim::Closing) {
+                renew();
+                socket::end_reading(session.socket, session.inode);
+                status::count_drained();
+            }
+        }
+        _ => {
+            // Its own thread may undo it from here on.
+            if session.advance(Claim::None, Claim::Muted) {
+                *muted = socket::mute(session.socket, session.inode).then(Instant::now);
+                if muted.is_none() || !session.is(Claim::Muted) {
+                    socket::unmute(session.socket, session.inode);
+                    session.advance(Claim::Muted, Claim::None);
+                    *muted = None;
+                }
+            }
         }
     }
-    Some(now)
+    Some(doing)
 }

@@ -1,14 +1,14 @@
 //! What is known of one session, and who may write what.
 
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use super::socket;
 use crate::server::host::{self, Login};
 use crate::server::state::InForce;
 use crate::sys::THD;
+use failover::Connection;
 use failover::drain::Doing;
-use failover::{Connection, Transport};
 
 /// A session, from its login on. What does not change was written by the login.
 #[derive(Debug)]
@@ -21,9 +21,10 @@ pub(super) struct Session {
     pub(super) thd: AtomicPtr<THD>,
     /// The thread that serves it and nobody else; `None` in a pool of threads.
     pub(super) thread: Option<libc::pid_t>,
-    pub(super) transport: Transport,
-    user: Box<[u8]>,
-    ip: Box<[u8]>,
+    pub(super) is_tcp: bool,
+    /// The user and the address, one after the other: what a login costs counts.
+    who: Box<[u8]>,
+    user_length: usize,
     /// How often it has begun and ended to wait for its client: odd while it waits. Zero until the first wait that we are
     /// told of. Written by its own thread.
     waits: AtomicU32,
@@ -33,33 +34,44 @@ pub(super) struct Session {
     quiet: AtomicU32,
     /// Whether a drain has ended it. Written by its own thread.
     ended: AtomicBool,
-    /// Whether the keeper has decided that it ends, in a pool of threads. Written by the keeper.
-    claimed: AtomicBool,
+    /// How far the keeper has come with ending it, in a pool of threads: a [`Claim`].
+    claim: AtomicU8,
     /// The number of a policy, doubled, and one more if that policy drains it. Written by anybody: it is always true.
     judged: AtomicU64,
+}
+
+/// How far the keeper has come with ending a session in a pool of threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Claim {
+    None,
+    /// Nothing that its client sends arrives any more. Can be undone.
+    Muted,
+    /// The reading half of its connection is closed. Cannot be undone.
+    Closing,
 }
 
 impl Session {
     /// The session whose login succeeds; `None` if it has no socket.
     pub(super) fn of(login: &Login) -> Option<Self> {
         let socket = login.socket();
-        let transport = login.transport();
-        let thread = host::own_thread(transport);
+        let thread = host::own_thread(login);
+        let user = login.user();
         Some(Self {
             id: host::statement().session(),
             socket,
             inode: socket::inode(socket)?,
             thd: AtomicPtr::new(host::current_session()),
             thread,
-            transport,
-            user: login.user().into(),
-            ip: login.ip().into(),
+            is_tcp: login.is_tcp(),
+            who: [user, login.ip()].concat().into(),
+            user_length: user.len(),
             // In a pool of threads nobody tells us of the first wait, either.
             waits: AtomicU32::new(u32::from(thread.is_none())),
             seen: AtomicU64::new(0),
             quiet: AtomicU32::new(0),
             ended: AtomicBool::new(false),
-            claimed: AtomicBool::new(false),
+            claim: AtomicU8::new(Claim::None as u8),
             judged: AtomicU64::new(u64::MAX),
         })
     }
@@ -82,7 +94,9 @@ impl Session {
         if judged >> 1 == policy.number {
             return judged & 1 != 0;
         }
-        let connection = Connection { transport: self.transport, user: &self.user, address: host::address(&self.ip) };
+        let (user, ip) = self.who.split_at(self.user_length);
+        let transport = host::transport(self.is_tcp, self.socket);
+        let connection = Connection { transport, user, address: host::address(ip) };
         let drains = policy.drains(&connection);
         self.judged.store(policy.number << 1 | u64::from(drains), Ordering::Relaxed);
         drains
@@ -151,17 +165,19 @@ impl Session {
         self.ended.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_claimed(&self, claimed: bool) {
-        self.claimed.store(claimed, Ordering::SeqCst);
+    pub(super) fn is(&self, claim: Claim) -> bool {
+        self.claim.load(Ordering::SeqCst) == claim as u8
     }
 
-    pub(super) fn is_claimed(&self) -> bool {
-        self.claimed.load(Ordering::SeqCst)
+    /// Goes on from one claim to another. False if it was not the first.
+    pub(super) fn advance(&self, from: Claim, to: Claim) -> bool {
+        self.claim.compare_exchange(from as u8, to as u8, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
     /// For the log: `17 app@192.0.2.1`.
     pub(super) fn name(&self) -> String {
-        let [user, host] = [&self.user, &self.ip].map(|text| String::from_utf8_lossy(text));
+        let (user, host) = self.who.split_at(self.user_length);
+        let [user, host] = [user, host].map(String::from_utf8_lossy);
         let host = if host.is_empty() { "localhost" } else { &host };
         format!("{} {}@{host}", self.id, user.escape_debug())
     }
@@ -187,10 +203,9 @@ const fn doing(code: u64) -> Doing {
 mod tests {
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
-    use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
+    use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64};
 
-    use super::{Doing, Session, socket};
-    use failover::Transport;
+    use super::{Claim, Doing, Session, socket};
 
     fn session(socket: &UnixStream) -> Session {
         Session {
@@ -199,14 +214,14 @@ mod tests {
             inode: socket::inode(socket.as_raw_fd()).unwrap(),
             thd: AtomicPtr::default(),
             thread: Some(1),
-            transport: Transport::Local,
-            user: Box::from(*b"app\n"),
-            ip: Box::default(),
+            is_tcp: false,
+            who: Box::from(*b"app\n"),
+            user_length: 4,
             waits: AtomicU32::new(0),
             seen: AtomicU64::new(0),
             quiet: AtomicU32::new(0),
             ended: AtomicBool::new(false),
-            claimed: AtomicBool::new(false),
+            claim: AtomicU8::new(Claim::None as u8),
             judged: AtomicU64::new(u64::MAX),
         }
     }

@@ -40,27 +40,69 @@ pub(super) fn unread(socket: RawFd) -> Option<usize> {
     usize::try_from(bytes).ok().filter(|_| !failed)
 }
 
+/// Calls `act` with a descriptor that is that socket whatever happens meanwhile, and stays open as long as the call. `None` if it
+/// is not that socket any more.
+fn with_copy<T>(socket: RawFd, inode_number: u64, act: impl FnOnce(RawFd) -> T) -> Option<T> {
+    if inode(socket) != Some(inode_number) {
+        return None;
+    }
+    // SAFETY: no pointers. A copy of the descriptor stays what it is, whatever happens to the original.
+    let copy = unsafe { libc::fcntl(socket, libc::F_DUPFD_CLOEXEC, 0) };
+    // If it is a file by now, the copy must stay: closing any copy of it would drop the locks that the server has on it.
+    let copied = inode(copy)?;
+    let result = (copied == inode_number).then(|| act(copy));
+    // SAFETY: made above, and a socket.
+    unsafe { libc::close(copy) };
+    result
+}
+
 /// Lets the server find the end of a connection over TCP when it has read what there is. What still arrives is read, too:
 /// Linux goes on taking it. May be called in any thread: it does nothing if the descriptor is not that socket any more.
-pub(super) fn end_reading(socket: RawFd, inode_number: u64) {
-    if inode(socket) != Some(inode_number) {
-        return;
-    }
-    // SAFETY: a copy of the descriptor stays what it is, whatever happens to the original.
-    unsafe {
-        let copy = libc::fcntl(socket, libc::F_DUPFD_CLOEXEC, 0);
-        match inode(copy) {
-            Some(copied) => {
-                if copied == inode_number {
-                    libc::shutdown(copy, libc::SHUT_RD);
-                }
-                libc::close(copy);
-            }
-            // It may be a file: closing any copy of it would drop the locks that the server has on it.
-            None => {}
-        }
-    }
+pub(super) fn end_reading(socket: RawFd, inode: u64) {
+    // SAFETY: no pointers.
+    let _ = with_copy(socket, inode, |socket| unsafe { libc::shutdown(socket, libc::SHUT_RD) });
 }
+
+/// Has the system drop what the client of a connection over TCP sends, as if it had been lost on the way. The client's system
+/// sends it again, so nothing is lost for good if that is undone. False if the system does not do it. May be called in any thread.
+pub(super) fn mute(socket: RawFd, inode: u64) -> bool {
+    let program = libc::sock_fprog { len: WITHOUT_DATA.len() as u16, filter: WITHOUT_DATA.as_ptr().cast_mut() };
+    with_copy(socket, inode, |socket| set(socket, libc::SO_ATTACH_FILTER, &program)).unwrap_or(false)
+}
+
+/// Undoes [`mute`]. May be called in any thread.
+pub(super) fn unmute(socket: RawFd, inode: u64) {
+    let _ = with_copy(socket, inode, |socket| set::<libc::c_int>(socket, libc::SO_DETACH_FILTER, &0));
+}
+
+/// Sets an option of a socket. False if the system refuses it.
+fn set<T>(socket: RawFd, option: libc::c_int, value: &T) -> bool {
+    let Ok(length) = libc::socklen_t::try_from(size_of::<T>()) else { return false };
+    // SAFETY: a value of that size. A filter's program is read during the call.
+    unsafe { libc::setsockopt(socket, libc::SOL_SOCKET, option, (&raw const *value).cast(), length) == 0 }
+}
+
+/// A program for the system's filter that takes packets of TCP without data, such as the end of a connection, and drops those
+/// with data. A packet begins with the header of TCP, the length of which stands in the upper half of byte 12, in words.
+static WITHOUT_DATA: [libc::sock_filter; 9] = {
+    const fn step(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
+        libc::sock_filter { code: code as u16, jt, jf, k }
+    }
+    use libc::{
+        BPF_ALU, BPF_AND, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_LEN, BPF_MISC, BPF_RET, BPF_RSH, BPF_SUB, BPF_TAX,
+    };
+    [
+        step(BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, 12),
+        step(BPF_ALU | BPF_AND | BPF_K, 0, 0, 0xf0),
+        step(BPF_ALU | BPF_RSH | BPF_K, 0, 0, 2),
+        step(BPF_MISC | BPF_TAX, 0, 0, 0),
+        step(BPF_LD | libc::BPF_W | BPF_LEN, 0, 0, 0),
+        step(BPF_ALU | BPF_SUB | libc::BPF_X, 0, 0, 0),
+        step(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0),
+        step(BPF_RET | BPF_K, 0, 0, u32::MAX),
+        step(BPF_RET | BPF_K, 0, 0, 0),
+    ]
+};
 
 /// Whether the client of a connection over TCP has closed its end.
 pub(super) fn has_peer_closed(socket: RawFd) -> bool {
@@ -138,11 +180,57 @@ impl Address {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::net::{Ipv4Addr, TcpListener, TcpStream};
     use std::os::fd::AsRawFd;
     use std::os::unix::net::{UnixListener, UnixStream};
+    use std::time::Duration;
 
-    use super::{connections, inode};
+    use super::{connections, end_reading, has_peer_closed, inode, mute, unmute, unread};
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (listener.accept().unwrap().0, client)
+    }
+
+    #[test]
+    fn what_is_sent_to_a_muted_socket_comes_later() {
+        let (mut server, mut client) = pair();
+        let (socket, number) = (server.as_raw_fd(), inode(server.as_raw_fd()).unwrap());
+        assert!(mute(socket, number));
+        client.write_all(b"select").unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(unread(socket), Some(0));
+        unmute(socket, number);
+        server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut read = [0; 6];
+        server.read_exact(&mut read).unwrap();
+        assert_eq!(&read, b"select");
+        // The end of the connection has no data.
+        assert!(mute(socket, number) && !has_peer_closed(socket));
+        drop(client);
+        assert_eq!(server.read(&mut read).unwrap(), 0);
+        assert!(has_peer_closed(socket));
+    }
+
+    #[test]
+    fn the_end_of_reading_leaves_what_has_arrived() {
+        let (mut server, mut client) = pair();
+        client.write_all(b"begin").unwrap();
+        let mut read = [0; 5];
+        server.peek(&mut read).unwrap();
+        end_reading(server.as_raw_fd(), inode(server.as_raw_fd()).unwrap());
+        server.read_exact(&mut read).unwrap();
+        assert_eq!(server.read(&mut read).unwrap(), 0);
+        client.write_all(b"later").unwrap();
+        while unread(server.as_raw_fd()) == Some(0) {}
+        assert_eq!(server.read(&mut read).unwrap(), 5);
+        server.write_all(b"answer").unwrap();
+        client.read_exact(&mut read).unwrap();
+        // It is another socket by that number.
+        assert!(!mute(server.as_raw_fd(), 1));
+    }
 
     #[test]
     fn connections_are_those_that_were_accepted() {
