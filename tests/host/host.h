@@ -215,7 +215,7 @@ int all_drain(unsigned int first, unsigned int last, const struct account *accou
   X(sessions_killed)
 #define THREAD_COUNTS(X) X(waits_interrupted)
 #define POOL_COUNTS(X) X(audit_installs) X(audit_removals) X(audit_removals_put_off) X(events) X(releases) \
-  X(drains_refused) X(readings_ended) X(slipped_in)
+  X(drains_refused) X(readings_ended)
 #define FIELD(name) atomic_ulong name;
 extern struct counts { COUNTS(FIELD) THREAD_COUNTS(FIELD) POOL_COUNTS(FIELD) } done;
 void count(atomic_ulong *counter);

@@ -83,7 +83,7 @@ impl Sanitizer {
             Self::Address => &[
                 Fault("freed", ["heap-use-after-free", "in fault "]),
                 Fault("freed-rust", ["heap-use-after-free", "in instant_failover::server::account"]),
-                Fault("freed-session", ["heap-use-after-free", "in ifo_c_activity"]),
+                Fault("freed-session", ["heap-use-after-free", "in ifo_c_glance"]),
                 Fault("leak", ["LeakSanitizer: detected memory leaks", "in fault "]),
                 OVERFLOW,
                 MISALIGNED,
