@@ -53,7 +53,9 @@ impl fmt::Display for NoteError {
         write!(f, "{} is not a note: ", Shown(&self.value))?;
         match self.problem {
             Problem::TooLong(length) => write!(f, "it has {length} characters; give at most {MAX_NOTE}"),
-            Problem::Control => f.write_str("it contains a line break or another control character; give one line of text"),
+            Problem::Control => {
+                f.write_str("it contains a line break or another control character; give one line of text")
+            }
         }
     }
 }
@@ -70,7 +72,10 @@ mod tests {
             assert_eq!(text.parse::<Note>().unwrap().to_string(), text);
         }
         for (text, expected) in [
-            ("x".repeat(401), format!("'{}...' is not a note: it has 401 characters; give at most 400", "x".repeat(60))),
+            (
+                "x".repeat(401),
+                format!("'{}...' is not a note: it has 401 characters; give at most 400", "x".repeat(60)),
+            ),
             (
                 "a\nb".to_owned(),
                 "'a\\nb' is not a note: it contains a line break or another control character; give one line of text"
