@@ -1,5 +1,6 @@
 //! What a switchover does, and when: plain values and pure functions, no I/O.
 //!
+//! - [`facts`]: what is read for the check;
 //! - [`gtid`]: positions, and which transactions one server has and another one lacks;
 //! - [`seen`]: what was read from the servers;
 //! - [`record`]: what is written down, so that another run can continue or go back;
@@ -11,6 +12,7 @@
 
 pub mod check;
 pub mod drive;
+pub mod facts;
 pub mod gtid;
 pub mod next;
 pub mod record;

@@ -126,10 +126,12 @@ impl Servers {
     pub fn read(given: Option<&Path>) -> Result<Self, String> {
         let file = match given {
             Some(file) => file.to_owned(),
-            None => default_files()
-                .into_iter()
-                .find(|file| file.exists())
-                .ok_or_else(|| format!("there is no file with servers: write one, for example\n\n{EXAMPLE}\nto {}", shown(&default_files())))?,
+            None => default_files().into_iter().find(|file| file.exists()).ok_or_else(|| {
+                format!(
+                    "there is no file with servers: write one, for example\n\n{EXAMPLE}\nto {}",
+                    shown(&default_files())
+                )
+            })?,
         };
         let metadata = fs::metadata(&file).map_err(|error| format!("{}: {error}", file.display()))?;
         if !metadata.is_file() {
@@ -152,7 +154,10 @@ impl Servers {
     pub fn parse(text: &str, file: &Path) -> Result<Self, String> {
         let lines = option_file::parse(text, file)?;
         if let Some(line) = lines.iter().find(|line| line.group.is_empty()) {
-            return Err(format!("{}: {} is in no group; begin with [NAME], the name of a server", line.place, line.name));
+            return Err(format!(
+                "{}: {} is in no group; begin with [NAME], the name of a server",
+                line.place, line.name
+            ));
         }
         let mut names = option_file::groups(text);
         for (n, name) in names.iter().enumerate() {
@@ -160,7 +165,10 @@ impl Servers {
                 return Err(format!("{}: the group [{name}] is there twice; keep one", file.display()));
             }
             if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
-                return Err(format!("{}: [{name}] is not a name; use letters, digits, '-', '_' and '.'", file.display()));
+                return Err(format!(
+                    "{}: [{name}] is not a name; use letters, digits, '-', '_' and '.'",
+                    file.display()
+                ));
             }
         }
         let entries = names.drain(..).map(|name| {
@@ -204,7 +212,8 @@ replication-password = ...
 ";
 
 fn default_files() -> Vec<PathBuf> {
-    let home = || std::env::var_os("HOME").filter(|home| !home.is_empty()).map(|home| PathBuf::from(home).join(".config"));
+    let home =
+        || std::env::var_os("HOME").filter(|home| !home.is_empty()).map(|home| PathBuf::from(home).join(".config"));
     let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute()).or_else(home);
     let mut files: Vec<_> = config.into_iter().map(|path| path.join("instant-failover/servers.cnf")).collect();
     files.push("/etc/instant-failover/servers.cnf".into());
@@ -315,18 +324,23 @@ impl Entry {
             Wrong::from("target is missing: how clients reach this server, for example db1.example.com:3306".to_owned())
         })?;
         let value = target.value.as_deref().unwrap_or_default();
-        let target: Target = value
-            .parse()
-            .map_err(|error: failover::TargetError| Wrong { place: Some(target.place.clone()), what: error.to_string() })?;
+        let target: Target = value.parse().map_err(|error: failover::TargetError| Wrong {
+            place: Some(target.place.clone()),
+            what: error.to_string(),
+        })?;
         let password = match (options.line("password"), options.owned("password-command")) {
             (Some(_), Some(_)) => return Err("give password or password-command, not both".to_owned().into()),
             (_, Some(command)) => Password::Command(command),
-            (password, None) => Password::Given(Secret(password.and_then(|line| line.value.clone()).unwrap_or_default())),
+            (password, None) => {
+                Password::Given(Secret(password.and_then(|line| line.value.clone()).unwrap_or_default()))
+            }
         };
         Ok(Self {
             name: name.to_owned(),
             way: way(&options)?,
-            user: options.owned("user").ok_or_else(|| Wrong::from("user is missing: an administrator's account".to_owned()))?,
+            user: options
+                .owned("user")
+                .ok_or_else(|| Wrong::from("user is missing: an administrator's account".to_owned()))?,
             password,
             replication: Replication::new(&options, &target)?,
             target,
@@ -341,7 +355,9 @@ impl Entry {
     pub fn password(&self) -> Result<Secret, String> {
         match &self.password {
             Password::Given(password) => Ok(password.clone()),
-            Password::Command(command) => run(command).map_err(|why| format!("password-command of {}: {why}", self.name)),
+            Password::Command(command) => {
+                run(command).map_err(|why| format!("password-command of {}: {why}", self.name))
+            }
         }
     }
 }
@@ -378,8 +394,11 @@ impl Replication {
             Host::V6(address) => address.to_string(),
             host => host.to_string(),
         };
-        let (ssl_ca, ssl_cert, ssl_key) =
-            (options.owned("replication-ssl-ca"), options.owned("replication-ssl-cert"), options.owned("replication-ssl-key"));
+        let (ssl_ca, ssl_cert, ssl_key) = (
+            options.owned("replication-ssl-ca"),
+            options.owned("replication-ssl-cert"),
+            options.owned("replication-ssl-key"),
+        );
         let has_files = ssl_ca.is_some() || ssl_cert.is_some() || ssl_key.is_some();
         Ok(Self {
             host: options.owned("replication-host").unwrap_or(host),

@@ -354,7 +354,7 @@ impl Simulation {
             }
             Step::Reopen => {
                 let [old, new] = &mut self.servers;
-                assert!(!old.up || old.read_only, "reopened beside a primary");
+                assert!(!old.up || old.read_only || self.beyond_help, "reopened beside a primary");
                 new.read_only = false;
             }
             Step::CloseOld => self.servers[OLD].read_only = true,
