@@ -67,6 +67,8 @@ const GATE_RESERVE: Duration = Duration::from_secs(1);
 const HOLD_AFTER_PROMOTION: u32 = 600;
 /// How long a replica may take to connect.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(8);
+/// How often to set a position that a client's write makes obsolete.
+const POSITION_TRIES: usize = 200;
 /// How long the mark may take.
 const MARK_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -381,14 +383,41 @@ impl<'a> Live<'a> {
             }
             None => String::new(),
         };
-        let row = self.old.rows("SELECT @@gtid_slave_pos, @@gtid_binlog_pos")?.into_iter().next().unwrap_or_default();
-        let position = |text: &str| text.parse::<Position>().map_err(|error| Failure(error.to_string()));
-        let start = position(row.at(0))?.later(&position(row.at(1))?);
-        self.old.run(&format!("SET GLOBAL gtid_slave_pos = {}", quoted(&start.to_string())))?;
+        let start = self.start_where_it_is()?;
+        // NEW refuses a replica that asks for what it does not have yet.
+        let sql = format!("SELECT MASTER_GTID_WAIT({}, 0.5)", quoted(&start));
+        let what = format!("{} has {start}", self.new.entry.name);
+        self.wait(CONNECT_PATIENCE, &what, |live| Ok(live.new.value(&sql)? == "0"))?;
         let change = change_master(&name, &self.new.entry.replication)?;
         self.old.run(&change)?;
         self.old.run(&format!("START SLAVE {}", quoted(&name)))?;
         self.await_replication(true)
+    }
+
+    /// Makes the end of the old primary's binary log the position from which it replicates, and returns that.
+    ///
+    /// With `gtid_strict_mode` the server refuses a position that is no longer the end. So it is read and set in one statement,
+    /// and again if a client wrote in between.
+    fn start_where_it_is(&mut self) -> Result<String, Failure> {
+        let row = self.old.rows("SELECT @@gtid_slave_pos, @@gtid_binlog_pos")?.into_iter().next().unwrap_or_default();
+        let position = |text: &str| text.parse::<Position>().map_err(|error| Failure(error.to_string()));
+        let (applied, written) = (position(row.at(0))?, position(row.at(1))?);
+        // Domains that it has only received.
+        let others: Position = applied.last().filter(|gtid| written.in_domain(gtid.domain).is_none()).collect();
+        let sql = format!(
+            "SET GLOBAL gtid_slave_pos = CONCAT_WS(',', @@gtid_binlog_pos, NULLIF({}, ''))",
+            quoted(&others.to_string())
+        );
+        for _ in 0..POSITION_TRIES {
+            match self.old.run(&sql) {
+                Err(SqlError::Refused { code: 1947, .. }) => {}
+                other => {
+                    other?;
+                    return Ok(self.old.value("SELECT @@gtid_slave_pos")?);
+                }
+            }
+        }
+        Err(Failure("clients write so fast that the position cannot be set; try again when there are fewer".to_owned()))
     }
 
     fn unprepare(&mut self) -> Result<(), Failure> {
@@ -530,6 +559,7 @@ impl World for Live<'_> {
             Step::Reopen => self.reopen()?,
             Step::CloseOld => self.old.run("SET GLOBAL read_only = 1")?,
             Step::Mark => self.new.run("FLUSH HOSTS")?,
+            Step::Admit => self.new.run("SET GLOBAL instant_failover_mode = 'OFF'")?,
             Step::Redirect => self.redirect(record)?,
             Step::Disconnect => self.disconnect(record)?,
             Step::Unlock => self.unlock()?,

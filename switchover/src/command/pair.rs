@@ -55,6 +55,7 @@ pub(super) fn judge(
     let wanted = Wanted {
         old: old.entry.name.clone(),
         new: new.entry.name.clone(),
+        old_target: old.entry.target.to_string(),
         target: new.entry.target.to_string(),
         reverse: !judging.no_reverse,
         replication_user: new.entry.replication.user.clone(),

@@ -28,6 +28,7 @@ const STEPS: &[Step] = &[
     Step::StopReplica,
     Step::Promote,
     Step::Mark,
+    Step::Admit,
     Step::Redirect,
     Step::Disconnect,
     Step::Unlock,
@@ -141,6 +142,7 @@ fn show_plan(context: &Context, arguments: &Switchover, facts: &Facts, hold: boo
     let left_out = |step: &Step| match step {
         Step::Hold | Step::Drain => !hold,
         Step::Prepare | Step::AwaitMark => !reverse,
+        Step::Admit => facts.new.as_ref().is_some_and(|new| new.seen.mode == failover::Mode::Off),
         Step::Repoint => arguments.judging.replicas.is_empty(),
         _ => false,
     };

@@ -26,6 +26,8 @@ pub struct Wanted {
     pub old: String,
     /// The name of the new primary.
     pub new: String,
+    /// How clients reach the old primary.
+    pub old_target: String,
     /// How clients reach the new primary.
     pub target: String,
     /// Whether the old primary becomes a replica.

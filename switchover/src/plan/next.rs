@@ -145,6 +145,9 @@ fn after_promotion(old: &Server, new: &Server, record: &Record, own: &Own) -> Ne
     if mark.is_none() && !own.is_over(Step::Mark) {
         return Next::Take(Step::Mark);
     }
+    if new.mode != Mode::Off {
+        return Next::Take(Step::Admit);
+    }
     if old.mode != record.way.mode() || old.target != record.way.target {
         return Next::Take(Step::Redirect);
     }

@@ -277,7 +277,7 @@ impl Simulation {
                 self.acknowledged.insert(old.write());
             }
         }
-        if old.mode == Mode::On && new.up && !new.read_only {
+        if old.mode == Mode::On && new.up && !new.read_only && new.mode == Mode::Off {
             self.acknowledged.insert(new.write());
         }
         self.replicate(NEW, OLD);
@@ -311,7 +311,13 @@ impl Simulation {
             Step::Begin | Step::Promote | Step::AwaitMark | Step::MoveEvents | Step::Attach | Step::Finish => {
                 &[OLD, NEW]
             }
-            Step::CatchUp | Step::StopReplica | Step::Mark | Step::Detach | Step::StartReplica | Step::Reopen => &[NEW],
+            Step::CatchUp
+            | Step::StopReplica
+            | Step::Mark
+            | Step::Admit
+            | Step::Detach
+            | Step::StartReplica
+            | Step::Reopen => &[NEW],
             _ => &[OLD],
         }
     }
@@ -359,6 +365,7 @@ impl Simulation {
             }
             Step::CloseOld => self.servers[OLD].read_only = true,
             Step::Mark => drop(self.servers[NEW].write()),
+            Step::Admit => self.servers[NEW].mode = Mode::Off,
             Step::Redirect => {
                 self.servers[OLD].target.clone_from(&record.way.target);
                 self.servers[OLD].mode = record.way.mode();
@@ -431,7 +438,7 @@ impl Simulation {
         let has_all = |server: &Simulated| self.acknowledged.iter().all(|gtid| server.log.contains(gtid));
         match end {
             End::Done(warnings) => {
-                assert!(new.up && !new.read_only, "no primary: {:#?}", self.history);
+                assert!(new.up && !new.read_only && new.mode == Mode::Off, "no primary: {:#?}", self.history);
                 assert!(
                     old.read_only && old.mode == Mode::On && old.target == TARGET,
                     "clients do not reach it: {:#?}",
@@ -631,8 +638,12 @@ proptest! {
         second in prop::collection::vec(Fault::any(), 0..60),
         goals in prop::collection::vec((prop_oneof![Just(Goal::Forward), Just(Goal::Back)], any::<bool>()), 2),
         lease_ends: bool,
+        is_way_back: bool,
     ) {
         let mut simulation = Simulation::new(first);
+        if is_way_back {
+            simulation.servers[NEW].mode = Mode::On;
+        }
         simulation.run(Goal::Forward, false);
         (simulation.faults, simulation.now) = (second, 0);
         if lease_ends {

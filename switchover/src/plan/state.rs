@@ -94,9 +94,15 @@ pub fn has_mark(old: &Server, new: &Server, evidence: Evidence<'_>) -> bool {
 
 /// After the promotion: how far.
 fn after_promotion(old: &Server, new: &Server, evidence: Evidence<'_>) -> State {
-    if old.read_only && has_mark(old, new, evidence) && old.replicates_from(new.server_id) && old.mode.redirects() {
+    let is_open = new.mode == Mode::Off;
+    if is_open
+        && old.read_only
+        && has_mark(old, new, evidence)
+        && old.replicates_from(new.server_id)
+        && old.mode.redirects()
+    {
         State::Reversed
-    } else if old.read_only && old.mode.redirects() {
+    } else if is_open && old.read_only && old.mode.redirects() {
         State::Redirected
     } else {
         State::Promoted

@@ -29,6 +29,8 @@ pub enum Step {
     CloseOld,
     /// NEW: a mark in the binary log.
     Mark,
+    /// NEW: mode `OFF`, if it redirected to OLD.
+    Admit,
     /// OLD: redirect to NEW.
     Redirect,
     /// OLD: kill the sessions that are left.
@@ -121,6 +123,7 @@ impl Step {
             Self::Reopen => "NEW: read_only = 0 again",
             Self::CloseOld => "OLD: read_only = 1",
             Self::Mark => "NEW: mark the promotion in the binary log (FLUSH HOSTS)",
+            Self::Admit => "NEW: let clients in (mode OFF)",
             Self::Redirect => "OLD: redirect clients to NEW",
             Self::Disconnect => "OLD: kill the sessions that are left",
             Self::Unlock => "OLD: release the lock",

@@ -93,7 +93,13 @@ fn plugin(pair: &Pair<'_>, findings: &mut Vec<Finding>) {
                 findings.push(Finding::failure("plugin", format!("the plugin is {status} on {name}"), cure));
             }
         }
-        if server.plugin.is_some() && server.seen.mode != Mode::Off {
+        let leads_back = name == pair.new_name()
+            && server.seen.mode.redirects()
+            && server.seen.target == pair.facts.wanted.old_target;
+        if leads_back {
+            findings
+                .push(Finding::ok("mode", format!("{name} redirects to {} until it is the primary", pair.old_name())));
+        } else if server.plugin.is_some() && server.seen.mode != Mode::Off {
             let mode = server.seen.mode;
             let note =
                 if server.seen.note.is_empty() { String::new() } else { format!(" (note: {})", server.seen.note) };

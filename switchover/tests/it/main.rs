@@ -1,0 +1,6 @@
+//! The command with real servers.
+
+mod application;
+mod faults;
+mod pair;
+mod whole;
