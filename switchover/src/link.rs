@@ -109,6 +109,17 @@ impl Link {
         Ok(self.rows(sql)?.first().map(|row| row.at(0).to_owned()).unwrap_or_default())
     }
 
+    /// When the server started, by its own clock in seconds since 1970; exact to a second or two.
+    ///
+    /// # Errors
+    /// If the server refuses, or does not answer.
+    pub fn started(&mut self) -> Result<u64, SqlError> {
+        let sql = "SELECT UNIX_TIMESTAMP() - VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'UPTIME'";
+        let value = self.value(sql)?;
+        let seconds = value.split('.').next().unwrap_or_default();
+        seconds.parse().map_err(|_| SqlError::Refused { code: 0, message: format!("the time of start is '{value}'") })
+    }
+
     /// What the server shows; `None` if it does not answer, also not to a new session.
     pub fn look(&mut self, other: &Entry, other_id: Option<u32>) -> Option<Server> {
         for _ in 0..2 {

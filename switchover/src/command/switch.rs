@@ -5,13 +5,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::json;
 
 use super::{Context, Ended, Exit, How, Prepare, Switchover, Unfinished, pair};
+use crate::link::Link;
 use crate::live::{Hooks, Live, Options};
 use crate::plan::check::{Level, worst};
 use crate::plan::drive::{End, Failure, Limits, World as _, drive};
 use crate::plan::facts::Facts;
 use crate::plan::next::Goal;
 use crate::plan::record::{Before, Named, Record, Way};
-use crate::plan::seen::Seen;
+use crate::plan::seen::{Seen, Server};
 use crate::plan::state::State;
 use crate::plan::step::Step;
 use crate::servers::Entry;
@@ -61,7 +62,7 @@ pub(super) fn prepare(context: &mut Context, arguments: &Prepare) -> Ended {
         return Ok(Exit::Done);
     }
     let had = old.channel_from(new.server_id).is_some();
-    let record = record(context, &live, &seen, None, true, false);
+    let record = record(context, &mut live, &seen, None, true, false);
     if let Err(Failure(why)) = live.take(Step::Prepare, &record) {
         let undone = had || live.take(Step::Unprepare, &record).is_ok();
         let exit = if undone { Exit::Back } else { Exit::Halfway };
@@ -95,17 +96,16 @@ fn arguments_of_prepare() -> How {
 pub(super) fn switchover(context: &mut Context, arguments: &Switchover) -> Ended {
     let Switchover { pair: names, judging, how, all_connections, dry_run } = arguments;
     let [old, new] = pair::pair(context, &names.old, &names.new)?;
-    let io = |error: std::io::Error| (Exit::Refused, format!("the file with the state: {error}"));
-    if let Some(record) = context.store.read(&names.old, &names.new).map_err(io)? {
+    let mut console = context.console.clone();
+    let replicas = pair::entries(context, &judging.replicas)?;
+    let mut live = live(context, &mut console, old, new, how, &replicas)?;
+    if let Some(record) = written(context, &mut live)? {
         let why = format!(
             "the switchover from {} to {} that began {} is unfinished: resume, or back",
             names.old, names.new, record.by
         );
         return Err((Exit::Refused, why));
     }
-    let mut console = context.console.clone();
-    let replicas = pair::entries(context, &judging.replicas)?;
-    let mut live = live(context, &mut console, old, new, how, &replicas)?;
     let (facts, findings) = pair::judge(context, &mut live.old, &mut live.new, judging)?;
     let title = format!("{} -> {}", names.old, names.new);
     context.console.findings(&title, &findings);
@@ -131,7 +131,7 @@ pub(super) fn switchover(context: &mut Context, arguments: &Switchover) -> Ended
         }
     }
     let seen = live.look();
-    let mut record = record(context, &live, &seen, Some(&facts), !judging.no_reverse, *all_connections);
+    let mut record = record(context, &mut live, &seen, Some(&facts), !judging.no_reverse, *all_connections);
     record.way.hold = hold;
     go(context, live, record, Goal::Forward, how)
 }
@@ -187,11 +187,10 @@ pub(super) fn back(context: &mut Context, arguments: &Unfinished) -> Ended {
 fn unfinished(context: &mut Context, arguments: &Unfinished, goal: Goal) -> Ended {
     let [old, new] = names(context, &arguments.names)?;
     let [old, new] = pair::pair(context, &old, &new)?;
-    let io = |error: std::io::Error| (Exit::Refused, format!("the file with the state: {error}"));
-    let file = context.store.read(&old.name, &new.name).map_err(io)?;
     let replicas = pair::entries(context, &arguments.replicas)?;
     let mut console = context.console.clone();
     let mut live = live(context, &mut console, old, new, &arguments.how, &replicas)?;
+    let file = written(context, &mut live)?;
     let seen = live.look();
     for (link, server) in [(&live.old, &seen.old), (&live.new, &seen.new)] {
         if server.is_none() {
@@ -218,7 +217,7 @@ fn unfinished(context: &mut Context, arguments: &Unfinished, goal: Goal) -> Ende
             context
                 .console
                 .say("note", "nothing was written down about a switchover of these: what the servers show decides");
-            record(context, &live, &seen, None, true, false)
+            record(context, &mut live, &seen, None, true, false)
         }
     };
     let state = State::of(&seen, record.evidence());
@@ -242,6 +241,34 @@ fn unfinished(context: &mut Context, arguments: &Unfinished, goal: Goal) -> Ende
         }
     }
     go(context, live, record, goal, &arguments.how)
+}
+
+/// The record in the file, unless another machine has finished that switchover: then it is removed.
+fn written(context: &Context, live: &mut Live<'_>) -> Result<Option<Record>, (Exit, String)> {
+    let failed = |error: std::io::Error| (Exit::Refused, format!("the file with the state: {error}"));
+    let (old, new) = (live.old.entry.name.clone(), live.new.entry.name.clone());
+    let Some(record) = context.store.read(&old, &new).map_err(failed)? else { return Ok(None) };
+    let seen = live.look();
+    // Without a restart, a note is removed by a command only.
+    let is_finished = [(&mut live.old, &seen.old, &record.old), (&mut live.new, &seen.new, &record.new)]
+        .into_iter()
+        .all(|(link, server, named)| {
+            let Some(server) = server else { return false };
+            let is_noted = Record::from_note(&server.note).is_some_and(|note| note.id == record.id);
+            link.abilities.note && !is_noted && link.started().is_ok_and(|started| started.abs_diff(named.started) <= 5)
+        });
+    if !is_finished {
+        return Ok(Some(record));
+    }
+    context.console.say(
+        "note",
+        &format!(
+            "the switchover that began {} has ended: it was finished from another machine, or never began",
+            record.by
+        ),
+    );
+    context.store.remove(&old, &new).map_err(failed)?;
+    Ok(None)
 }
 
 /// The servers of the switchover that is unfinished.
@@ -297,15 +324,19 @@ fn live<'a>(
 }
 
 /// A new record of what the servers are like now.
-fn record(context: &Context, live: &Live<'_>, seen: &Seen, facts: Option<&Facts>, reverse: bool, all: bool) -> Record {
+fn record(
+    context: &Context,
+    live: &mut Live<'_>,
+    seen: &Seen,
+    facts: Option<&Facts>,
+    reverse: bool,
+    all: bool,
+) -> Record {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let named = |entry: &Entry, server: &Option<crate::plan::seen::Server>, uptime: u64| Named {
-        name: entry.name.clone(),
-        server_id: server.as_ref().map_or(0, |server| server.server_id),
-        started: now.as_secs().saturating_sub(uptime),
-    };
-    let uptime = |facts: Option<&crate::plan::facts::ServerFacts>| {
-        facts.and_then(|facts| facts.status.get("Uptime")?.parse().ok()).unwrap_or_default()
+    let named = |link: &mut Link, server: Option<&Server>| Named {
+        name: link.entry.name.clone(),
+        server_id: server.map_or(0, |server| server.server_id),
+        started: server.and_then(|_| link.started().ok()).unwrap_or_default(),
     };
     let old = seen.old.as_ref();
     let new_id = seen.new.as_ref().map_or(0, |server| server.server_id);
@@ -313,8 +344,8 @@ fn record(context: &Context, live: &Live<'_>, seen: &Seen, facts: Option<&Facts>
         facts.and_then(|facts| facts.old.as_ref()?.variable("instant_failover_hold_timeout").parse().ok());
     Record {
         id: format!("{:x}{:x}", now.as_millis(), std::process::id()),
-        old: named(&live.old.entry, &seen.old, uptime(facts.and_then(|facts| facts.old.as_ref()))),
-        new: named(&live.new.entry, &seen.new, uptime(facts.and_then(|facts| facts.new.as_ref()))),
+        old: named(&mut live.old, old),
+        new: named(&mut live.new, seen.new.as_ref()),
         way: Way { target: live.new.entry.target.to_string(), all, hold: live.old.abilities.hold, reverse },
         before: Before {
             read_only: false,
