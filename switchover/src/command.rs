@@ -230,7 +230,7 @@ fn dispatch(context: &mut Context, command: &Command) -> Exit {
         Command::Switchover(switchover) => switch::switchover(context, switchover),
         Command::Resume(unfinished) => switch::resume(context, unfinished),
         Command::Back(unfinished) => switch::back(context, unfinished),
-        Command::Status(_) => status::status(context),
+        Command::Status(_) => Ok(status::status(context)),
     };
     result.unwrap_or_else(|(exit, why)| {
         context.console.error(&why);

@@ -11,7 +11,7 @@ use crate::plan::gtid::Position;
 use crate::servers::{Entry, Tls, Way};
 
 /// How long the new primary may take to reach the present position.
-const CATCH_UP: Duration = Duration::from_millis(1000);
+const CATCH_UP: Duration = Duration::from_secs(1);
 
 /// Reads both servers, the old primary first.
 pub fn read(old: &mut Link, new: &mut Link, mut wanted: Wanted, replicas: &[Entry]) -> (Facts, Vec<String>) {
@@ -36,6 +36,7 @@ pub fn read(old: &mut Link, new: &mut Link, mut wanted: Wanted, replicas: &[Entr
         Ok(read) => facts.new = Some(read),
         Err(error) => problems.push(format!("{}: {error}", new_entry.name)),
     }
+    facts.old_later = old.look(&new_entry, ids[1]).map(|old| old.transactions);
     if let (Some(old), Some(_)) = (&facts.old, &facts.new) {
         facts.catches_up = catches_up(new, &old.seen.position);
     }
@@ -222,7 +223,7 @@ fn definers(link: &mut Link, events: &[Row]) -> Result<BTreeSet<String>, SqlErro
     Ok(routines.iter().chain(&triggers).chain(events).map(|row| row.at(0).to_owned()).collect())
 }
 
-/// Only known where the plugin METADATA_LOCK_INFO is loaded.
+/// Only known where the plugin `METADATA_LOCK_INFO` is loaded.
 fn user_locks(link: &mut Link) -> Vec<String> {
     let rows = link.rows(
         "SELECT THREAD_ID, TABLE_SCHEMA FROM information_schema.METADATA_LOCK_INFO WHERE LOCK_TYPE = 'User lock' \

@@ -4,6 +4,7 @@ mod events;
 mod hooks;
 mod sessions;
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -81,8 +82,8 @@ pub struct Live<'a> {
     /// How it is done.
     pub options: Options,
     fence: Option<Fence>,
-    /// When clients began to wait.
-    held: Option<Instant>,
+    /// When clients began to wait: held, or locked out by the fence.
+    pause_began: Option<Instant>,
     store: Store,
     signals: Signals,
     report: &'a mut dyn Report,
@@ -105,7 +106,7 @@ impl<'a> Live<'a> {
         report: &'a mut dyn Report,
     ) -> Self {
         let (old, new) = (Link::new(old, true), Link::new(new, true));
-        Self { old, new, options, fence: None, held: None, store, signals, report }
+        Self { old, new, options, fence: None, pause_began: None, store, signals, report }
     }
 
     /// Where the record is.
@@ -141,8 +142,9 @@ impl<'a> Live<'a> {
 
     /// The time that is left of the pause.
     fn pause_left(&self) -> Duration {
-        let end =
-            self.held.map_or(self.options.max_pause, |held| self.options.max_pause.saturating_sub(held.elapsed()));
+        let end = self
+            .pause_began
+            .map_or(self.options.max_pause, |began| self.options.max_pause.saturating_sub(began.elapsed()));
         end.max(Duration::from_millis(100))
     }
 
@@ -190,12 +192,13 @@ impl<'a> Live<'a> {
         self.old.run(&format!(
             "SET GLOBAL instant_failover_hold_timeout = {lease}, instant_failover_mode = 'HOLD', instant_failover_drain = ON"
         ))?;
-        self.held = Some(began);
+        self.pause_began = Some(began);
         Ok(())
     }
 
     fn set_fence(&mut self) -> Result<Position, Failure> {
         self.drop_fence();
+        self.pause_began.get_or_insert_with(Instant::now);
         let patience = self.pause_left().as_secs().clamp(1, 5);
         self.old.session()?;
         let mut session = Session::open(&self.old.entry)?;
@@ -250,7 +253,7 @@ impl<'a> Live<'a> {
             return Err(Failure("the old primary no longer holds clients".to_owned()));
         }
         let lease = self.options.max_pause + HOLD_RESERVE;
-        if self.held.is_some_and(|held| held.elapsed() + GATE_RESERVE > lease) {
+        if record.way.hold && self.pause_began.is_some_and(|began| began.elapsed() + GATE_RESERVE > lease) {
             return Err(Failure("less than a second of the hold is left".to_owned()));
         }
         self.new.run("SET GLOBAL read_only = 0")?;
@@ -267,6 +270,9 @@ impl<'a> Live<'a> {
     fn redirect(&mut self, record: &Record) -> Result<(), Failure> {
         let (target, mode) = (quoted(&record.way.target), record.way.mode().name());
         self.old.run(&format!("SET GLOBAL instant_failover_target = {target}, instant_failover_mode = '{mode}'"))?;
+        if let Some(began) = self.pause_began.take() {
+            self.report.note(&format!("writers waited for {} ms", began.elapsed().as_millis()));
+        }
         if let Err(why) = hooks::run("after-promotion", self.options.hooks.after_promotion.as_deref(), record) {
             self.report.note(&why);
         }
@@ -301,6 +307,9 @@ impl<'a> Live<'a> {
             }
             None => self.old.run(&read_only)?,
         }
+        if !record.way.hold {
+            self.pause_began = None;
+        }
         self.set_scheduler(record.before.events)
     }
 
@@ -314,7 +323,7 @@ impl<'a> Live<'a> {
 
     fn release(&mut self, record: &Record) -> Result<(), Failure> {
         self.old.run("SET GLOBAL instant_failover_mode = 'OFF'")?;
-        self.held = None;
+        self.pause_began = None;
         self.restore_timeout(record)
     }
 
@@ -507,7 +516,7 @@ fn change_master(name: &str, to: &Replication) -> Result<String, Failure> {
         to.user.as_deref().ok_or_else(|| Failure("replication-user is not in the file with the servers".to_owned()))?;
     let mut sql = format!(
         "CHANGE MASTER {} TO MASTER_HOST = {}, MASTER_PORT = {}, MASTER_USER = {}, MASTER_PASSWORD = {}, \
-         MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 5, MASTER_SSL = {}, MASTER_SSL_VERIFY_SERVER_CERT = {}",
+         MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 1, MASTER_SSL = {}, MASTER_SSL_VERIFY_SERVER_CERT = {}",
         quoted(name),
         quoted(&to.host),
         to.port,
@@ -518,7 +527,7 @@ fn change_master(name: &str, to: &Replication) -> Result<String, Failure> {
     );
     for (option, file) in [("CA", &to.ssl_ca), ("CERT", &to.ssl_cert), ("KEY", &to.ssl_key)] {
         if let Some(file) = file {
-            sql += &format!(", MASTER_SSL_{option} = {}", quoted(file));
+            let _ = write!(sql, ", MASTER_SSL_{option} = {}", quoted(file));
         }
     }
     Ok(sql)
@@ -546,9 +555,10 @@ impl World for Live<'_> {
     fn take(&mut self, step: Step, record: &Record) -> Result<Option<Position>, Failure> {
         match step {
             Step::Begin => self.begin(record)?,
+            Step::Note => self.leave_notes(&record.note())?,
             Step::Prepare | Step::Attach => self.attach()?,
             Step::Aim => {
-                self.old.run(&format!("SET GLOBAL instant_failover_target = {}", quoted(&record.way.target)))?
+                self.old.run(&format!("SET GLOBAL instant_failover_target = {}", quoted(&record.way.target)))?;
             }
             Step::Hold => self.hold()?,
             Step::Drain => self.drain()?,
@@ -557,7 +567,10 @@ impl World for Live<'_> {
             Step::StopReplica => self.on_channel_of_new(|name| format!("STOP SLAVE {name}"))?,
             Step::Promote => self.promote(record)?,
             Step::Reopen => self.reopen()?,
-            Step::CloseOld => self.old.run("SET GLOBAL read_only = 1")?,
+            Step::CloseOld => {
+                self.set_scheduler(false)?;
+                self.old.run("SET GLOBAL read_only = 1")?;
+            }
             Step::Mark => self.new.run("FLUSH HOSTS")?,
             Step::Admit => self.new.run("SET GLOBAL instant_failover_mode = 'OFF'")?,
             Step::Redirect => self.redirect(record)?,
@@ -572,7 +585,7 @@ impl World for Live<'_> {
             Step::Release => self.release(record)?,
             Step::StartReplica => self.start_replica()?,
             Step::Unaim => {
-                self.old.run(&format!("SET GLOBAL instant_failover_target = {}", quoted(&record.before.target)))?
+                self.old.run(&format!("SET GLOBAL instant_failover_target = {}", quoted(&record.before.target)))?;
             }
             Step::Unprepare => self.unprepare()?,
             Step::Forget => self.forget(record)?,

@@ -22,8 +22,6 @@ pub(super) struct Console {
     began: Instant,
     step_began: Instant,
     names: [String; 2],
-    /// Each step that succeeded: when it began, and when it ended.
-    timeline: Vec<(Step, Duration, Duration)>,
 }
 
 impl Console {
@@ -33,14 +31,13 @@ impl Console {
             bar.set_style(style);
         }
         let now = Instant::now();
-        Self { json, bar, began: now, step_began: now, names: Default::default(), timeline: Vec::new() }
+        Self { json, bar, began: now, step_began: now, names: Default::default() }
     }
 
     /// From now on, steps are shown with these names, and times count from now.
     pub(super) fn begin(&mut self, old: &str, new: &str) {
         self.names = [old.to_owned(), new.to_owned()];
         self.began = Instant::now();
-        self.timeline.clear();
         if !self.json {
             self.bar.enable_steady_tick(Duration::from_millis(100));
         }
@@ -61,8 +58,9 @@ impl Console {
         });
     }
 
+    /// A line for programs.
     pub(super) fn object(&self, value: &Value) {
-        let _ = writeln!(stdout(), "{value}");
+        self.line(&value.to_string());
         let _ = stdout().flush();
     }
 
@@ -118,13 +116,6 @@ impl Console {
         Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
     }
 
-    /// The time from the beginning of one step to the end of another.
-    pub(super) fn between(&self, first: Step, last: Step) -> Option<Duration> {
-        let (_, began, _) = self.timeline.iter().rev().find(|(step, ..)| *step == first)?;
-        let (.., ended) = self.timeline.iter().rev().find(|(step, ..)| *step == last)?;
-        ended.checked_sub(*began)
-    }
-
     fn text(&self, step: Step) -> String {
         step.with_names(&self.names[0], &self.names[1])
     }
@@ -143,7 +134,6 @@ impl Report for Console {
             }
             Event::Succeeded(step) => {
                 let took = self.step_began.elapsed();
-                self.timeline.push((step, at.saturating_sub(took), at));
                 if self.json {
                     self.object(&json!({ "at": at.as_secs_f64(), "done": step.text(), "took": took.as_secs_f64() }));
                 } else {
@@ -160,7 +150,7 @@ impl Report for Console {
             Event::Turns(Goal::Again, why) => self.note(&format!("letting clients in before another attempt: {why}")),
             Event::Turns(_, why) => self.note(&format!("going back: {why}")),
             Event::GoesOn(signal) => {
-                self.note(&format!("{signal}: the new primary is promoted, so this goes on to the end"))
+                self.note(&format!("{signal}: the new primary is promoted, so this goes on to the end"));
             }
             Event::Waits(Missing::Old) => self.note(&format!("{} does not answer", self.names[0])),
             Event::Waits(Missing::New) => self.note(&format!("{} does not answer", self.names[1])),

@@ -1,8 +1,10 @@
 //! `status`.
 
+use std::fmt::Write as _;
+
 use serde_json::json;
 
-use super::{Context, Ended, Exit};
+use super::{Context, Exit};
 use crate::database::SqlError;
 use crate::link::Link;
 use crate::plan::record::Record;
@@ -19,7 +21,7 @@ struct Seen {
     exempt: String,
 }
 
-pub(super) fn status(context: &mut Context) -> Ended {
+pub(super) fn status(context: &Context) -> Exit {
     let all: Vec<Seen> = context.servers.all().iter().map(look).collect();
     for seen in &all {
         show(context, seen);
@@ -28,7 +30,7 @@ pub(super) fn status(context: &mut Context) -> Ended {
     for problem in &problems {
         context.console.say("problem", problem);
     }
-    Ok(if problems.is_empty() { Exit::Done } else { Exit::Refused })
+    if problems.is_empty() { Exit::Done } else { Exit::Refused }
 }
 
 fn look(entry: &Entry) -> Seen {
@@ -69,7 +71,7 @@ fn show(context: &Context, seen: &Seen) {
             let role = if server.read_only { "read only" } else { "PRIMARY, accepts writes" };
             let mut text = format!("{name:12} server {}, {role}, mode {}", server.server_id, server.mode);
             if server.mode.redirects() {
-                text += &format!(" to {}", server.target);
+                let _ = write!(text, " to {}", server.target);
             }
             if seen.plugin.is_empty() {
                 text += ", NO PLUGIN";
@@ -77,11 +79,11 @@ fn show(context: &Context, seen: &Seen) {
             for channel in &server.channels {
                 let source = channel.source.map_or_else(|| "?".to_owned(), |id| id.to_string());
                 let state = if channel.runs() { "" } else { " (STOPPED)" };
-                text += &format!(", replicates from server {source}{state}");
+                let _ = write!(text, ", replicates from server {source}{state}");
             }
-            text += &format!(", at {}", server.position);
+            let _ = write!(text, ", at {}", server.position);
             if !server.note.is_empty() {
-                text += &format!("\n{:12} note: {}", "", server.note);
+                let _ = write!(text, "\n{:12} note: {}", "", server.note);
             }
             context.console.line(&text);
         }

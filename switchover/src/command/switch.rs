@@ -46,7 +46,7 @@ const TRIES: u32 = 20;
 pub(super) fn prepare(context: &mut Context, arguments: &Prepare) -> Ended {
     let [old, new] = pair::pair(context, &arguments.pair.old, &arguments.pair.new)?;
     let mut console = context.console.clone();
-    let mut live = live(context, &mut console, old, new, &arguments_of_prepare(), &[])?;
+    let mut live = live(context, &mut console, old, new, &arguments_of_prepare(), &[]);
     let (_, findings) = pair::judge(context, &mut live.old, &mut live.new, &arguments.judging)?;
     if worst(&findings) == Level::Failure {
         context.console.findings("check", &findings);
@@ -98,7 +98,7 @@ pub(super) fn switchover(context: &mut Context, arguments: &Switchover) -> Ended
     let [old, new] = pair::pair(context, &names.old, &names.new)?;
     let mut console = context.console.clone();
     let replicas = pair::entries(context, &judging.replicas)?;
-    let mut live = live(context, &mut console, old, new, how, &replicas)?;
+    let mut live = live(context, &mut console, old, new, how, &replicas);
     if let Some(record) = written(context, &mut live)? {
         let why = format!(
             "the switchover from {} to {} that began {} is unfinished: resume, or back",
@@ -189,7 +189,7 @@ fn unfinished(context: &mut Context, arguments: &Unfinished, goal: Goal) -> Ende
     let [old, new] = pair::pair(context, &old, &new)?;
     let replicas = pair::entries(context, &arguments.replicas)?;
     let mut console = context.console.clone();
-    let mut live = live(context, &mut console, old, new, &arguments.how, &replicas)?;
+    let mut live = live(context, &mut console, old, new, &arguments.how, &replicas);
     let file = written(context, &mut live)?;
     let seen = live.look();
     for (link, server) in [(&live.old, &seen.old), (&live.new, &seen.new)] {
@@ -200,25 +200,21 @@ fn unfinished(context: &mut Context, arguments: &Unfinished, goal: Goal) -> Ende
     let notes: Vec<Record> =
         [&seen.old, &seen.new].into_iter().flatten().filter_map(|server| Record::from_note(&server.note)).collect();
     let known = file.into_iter().chain(notes.iter().cloned()).next();
-    let record = match known {
-        Some(known) => {
-            for (named, server) in [(&known.old, &seen.old), (&known.new, &seen.new)] {
-                if server.as_ref().is_some_and(|server| server.server_id != named.server_id) {
-                    let why = format!(
-                        "{} is no longer the server with server_id {}: nothing is done",
-                        named.name, named.server_id
-                    );
-                    return Err((Exit::Refused, why));
-                }
+    let record = if let Some(known) = known {
+        for (named, server) in [(&known.old, &seen.old), (&known.new, &seen.new)] {
+            if server.as_ref().is_some_and(|server| server.server_id != named.server_id) {
+                let why = format!(
+                    "{} is no longer the server with server_id {}: nothing is done",
+                    named.name, named.server_id
+                );
+                return Err((Exit::Refused, why));
             }
-            known.merged(notes)
         }
-        None => {
-            context
-                .console
-                .say("note", "nothing was written down about a switchover of these: what the servers show decides");
-            record(context, &mut live, &seen, None, true, false)
-        }
+        known.merged(notes)
+    } else {
+        let text = "nothing was written down about a switchover of these: what the servers show decides";
+        context.console.say("note", text);
+        record(context, &mut live, &seen, None, true, false)
     };
     let state = State::of(&seen, record.evidence());
     context.console.say("state", &state.to_string());
@@ -303,7 +299,7 @@ fn live<'a>(
     new: Entry,
     how: &How,
     replicas: &[Entry],
-) -> Result<Live<'a>, (Exit, String)> {
+) -> Live<'a> {
     console.begin(&old.name, &new.name);
     let options = Options {
         max_pause: how.max_pause(),
@@ -320,7 +316,7 @@ fn live<'a>(
     let mut live = Live::new(old, new, options, context.store.clone(), context.signals.clone(), console);
     // The id of each is needed to recognise the other's connection to it.
     live.look();
-    Ok(live)
+    live
 }
 
 /// A new record of what the servers are like now.

@@ -94,6 +94,9 @@ pub struct Limits {
     pub tries: u32,
 }
 
+/// The most steps.
+const MAX_STEPS: u32 = 5000;
+
 /// Goes to a goal.
 pub fn drive(world: &mut impl World, record: &mut Record, goal: Goal, limits: Limits) -> End {
     let asked_back = goal == Goal::Back;
@@ -107,8 +110,10 @@ pub fn drive(world: &mut impl World, record: &mut Record, goal: Goal, limits: Li
         attempts: limits.attempts,
         failures: 0,
         waited: 0,
+        repeated: 0,
     };
-    loop {
+    // Each attempt has some twenty steps, and failures are counted: this is only met if the servers change all the time.
+    for _ in 0..MAX_STEPS {
         let seen = run.world.look();
         run.own.fence = run.world.fence();
         let state = State::of(&seen, record.evidence());
@@ -116,6 +121,8 @@ pub fn drive(world: &mut impl World, record: &mut Record, goal: Goal, limits: Li
             // It is certain that the promotion did not take effect.
             record.promoting = false;
         }
+        // It may have come back writable without this step.
+        record.promoting |= state.is_promoted();
         if let Some(signal) = run.world.interrupted() {
             match run.goal {
                 Goal::Forward if state.is_promoted() => run.world.tell(Event::GoesOn(&signal)),
@@ -165,6 +172,7 @@ pub fn drive(world: &mut impl World, record: &mut Record, goal: Goal, limits: Li
             }
         }
     }
+    End::Halfway("it does not come to an end: does something else change the servers?".to_owned())
 }
 
 struct Run<'a, W> {
@@ -177,6 +185,8 @@ struct Run<'a, W> {
     failures: u32,
     /// Looks at a server that did not answer, in a row.
     waited: u32,
+    /// How often the last step was taken again, after it had succeeded.
+    repeated: u32,
 }
 
 impl<W: World> Run<'_, W> {
@@ -217,34 +227,47 @@ impl<W: World> Run<'_, W> {
             self.world.tell(Event::NotSaved(&why));
         }
         self.world.tell(Event::Begins(step));
-        match self.world.take(step, record) {
+        let taken = self.world.take(step, record);
+        // If it is decided again, it had no effect.
+        let has_effect = self.own.done.last() != Some(&step) || self.repeated < limits.tries;
+        match taken {
+            Ok(_) if !has_effect => {
+                self.failed(step, "it succeeded, and changed nothing".to_owned(), before, is_promoted, limits)
+            }
             Ok(position) => {
                 self.world.tell(Event::Succeeded(step));
                 record.position = position.or(record.position.take());
+                if step == Step::Redirect {
+                    // Clients may have come in before.
+                    self.own.done.retain(|done| *done != Step::Disconnect);
+                }
+                self.repeated = if self.own.done.last() == Some(&step) { self.repeated + 1 } else { 0 };
                 self.own.done.push(step);
                 self.failures = 0;
                 Ok(())
             }
-            Err(Failure(why)) => {
-                self.world.tell(Event::Failed(step, &why));
-                if before {
-                    self.attempt_failed(step.may_be_tried_again(), why);
-                    return Ok(());
-                }
-                self.failures += 1;
-                if self.failures < limits.tries {
-                    self.world.rest(Rest::Retry);
-                    return Ok(());
-                }
-                self.failures = 0;
-                let may_fail = if is_promoted { step.may_fail_after_promotion() } else { step.may_fail_going_back() };
-                if !may_fail {
-                    return Err(End::Halfway(format!("{step}: {why}")));
-                }
-                self.own.skipped.push(step);
-                self.warnings.push(format!("{step}: {why}"));
-                Ok(())
-            }
+            Err(Failure(why)) => self.failed(step, why, before, is_promoted, limits),
         }
+    }
+
+    fn failed(&mut self, step: Step, why: String, before: bool, is_promoted: bool, limits: Limits) -> Result<(), End> {
+        self.world.tell(Event::Failed(step, &why));
+        if before {
+            self.attempt_failed(step.may_be_tried_again(), why);
+            return Ok(());
+        }
+        self.failures += 1;
+        if self.failures < limits.tries && self.repeated < limits.tries {
+            self.world.rest(Rest::Retry);
+            return Ok(());
+        }
+        (self.failures, self.repeated) = (0, 0);
+        let may_fail = if is_promoted { step.may_fail_after_promotion() } else { step.may_fail_going_back() };
+        if !may_fail {
+            return Err(End::Halfway(format!("{step}: {why}")));
+        }
+        self.own.skipped.push(step);
+        self.warnings.push(format!("{step}: {why}"));
+        Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::gtid::Transactions;
 use super::seen::Server;
 
 /// Everything that the check judges.
@@ -15,6 +16,8 @@ pub struct Facts {
     pub target: Reached,
     /// Whether the new primary had the position of the old one within a moment. `None` if that was not tried.
     pub catches_up: Option<bool>,
+    /// What the old primary has, read again after the new one.
+    pub old_later: Option<Transactions>,
     /// What was asked for.
     pub wanted: Wanted,
 }

@@ -130,7 +130,15 @@ fn before_promotion(state: &State, old: &Server, new: &Server, record: &Record, 
 }
 
 fn after_promotion(old: &Server, new: &Server, record: &Record, own: &Own) -> Next {
-    if !old.read_only {
+    // Another machine must not take it for one that can go back, while NEW does not answer.
+    let is_outdated = |note: Record| note.id == record.id && !note.promoting;
+    if !own.is_over(Step::Note)
+        && [old, new].iter().any(|server| Record::from_note(&server.note).is_some_and(is_outdated))
+    {
+        return Next::Take(Step::Note);
+    }
+    // It restarted. Events write in spite of read_only until they are moved.
+    if !old.read_only || (old.events_run && !own.is_over(Step::MoveEvents)) {
         return Next::Take(Step::CloseOld);
     }
     // It restarted: replication has begun again by itself, and it is read only.

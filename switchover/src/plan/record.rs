@@ -1,6 +1,8 @@
 //! What is written down, so that another run can continue or go back: in a file, and briefly in `instant_failover_note` on both
 //! servers.
 
+use std::fmt::Write as _;
+
 use failover::{MAX_NOTE, Mode};
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +65,7 @@ impl Way {
 
 /// What the servers were like before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a variable of a server")]
 pub struct Before {
     /// `@@read_only` of the old primary.
     pub read_only: bool,
@@ -108,7 +111,7 @@ impl Record {
         note += &flag("new-had-events", self.before.new_events);
         note += &flag("had-reverse", self.before.reverse);
         if let Some(seconds) = self.before.hold_timeout {
-            note += &format!("had-hold-timeout={seconds} ");
+            let _ = write!(note, "had-hold-timeout={seconds} ");
         }
         let position = self.position.as_ref().map(|position| ("position", position.to_string()));
         let target = Some(("target", self.way.target.clone()));

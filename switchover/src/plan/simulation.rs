@@ -71,6 +71,7 @@ impl Fault {
 
 /// A server.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Simulated {
     id: u32,
     up: bool,
@@ -167,6 +168,7 @@ fn running(from: u32) -> Channel {
 
 /// Everything.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Simulation {
     servers: [Simulated; 2],
     /// Whether this process holds the lock.
@@ -212,6 +214,7 @@ impl Simulation {
 
     /// The next fault, after whatever happens meanwhile.
     fn fault(&mut self) -> Fault {
+        assert!(self.now < 3000, "it never ends: {:#?}", &self.history[..self.history.len().min(100)]);
         let fault = self.faults.get(self.now).copied().unwrap_or(Fault::None);
         self.now += 1;
         if fault != Fault::None {
@@ -272,8 +275,9 @@ impl Simulation {
         if on_old && old.up && !old.locked {
             if !old.read_only {
                 self.acknowledged.insert(old.write());
-            } else if self.privileged && self.now % 5 == 0 {
-                self.beyond_help |= !new.read_only || !replicates(new, old);
+            } else if self.privileged && self.now.is_multiple_of(5) {
+                let was_primary = new.log.iter().any(|gtid| gtid.server == new.id);
+                self.beyond_help |= !new.read_only || !replicates(new, old) || was_primary;
                 self.acknowledged.insert(old.write());
             }
         }
@@ -308,9 +312,13 @@ impl Simulation {
     /// On which servers a step needs an answer.
     fn needs(step: Step) -> &'static [usize] {
         match step {
-            Step::Begin | Step::Promote | Step::AwaitMark | Step::MoveEvents | Step::Attach | Step::Finish => {
-                &[OLD, NEW]
-            }
+            Step::Begin
+            | Step::Note
+            | Step::Promote
+            | Step::AwaitMark
+            | Step::MoveEvents
+            | Step::Attach
+            | Step::Finish => &[OLD, NEW],
             Step::CatchUp
             | Step::StopReplica
             | Step::Mark
@@ -329,7 +337,7 @@ impl Simulation {
             return failed(&format!("server {n} is down"));
         }
         match step {
-            Step::Begin => self.servers.iter_mut().for_each(|server| server.note = record.note()),
+            Step::Begin | Step::Note => self.servers.iter_mut().for_each(|server| server.note = record.note()),
             Step::Prepare | Step::Attach => self.servers[OLD].channel = Some(running(2)),
             Step::Aim => self.servers[OLD].target.clone_from(&record.way.target),
             Step::Hold => self.servers[OLD].mode = Mode::Hold,
@@ -363,7 +371,7 @@ impl Simulation {
                 assert!(!old.up || old.read_only || self.beyond_help, "reopened beside a primary");
                 new.read_only = false;
             }
-            Step::CloseOld => self.servers[OLD].read_only = true,
+            Step::CloseOld => (self.servers[OLD].read_only, self.servers[OLD].events) = (true, false),
             Step::Mark => drop(self.servers[NEW].write()),
             Step::Admit => self.servers[NEW].mode = Mode::Off,
             Step::Redirect => {
@@ -569,6 +577,10 @@ impl World for Simulation {
             // A lock that is not waited for is lost with its connection.
             Fault::LostPending if step == Step::Fence => lost,
             Fault::LostPending if self.fence.is_some() || step != Step::Promote => {
+                if step == Step::Promote {
+                    // These come first.
+                    self.servers.iter_mut().filter(|server| server.up).for_each(|server| server.note = record.note());
+                }
                 self.pending = Some(step);
                 lost
             }
@@ -655,7 +667,7 @@ proptest! {
         // Now everything works again.
         (simulation.faults, simulation.now) = (vec![Fault::Revives], 0);
         let (goal, other_machine) = goals[1];
-        let was_primary = !simulation.servers[NEW].read_only;
+        let was_primary = simulation.servers[NEW].up && !simulation.servers[NEW].read_only;
         let end = simulation.run(goal, other_machine);
         match end {
             Some(End::Back(..)) => prop_assert!(!was_primary || simulation.beyond_help, "went back after the promotion"),

@@ -23,9 +23,11 @@ pub enum Step {
     StopReplica,
     /// The gate, and then NEW: writable. It cannot be undone.
     Promote,
+    /// Change the notes on both servers, if they do not say that NEW was promoted.
+    Note,
     /// NEW: writable again, after it was promoted and came back read only.
     Reopen,
-    /// OLD: read only, after it came back writable.
+    /// OLD: read only and no events, after it restarted.
     CloseOld,
     /// NEW: a mark in the binary log.
     Mark,
@@ -90,7 +92,8 @@ impl Step {
     pub const fn may_fail_after_promotion(self) -> bool {
         matches!(
             self,
-            Self::Mark
+            Self::Note
+                | Self::Mark
                 | Self::Disconnect
                 | Self::Attach
                 | Self::AwaitMark
@@ -120,8 +123,9 @@ impl Step {
             Self::CatchUp => "NEW: wait until it has everything",
             Self::StopReplica => "NEW: stop replication",
             Self::Promote => "check the fence, then NEW: read_only = 0",
+            Self::Note => "note the promotion on both servers",
             Self::Reopen => "NEW: read_only = 0 again",
-            Self::CloseOld => "OLD: read_only = 1",
+            Self::CloseOld => "OLD: read_only = 1, events off",
             Self::Mark => "NEW: mark the promotion in the binary log (FLUSH HOSTS)",
             Self::Admit => "NEW: let clients in (mode OFF)",
             Self::Redirect => "OLD: redirect clients to NEW",
@@ -132,13 +136,12 @@ impl Step {
             Self::Repoint => "other replicas: replicate from NEW",
             Self::Detach => "NEW: forget OLD as its primary",
             Self::MoveEvents => "NEW: enable the events that were enabled on OLD",
-            Self::Finish => "remove the notes and the file",
             Self::Unfence => "OLD: read_only and the event scheduler as before, release the lock",
             Self::Release => "OLD: mode OFF, let clients in",
             Self::StartReplica => "NEW: replicate again",
             Self::Unaim => "OLD: the target as before",
             Self::Unprepare => "OLD: no longer replicate from NEW",
-            Self::Forget => "remove the notes and the file",
+            Self::Finish | Self::Forget => "remove the notes and the file",
         }
     }
 

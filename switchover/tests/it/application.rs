@@ -25,6 +25,13 @@ enum Kind {
     Procedure,
 }
 
+/// Whether some clients call procedures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Procedures {
+    Yes,
+    No,
+}
+
 /// A running application.
 pub(crate) struct Application {
     shared: Arc<Shared>,
@@ -40,12 +47,13 @@ struct Shared {
 }
 
 impl Application {
-    pub(crate) fn start(pair: &Pair, first: u64) -> Self {
+    pub(crate) fn start(pair: &Pair, procedures: Procedures) -> Self {
         let shared = Arc::new(Shared::default());
         let address = pair.servers[DB1].address();
-        let clients = (first..first + 6).map(|client| {
+        let clients = (0..6).map(|client| {
             let shared = Arc::clone(&shared);
-            let kind = if client % 3 == 0 { Kind::Procedure } else { Kind::Transaction };
+            let kind =
+                if client % 3 == 0 && procedures == Procedures::Yes { Kind::Procedure } else { Kind::Transaction };
             thread::spawn(move || work(&shared, address, client, kind))
         });
         Self { clients: clients.collect(), shared }
@@ -104,7 +112,7 @@ fn work(shared: &Shared, address: SocketAddr, client: u64, kind: Kind) {
         errors.push(format!("client {client}, {what}: {error}"));
     };
     while !shared.stop.load(Ordering::SeqCst) {
-        thread::sleep(Duration::from_millis(2 + client % 5));
+        thread::sleep(Duration::from_millis(10 + client));
         // As pools do before they lend a connection.
         let is_alive = connection.as_mut().is_some_and(|connection| connection.ping().is_ok());
         if !is_alive {

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command};
 
-use super::application::Application;
+use super::application::{Application, Procedures};
 use super::pair::{DB1, DB2, Ended, Pair};
 
 /// Steps, by a part of their text.
@@ -32,6 +32,8 @@ enum Fault {
     Signal(&'static str),
     /// Every session of the command on a server is killed.
     Sessions(usize),
+    /// A server is killed and started again, read only.
+    Restart(usize),
 }
 
 /// Starts the command, and does something as soon as a step begins. Returns how it ended, and whether it came to that step.
@@ -91,6 +93,7 @@ fn afterwards(pair: &Pair, application: &Application, ended: &Ended, goal: &str,
     let primary = if pair.value(DB1, "SELECT @@read_only") == "0" { DB1 } else { DB2 };
     application.nothing_is_lost(pair, primary);
     if primary == DB2 {
+        catches_up(pair, ["db2", "db1"]);
         let back = pair.run(&["switchover", "db2", "db1", "--yes"]);
         assert_eq!(back.status, Some(0), "{context}\n{}", back.text);
         // As it was at first.
@@ -102,20 +105,38 @@ fn afterwards(pair: &Pair, application: &Application, ended: &Ended, goal: &str,
     }
 }
 
+/// A server that was killed needs time.
+fn catches_up(pair: &Pair, [primary, replica]: [&str; 2]) {
+    for _ in 0..30 {
+        let checked = pair.run(&["check", primary, replica]);
+        if checked.status == Some(0) {
+            return;
+        }
+    }
+}
+
 fn each_step(faults: &[(Fault, &str, bool)]) {
-    let pair = Pair::start(&[]);
-    let application = Application::start(&pair, 0);
+    let mut pair = Pair::start(&[]);
+    let restarts = faults.iter().any(|(fault, ..)| matches!(fault, Fault::Restart(_)));
+    // A server that restarts lets them in, and they write in spite of read_only: the servers diverge, and the command says so.
+    let application = Application::start(&pair, if restarts { Procedures::No } else { Procedures::Yes });
+    if restarts {
+        pair.sql(DB1, "DROP EVENT shop.tick");
+    }
     application.writes(50);
     let mut missed = Vec::new();
     for step in STEPS {
         for &(fault, goal, elsewhere) in faults {
             let what = format!("{fault:?} at '{step}', then {goal}, elsewhere: {elsewhere}");
             println!("{what}");
+            catches_up(&pair, ["db1", "db2"]);
             let child = pair.command(&["switchover", "db1", "db2", "--yes", "--json"]).spawn().unwrap();
             let (ended, reached) = interrupted(child, step, |child| match fault {
                 Fault::Signal(name) => signal(child, name),
                 Fault::Sessions(server) => kill_sessions(&pair, server),
+                Fault::Restart(server) => pair.restart(server),
             });
+            assert_ne!(ended.status, Some(1), "{what}: refused\n{}", ended.text);
             if !reached {
                 missed.push(what.clone());
             }
@@ -128,10 +149,11 @@ fn each_step(faults: &[(Fault, &str, bool)]) {
     application.end();
 }
 
+/// The command may kill this session, too.
 fn kill_sessions(pair: &Pair, server: usize) {
-    let mut root = pair.root(server);
-    for id in root.query("SELECT ID FROM information_schema.PROCESSLIST WHERE USER = 'dba'").unwrap().concat() {
-        // It may have ended.
+    let Ok(mut root) = pair.servers[server].root() else { return };
+    let ids = root.query("SELECT ID FROM information_schema.PROCESSLIST WHERE USER = 'dba'").unwrap_or_default();
+    for id in ids.concat() {
         let _ = root.query(&format!("KILL {id}"));
     }
 }
@@ -148,4 +170,9 @@ fn signals_at_each_step() {
 #[test]
 fn sessions_are_killed_at_each_step() {
     each_step(&[(Fault::Sessions(DB1), "resume", true), (Fault::Sessions(DB2), "back", false)]);
+}
+
+#[test]
+fn servers_are_killed_at_each_step() {
+    each_step(&[(Fault::Restart(DB1), "resume", true), (Fault::Restart(DB2), "resume", false)]);
 }

@@ -1,13 +1,13 @@
 //! From beginning to end.
 
-use super::application::Application;
+use super::application::{Application, Procedures};
 use super::pair::{DB1, DB2, Pair};
 
 #[test]
 fn there_and_back_again() {
     for threads in ["one-thread-per-connection", "pool-of-threads"] {
         let pair = Pair::start(&[&format!("--thread-handling={threads}")]);
-        let application = Application::start(&pair, 0);
+        let application = Application::start(&pair, Procedures::Yes);
         application.writes(200);
         let checked = pair.run(&["check", "db1", "db2"]);
         assert_eq!(checked.status, Some(0), "{}", checked.text);

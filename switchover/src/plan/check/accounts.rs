@@ -50,7 +50,7 @@ fn grants(name: &str, server: &ServerFacts, findings: &mut Vec<Finding>) {
     let super_contains = server.series() < (10, 11) && has("SUPER");
     let missing: Vec<_> = NEEDED
         .iter()
-        .filter(|privilege| !has(privilege) && !(super_contains && WITHIN_SUPER.contains(privilege)))
+        .filter(|privilege| !(has(privilege) || super_contains && WITHIN_SUPER.contains(privilege)))
         .map(|privilege| privilege.replace("READ_ONLY", "READ ONLY"))
         .collect();
     if missing.is_empty() {

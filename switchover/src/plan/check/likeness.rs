@@ -31,6 +31,21 @@ pub(super) fn check(pair: &Pair<'_>, findings: &mut Vec<Finding>) {
             findings.push(Finding::warning("likeness", seen, "make them equal, unless that is meant"));
         }
     }
+    for (name, server) in pair.both() {
+        for variable in ["sync_binlog", "innodb_flush_log_at_trx_commit"] {
+            if server.variable(variable) != "1" {
+                let seen = format!(
+                    "{variable} is {} on {name}: writes that were acknowledged can be lost in a crash",
+                    server.variable(variable)
+                );
+                findings.push(Finding::warning(
+                    "durability",
+                    seen,
+                    format!("SET GLOBAL {variable} = 1, and in the option file"),
+                ));
+            }
+        }
+    }
     if alike {
         findings.push(Finding::ok("likeness", "sql_mode, character sets, durability and the like are equal"));
     }

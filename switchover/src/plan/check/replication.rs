@@ -113,9 +113,9 @@ fn running(pair: &Pair<'_>, channel: &BTreeMap<String, String>, findings: &mut V
 }
 
 fn transactions(pair: &Pair<'_>, findings: &mut Vec<Finding>) {
-    // The old primary was read first: what it wrote since is no surprise.
-    let mut extra = pair.new.seen.transactions.missing_on(&pair.old.seen.transactions);
-    extra.retain(|gtid| gtid.server != pair.old.seen.server_id);
+    // The old primary was read again after the new one: everything there must be here.
+    let old = pair.facts.old_later.as_ref().unwrap_or(&pair.old.seen.transactions);
+    let extra = pair.new.seen.transactions.missing_on(old);
     if extra.is_empty() {
         findings.push(Finding::ok(
             "transactions",
