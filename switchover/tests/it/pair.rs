@@ -109,12 +109,8 @@ impl Pair {
         fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
     }
 
-    fn servers_file(&self) -> PathBuf {
+    pub(crate) fn servers_file(&self) -> PathBuf {
         self.home.path().join("servers.cnf")
-    }
-
-    pub(crate) fn state_file(&self) -> PathBuf {
-        self.home.path().join("instant-failover/db1+db2.json")
     }
 
     /// The command, not yet started.
