@@ -28,7 +28,7 @@ pub struct Options {
     pub max_pause: Duration,
     /// How long clients work between two attempts.
     pub rest: Duration,
-    /// Kill sessions that do not drain in the last attempt.
+    /// Kill sessions that do not drain in time.
     pub force: bool,
     /// No attempt begins after this.
     pub not_after: Option<SystemTime>,

@@ -42,8 +42,10 @@ impl Live<'_> {
             }
             if Instant::now() >= end {
                 let named = self.names_of_the_oldest()?;
-                let text =
-                    format!("{total} sessions did not end within {:.1} s, among them {named}", patience.as_secs_f64());
+                let text = format!(
+                    "{total} sessions did not end within {:.1} s ({busy} busy, {in_transaction} in transactions): {named}",
+                    patience.as_secs_f64()
+                );
                 if self.options.force {
                     self.report.note(&format!("{text}; they will be killed (--force)"));
                     return Ok(());

@@ -239,7 +239,7 @@ fn prepared() {
     assert_eq!(ended.status, Some(0), "{}", ended.text);
     assert_eq!(pair.sql(DB1, "SHOW ALL SLAVES STATUS").len(), 1);
     // It changes nothing for clients, and going back leaves it.
-    let ended = pair.run(&["switchover", "db1", "db2", "--yes", "--not-after", "2020-01-01"]);
+    let ended = pair.run(&["switchover", "db1", "db2", "--yes", "--not-after", "2020-01-01 00:00:00"]);
     assert_eq!(ended.status, Some(3), "{}", ended.text);
     assert_eq!(pair.sql(DB1, "SHOW ALL SLAVES STATUS").len(), 1);
     let ended = pair.run(&["switchover", "db1", "db2", "--yes"]);
