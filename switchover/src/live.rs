@@ -269,7 +269,13 @@ impl<'a> Live<'a> {
 
     fn redirect(&mut self, record: &Record) -> Result<(), Failure> {
         let (target, mode) = (quoted(&record.way.target), record.way.mode().name());
-        self.old.run(&format!("SET GLOBAL instant_failover_target = {target}, instant_failover_mode = '{mode}'"))?;
+        let exempt = self.old.value("SELECT @@instant_failover_exempt_users")?;
+        let stays = |user: &&str| !record.way.no_longer_exempt.iter().any(|other| other == user);
+        let exempt: Vec<_> = exempt.split(',').filter(stays).collect();
+        self.old.run(&format!(
+            "SET GLOBAL instant_failover_exempt_users = {}, instant_failover_target = {target}, instant_failover_mode = '{mode}'",
+            quoted(&exempt.join(","))
+        ))?;
         if let Some(began) = self.pause_began.take() {
             self.report.note(&format!("writers waited for {} ms", began.elapsed().as_millis()));
         }

@@ -133,6 +133,8 @@ pub(super) fn switchover(context: &mut Context, arguments: &Switchover) -> Ended
     let seen = live.look();
     let mut record = record(context, &mut live, &seen, Some(&facts), !judging.no_reverse, *all_connections);
     record.way.hold = hold;
+    let replication_user = live.new.entry.replication.user.as_deref();
+    record.way.no_longer_exempt = facts.old.map(|old| old.exempt_writers(replication_user)).unwrap_or_default();
     go(context, live, record, Goal::Forward, how)
 }
 
@@ -342,13 +344,18 @@ fn record(
         id: format!("{:x}{:x}", now.as_millis(), std::process::id()),
         old: named(&mut live.old, old),
         new: named(&mut live.new, seen.new.as_ref()),
-        way: Way { target: live.new.entry.target.to_string(), all, hold: live.old.abilities.hold, reverse },
+        way: Way {
+            target: live.new.entry.target.to_string(),
+            all,
+            hold: live.old.abilities.hold,
+            reverse,
+            no_longer_exempt: Vec::new(),
+        },
         before: Before {
             read_only: false,
             target: old.map(|old| old.target.clone()).unwrap_or_default(),
             hold_timeout,
             events: old.is_some_and(|old| old.events_run),
-            new_events: seen.new.as_ref().is_some_and(|new| new.events_run),
             reverse: old.is_some_and(|old| old.channel_from(new_id).is_some()),
         },
         // What is written from now on is written after this.
@@ -427,6 +434,12 @@ fn go(context: &Context, mut live: Live<'_>, mut record: Record, goal: Goal, how
 /// What must be in the option files, so that a restart changes nothing.
 fn option_files(context: &Context, record: &Record) {
     let (old, new, way) = (&record.old.name, &record.new.name, &record.way);
+    if !way.no_longer_exempt.is_empty() {
+        context.console.line(&format!(
+            "No longer exempt on {old}, because they may write in spite of read_only: {}",
+            way.no_longer_exempt.join(", ")
+        ));
+    }
     context.console.line(&format!(
         "For restarts, in the option file of {old}:\n    loose_instant_failover_target = {}\n    loose_instant_failover_mode = {}\n    read_only = 1\n\
          and of {new}: remove loose_instant_failover_target and loose_instant_failover_mode",

@@ -135,6 +135,18 @@ impl ServerFacts {
         self.variables.contains_key("instant_failover_drain")
     }
 
+    /// Exempt users that may write in spite of `read_only`, without this account and the one of replication.
+    #[must_use]
+    pub fn exempt_writers(&self, replication_user: Option<&str>) -> Vec<String> {
+        let own = self.account.rsplit_once('@').map_or(self.account.as_str(), |(user, _)| user);
+        let accounts = self.accounts.iter().flatten();
+        let able = accounts.filter(|account| account.ignores_read_only && !account.is_role && !account.is_locked);
+        let users: BTreeSet<&str> = able.map(|account| account.user.as_str()).collect();
+        let users =
+            users.into_iter().filter(|user| self.exempts(user) && *user != own && Some(*user) != replication_user);
+        users.map(str::to_owned).collect()
+    }
+
     /// Whether the plugin exempts a user.
     #[must_use]
     pub fn exempts(&self, user: &str) -> bool {

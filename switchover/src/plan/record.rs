@@ -53,6 +53,8 @@ pub struct Way {
     pub hold: bool,
     /// Whether the old primary becomes a replica of the new one.
     pub reverse: bool,
+    /// Users that are no longer exempt on the old primary once it redirects: they may write in spite of `read_only`.
+    pub no_longer_exempt: Vec<String>,
 }
 
 impl Way {
@@ -65,7 +67,6 @@ impl Way {
 
 /// What the servers were like before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a variable of a server")]
 pub struct Before {
     /// `@@read_only` of the old primary.
     pub read_only: bool,
@@ -75,8 +76,6 @@ pub struct Before {
     pub hold_timeout: Option<u16>,
     /// Whether events ran on the old primary.
     pub events: bool,
-    /// Whether events ran on the new primary.
-    pub new_events: bool,
     /// Whether the old primary already replicated from the new one.
     pub reverse: bool,
 }
@@ -108,16 +107,17 @@ impl Record {
         note += &flag("reverse", self.way.reverse);
         note += &flag("was-read-only", self.before.read_only);
         note += &flag("had-events", self.before.events);
-        note += &flag("new-had-events", self.before.new_events);
         note += &flag("had-reverse", self.before.reverse);
         if let Some(seconds) = self.before.hold_timeout {
             let _ = write!(note, "had-hold-timeout={seconds} ");
         }
         let position = self.position.as_ref().map(|position| ("position", position.to_string()));
         let target = Some(("target", self.way.target.clone()));
+        let users = self.way.no_longer_exempt.join(",");
+        let users = (!users.is_empty() && !users.contains(' ')).then_some(("no-longer-exempt", users));
         let had_target = Some(("had-target", self.before.target.clone()));
         for (name, value) in
-            [position, target, had_target, Some(("by", self.by.replace([' ', '='], "_")))].into_iter().flatten()
+            [position, target, users, had_target, Some(("by", self.by.replace([' ', '='], "_")))].into_iter().flatten()
         {
             let word = format!("{name}={value} ");
             if note.chars().count() + word.chars().count() <= MAX_NOTE {
@@ -143,13 +143,15 @@ impl Record {
                 all: flag("all")?,
                 hold: flag("hold")?,
                 reverse: flag("reverse")?,
+                no_longer_exempt: word("no-longer-exempt")
+                    .map(|users| users.split(',').map(str::to_owned).collect())
+                    .unwrap_or_default(),
             },
             before: Before {
                 read_only: flag("was-read-only")?,
                 target: word("had-target").unwrap_or_default().to_owned(),
                 hold_timeout: word("had-hold-timeout").and_then(|seconds| seconds.parse().ok()),
                 events: flag("had-events")?,
-                new_events: flag("new-had-events")?,
                 reverse: flag("had-reverse")?,
             },
             position: word("position").and_then(|position| position.parse().ok()),
@@ -193,13 +195,18 @@ mod tests {
             id: "5f3a".to_owned(),
             old: Named { name: "db1".to_owned(), server_id: 1, started: 1_700_000_000 },
             new: Named { name: "a/b".to_owned(), server_id: 2, started: 1_700_000_001 },
-            way: Way { target: "db2.example.com:3306".to_owned(), all: false, hold: true, reverse: true },
+            way: Way {
+                target: "db2.example.com:3306".to_owned(),
+                all: false,
+                hold: true,
+                reverse: true,
+                no_longer_exempt: vec!["root".to_owned(), "ops".to_owned()],
+            },
             before: Before {
                 read_only: false,
                 target: String::new(),
                 hold_timeout: Some(10),
                 events: true,
-                new_events: false,
                 reverse: false,
             },
             position: Some("0-1-100,1-1-7".parse().unwrap()),

@@ -48,13 +48,22 @@ struct Shared {
 
 impl Application {
     pub(crate) fn start(pair: &Pair, procedures: Procedures) -> Self {
+        Self::start_with(pair, procedures, "app")
+    }
+
+    /// With another user, who must be able to write.
+    pub(crate) fn start_as(pair: &Pair, user: &'static str) -> Self {
+        Self::start_with(pair, Procedures::No, user)
+    }
+
+    fn start_with(pair: &Pair, procedures: Procedures, user: &'static str) -> Self {
         let shared = Arc::new(Shared::default());
         let address = pair.servers[DB1].address();
         let clients = (0..6).map(|client| {
             let shared = Arc::clone(&shared);
             let kind =
                 if client % 3 == 0 && procedures == Procedures::Yes { Kind::Procedure } else { Kind::Transaction };
-            thread::spawn(move || work(&shared, address, client, kind))
+            thread::spawn(move || work(&shared, address, user, client, kind))
         });
         Self { clients: clients.collect(), shared }
     }
@@ -102,7 +111,7 @@ impl Drop for Application {
     }
 }
 
-fn work(shared: &Shared, address: SocketAddr, client: u64, kind: Kind) {
+fn work(shared: &Shared, address: SocketAddr, user: &str, client: u64, kind: Kind) {
     let mut connection: Option<Conn> = None;
     let mut number = 0;
     // Whether an earlier attempt to write this number may have succeeded.
@@ -116,7 +125,7 @@ fn work(shared: &Shared, address: SocketAddr, client: u64, kind: Kind) {
         // As pools do before they lend a connection.
         let is_alive = connection.as_mut().is_some_and(|connection| connection.ping().is_ok());
         if !is_alive {
-            connection = match connect(address) {
+            connection = match connect(address, user) {
                 Ok(connection) => Some(connection),
                 Err(error) => {
                     failed("login", &error);
@@ -162,13 +171,13 @@ fn write(connection: &mut Conn, client: u64, number: u64, kind: Kind) -> mysql::
     }
 }
 
-fn connect(address: SocketAddr) -> mysql::Result<Conn> {
+fn connect(address: SocketAddr, user: &str) -> mysql::Result<Conn> {
     let mut next = (address.ip().to_string(), address.port());
     for _ in 0..4 {
         let options = OptsBuilder::new()
             .ip_or_hostname(Some(next.0.clone()))
             .tcp_port(next.1)
-            .user(Some("app"))
+            .user(Some(user))
             .pass(Some(PASSWORD))
             .prefer_socket(false)
             .tcp_connect_timeout(Some(Duration::from_secs(2)))

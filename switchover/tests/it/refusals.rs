@@ -83,11 +83,11 @@ fn a_check_finds_what_is_wrong() {
         println!("{expected:?}");
         let mut sessions = [pair.root(DB1), pair.root(DB2)];
         make.iter().for_each(|(server, sql)| {
-            drop(sessions[*server].query(sql).unwrap_or_else(|error| panic!("{sql}: {error}")))
+            drop(sessions[*server].query(sql).unwrap_or_else(|error| panic!("{sql}: {error}")));
         });
         fails(&pair, expected);
         mend.iter().for_each(|(server, sql)| {
-            drop(sessions[*server].query(sql).unwrap_or_else(|error| panic!("{sql}: {error}")))
+            drop(sessions[*server].query(sql).unwrap_or_else(|error| panic!("{sql}: {error}")));
         });
         if !mend.is_empty() {
             pair.is_as_before();

@@ -105,19 +105,13 @@ fn writers(pair: &Pair<'_>, findings: &mut Vec<Finding>) {
     let Some(accounts) = &pair.old.accounts else { return };
     let able: Vec<&Account> =
         accounts.iter().filter(|account| account.ignores_read_only && !account.is_role && !account.is_locked).collect();
-    let exempt: Vec<_> = able
-        .iter()
-        .filter(|account| {
-            pair.old.exempts(&account.user) && !pair.old.account.starts_with(&format!("{}@", account.user))
-        })
-        .map(|account| format!("{}@{}", account.user, account.host))
-        .collect();
+    let exempt = pair.old.exempt_writers(pair.facts.wanted.replication_user.as_deref());
     if exempt.is_empty() {
         findings.push(Finding::ok("writers", "no other exempt user may write in spite of read_only"));
     } else {
         let seen = format!("exempt, and may write in spite of read_only: {}", exempt.join(", "));
         let cure = format!(
-            "these can write to {} after the switchover; make sure that they do not, or REVOKE READ ONLY ADMIN",
+            "they are removed from instant_failover_exempt_users on {} when it redirects; its option file is left as it is",
             pair.old_name()
         );
         findings.push(Finding::warning("writers", seen, cure));
