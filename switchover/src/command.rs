@@ -50,6 +50,8 @@ enum Command {
     Resume(Unfinished),
     /// Undo a switchover that was interrupted; impossible after the promotion
     Back(Unfinished),
+    /// Make OLD, a former primary, a replica of NEW again, if it has nothing that NEW lacks
+    Rejoin(Rejoin),
     /// Show all servers of the file
     Status(Status),
 }
@@ -158,6 +160,19 @@ struct Unfinished {
 }
 
 #[derive(Debug, Args)]
+struct Rejoin {
+    /// The server that was the primary
+    old: String,
+    /// The primary
+    new: String,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Debug, Args)]
 struct Status {
     /// One JSON object a line
     #[arg(long)]
@@ -201,6 +216,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Prepare(prepare) => prepare.judging.json,
         Command::Switchover(switchover) => switchover.judging.json,
         Command::Resume(unfinished) | Command::Back(unfinished) => unfinished.json,
+        Command::Rejoin(rejoin) => rejoin.json,
         Command::Status(status) => status.json,
     };
     let mut console = Console::new(json);
@@ -230,6 +246,7 @@ fn dispatch(context: &mut Context, command: &Command) -> Exit {
         Command::Switchover(switchover) => switch::switchover(context, switchover),
         Command::Resume(unfinished) => switch::resume(context, unfinished),
         Command::Back(unfinished) => switch::back(context, unfinished),
+        Command::Rejoin(rejoin) => switch::rejoin(context, rejoin),
         Command::Status(_) => Ok(status::status(context)),
     };
     result.unwrap_or_else(|(exit, why)| {

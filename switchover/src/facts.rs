@@ -38,7 +38,7 @@ pub fn read(old: &mut Link, new: &mut Link, mut wanted: Wanted, replicas: &[Entr
     }
     facts.old_later = old.look(&new_entry, ids[1]).map(|old| old.transactions);
     if let (Some(old), Some(_)) = (&facts.old, &facts.new) {
-        facts.catches_up = catches_up(new, &old.seen.position);
+        facts.catches_up = catches_up(new, &old.seen.position.received_by(ids[1].unwrap_or_default()));
     }
     facts.target = reached(&new_entry);
     (facts, problems)

@@ -222,7 +222,8 @@ impl<'a> Live<'a> {
             .as_ref()
             .map(|fence| fence.position.clone())
             .ok_or_else(|| Failure("there is no lock".to_owned()))?;
-        let sql = format!("SELECT MASTER_GTID_WAIT({}, 0.2)", quoted(&position.to_string()));
+        let received = position.received_by(self.new.server_id.unwrap_or_default());
+        let sql = format!("SELECT MASTER_GTID_WAIT({}, 0.2)", quoted(&received.to_string()));
         let what = format!("{} has {position}", self.new.entry.name);
         self.wait(self.pause_left(), &what, |live| Ok(live.new.value(&sql)? == "0"))
     }
@@ -400,9 +401,11 @@ impl<'a> Live<'a> {
         };
         let start = self.start_where_it_is()?;
         // NEW refuses a replica that asks for what it does not have yet.
-        let sql = format!("SELECT MASTER_GTID_WAIT({}, 0.5)", quoted(&start));
         let what = format!("{} has {start}", self.new.entry.name);
-        self.wait(CONNECT_PATIENCE, &what, |live| Ok(live.new.value(&sql)? == "0"))?;
+        self.wait(CONNECT_PATIENCE, &what, |live| {
+            let new = live.new.look(&live.old.entry, live.old.server_id);
+            Ok(new.ok_or_else(|| Failure(live.new.problem.clone()))?.transactions.reaches(&start))
+        })?;
         let change = change_master(&name, &self.new.entry.replication)?;
         self.old.run(&change)?;
         self.old.run(&format!("START SLAVE {}", quoted(&name)))?;
@@ -413,7 +416,7 @@ impl<'a> Live<'a> {
     ///
     /// With `gtid_strict_mode` the server refuses a position that is no longer the end. So it is read and set in one statement,
     /// and again if a client wrote in between.
-    fn start_where_it_is(&mut self) -> Result<String, Failure> {
+    fn start_where_it_is(&mut self) -> Result<Position, Failure> {
         let row = self.old.rows("SELECT @@gtid_slave_pos, @@gtid_binlog_pos")?.into_iter().next().unwrap_or_default();
         let position = |text: &str| text.parse::<Position>().map_err(|error| Failure(error.to_string()));
         let (applied, written) = (position(row.at(0))?, position(row.at(1))?);
@@ -428,7 +431,7 @@ impl<'a> Live<'a> {
                 Err(SqlError::Refused { code: 1947, .. }) => {}
                 other => {
                     other?;
-                    return Ok(self.old.value("SELECT @@gtid_slave_pos")?);
+                    return position(&self.old.value("SELECT @@gtid_slave_pos")?);
                 }
             }
         }
@@ -445,7 +448,9 @@ impl<'a> Live<'a> {
 
     fn await_mark(&mut self) -> Result<(), Failure> {
         let position = self.new.value("SELECT @@gtid_binlog_pos")?;
-        let sql = format!("SELECT MASTER_GTID_WAIT({}, 0.5)", quoted(&position));
+        let position: Position = position.parse().map_err(|_| Failure(format!("the position is '{position}'")))?;
+        let received = position.received_by(self.old.server_id.unwrap_or_default());
+        let sql = format!("SELECT MASTER_GTID_WAIT({}, 0.5)", quoted(&received.to_string()));
         let what = format!("{} has {position} of {}", self.old.entry.name, self.new.entry.name);
         self.wait(MARK_PATIENCE, &what, |live| Ok(live.old.value(&sql)? == "0"))
     }

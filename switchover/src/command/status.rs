@@ -100,6 +100,9 @@ fn problems(all: &[Seen]) -> Vec<String> {
     }
     for (seen, server) in &answering {
         let name = &seen.entry.name;
+        if seen.plugin.is_empty() {
+            problems.push(format!("{name} has no plugin instant_failover"));
+        }
         if server.mode == failover::Mode::Hold && !seen.is_locked {
             problems.push(format!("{name} holds clients, and no instant-failover is working on it: resume, or back"));
         }

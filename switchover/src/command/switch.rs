@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
-use super::{Context, Ended, Exit, How, Prepare, Switchover, Unfinished, pair};
+use super::{Context, Ended, Exit, How, Prepare, Rejoin, Switchover, Unfinished, pair};
 use crate::link::Link;
 use crate::live::{Hooks, Live, Options};
 use crate::plan::check::{Level, worst};
@@ -118,11 +118,7 @@ pub(super) fn switchover(context: &mut Context, arguments: &Switchover) -> Ended
         return Ok(Exit::Done);
     }
     if !how.yes {
-        match context.console.ask(&format!("Make {} the primary instead of {}?", names.new, names.old)) {
-            Ok(true) => {}
-            Ok(false) => return Err((Exit::Refused, "nothing has changed".to_owned())),
-            Err(why) => return Err((Exit::Refused, why)),
-        }
+        confirm(context, how, &format!("Make {} the primary instead of {}?", names.new, names.old))?;
         // The answer may have taken long.
         let (_, findings) = pair::judge(context, &mut live.old, &mut live.new, judging)?;
         if worst(&findings) == Level::Failure {
@@ -227,17 +223,11 @@ fn unfinished(context: &mut Context, arguments: &Unfinished, goal: Goal) -> Ende
         );
         return Err((Exit::Refused, why));
     }
-    if !arguments.how.yes {
-        let question = match goal {
-            Goal::Back => format!("Go back, so that {} is the primary?", record.old.name),
-            _ => format!("Go on, so that {} is the primary?", record.new.name),
-        };
-        match context.console.ask(&question) {
-            Ok(true) => {}
-            Ok(false) => return Err((Exit::Refused, "nothing has changed".to_owned())),
-            Err(why) => return Err((Exit::Refused, why)),
-        }
-    }
+    let question = match goal {
+        Goal::Back => format!("Go back, so that {} is the primary?", record.old.name),
+        _ => format!("Go on, so that {} is the primary?", record.new.name),
+    };
+    confirm(context, &arguments.how, &question)?;
     go(context, live, record, goal, &arguments.how)
 }
 
@@ -267,6 +257,47 @@ fn written(context: &Context, live: &mut Live<'_>) -> Result<Option<Record>, (Ex
     );
     context.store.remove(&old, &new).map_err(failed)?;
     Ok(None)
+}
+
+/// What is left of a switchover when the new primary has long been the primary.
+pub(super) fn rejoin(context: &mut Context, arguments: &Rejoin) -> Ended {
+    let [old, new] = pair::pair(context, &arguments.old, &arguments.new)?;
+    let mut console = context.console.clone();
+    let mut live = live(context, &mut console, old, new, &arguments.how, &[]);
+    let seen = live.look();
+    let (Some(old), Some(new)) = (&seen.old, &seen.new) else {
+        return Err((Exit::Refused, format!("{}; {}", live.old.problem, live.new.problem)));
+    };
+    if new.read_only {
+        return Err((Exit::Refused, format!("{} is read only: it is not the primary", arguments.new)));
+    }
+    let extra = old.transactions.missing_on(&new.transactions);
+    if !extra.is_empty() {
+        let list: Vec<_> = extra.iter().map(ToString::to_string).collect();
+        let why = format!(
+            "{} has transactions that {} lacks, up to {}: nothing is changed. Find them with mariadb-binlog; then rebuild {0}",
+            arguments.old,
+            arguments.new,
+            list.join(",")
+        );
+        return Err((Exit::Refused, why));
+    }
+    confirm(context, &arguments.how, &format!("Make {} a replica of {}?", arguments.old, arguments.new))?;
+    let mut record = record(context, &mut live, &seen, None, true, false);
+    record.promoting = true;
+    go(context, live, record, Goal::Forward, &arguments.how)
+}
+
+/// Asks, unless that is answered.
+fn confirm(context: &Context, how: &How, question: &str) -> Result<(), (Exit, String)> {
+    if how.yes {
+        return Ok(());
+    }
+    match context.console.ask(question) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err((Exit::Refused, "nothing has changed".to_owned())),
+        Err(why) => Err((Exit::Refused, why)),
+    }
 }
 
 /// The servers of the switchover that is unfinished.

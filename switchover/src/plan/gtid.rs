@@ -79,17 +79,10 @@ impl Position {
         self.0.get(&domain).copied()
     }
 
-    /// For each domain the later of both. A server that was a primary and becomes a replica starts there.
+    /// The part that a server must have received: without what it wrote itself, for which `MASTER_GTID_WAIT` would wait forever.
     #[must_use]
-    pub fn later(&self, other: &Self) -> Self {
-        let mut later = self.clone();
-        for gtid in other.last() {
-            let known = later.0.entry(gtid.domain).or_insert(gtid);
-            if known.sequence < gtid.sequence {
-                *known = gtid;
-            }
-        }
-        later
+    pub fn received_by(&self, server: u32) -> Self {
+        Self(self.0.iter().filter(|(_, gtid)| gtid.server != server).map(|(domain, gtid)| (*domain, *gtid)).collect())
     }
 }
 
@@ -214,11 +207,11 @@ mod tests {
     }
 
     #[test]
-    fn later_counts_by_domain() {
-        let (one, other): (Position, Position) =
-            ("0-1-100,1-1-5".parse().unwrap(), "0-2-90,1-2-6,2-2-1".parse().unwrap());
-        assert_eq!(one.later(&other).to_string(), "0-1-100,1-2-6,2-2-1");
-        assert_eq!(other.later(&one).to_string(), "0-1-100,1-2-6,2-2-1");
+    fn a_server_receives_only_what_others_wrote() {
+        let position: Position = "0-1-100,5-2-7".parse().unwrap();
+        assert_eq!(position.received_by(1).to_string(), "5-2-7");
+        assert_eq!(position.received_by(2).to_string(), "0-1-100");
+        assert_eq!(position.received_by(3), position);
     }
 
     #[test]

@@ -106,3 +106,32 @@ fn status_shows_what_is_wrong() {
     pair.servers[DB2].kill();
     shows(&pair, 1, "db2 does not answer");
 }
+
+#[test]
+fn a_former_primary_rejoins() {
+    let mut pair = Pair::start(&[]);
+    let switched = pair.run(&["switchover", "db1", "db2", "--yes"]);
+    assert_eq!(switched.status, Some(0), "{}", switched.text);
+    let ended = pair.run(&["rejoin", "db2", "db1", "--yes"]);
+    assert_eq!(ended.status, Some(1), "{}", ended.text);
+    assert!(ended.text.contains("db1 is read only: it is not the primary"), "{}", ended.text);
+
+    // It comes back as an old option file has it: a second primary.
+    pair.sql(DB1, "STOP SLAVE");
+    pair.sql(DB1, "RESET SLAVE ALL");
+    pair.restart(DB1);
+    pair.sql(DB1, "SET GLOBAL read_only = 0");
+    let ended = pair.run(&["rejoin", "db1", "db2", "--yes"]);
+    assert_eq!(ended.status, Some(0), "{}", ended.text);
+    pair.is_switched();
+
+    // With a write of its own, it is left alone.
+    pair.sql(DB1, "STOP SLAVE");
+    pair.sql(DB1, "SET GLOBAL read_only = 0");
+    pair.sql(DB1, "INSERT INTO shop.orders VALUES (8, 8, 8)");
+    let position = pair.value(DB1, "SELECT @@gtid_binlog_pos");
+    let ended = pair.run(&["rejoin", "db1", "db2", "--yes"]);
+    assert_eq!(ended.status, Some(1), "{}", ended.text);
+    assert!(ended.text.contains(&position), "{position}: {}", ended.text);
+    assert_eq!(pair.value(DB1, "SELECT @@read_only"), "0");
+}
