@@ -57,6 +57,11 @@ fn wrap_for_old_glibc() {
             "gettid",
             "stat64",
             "statx",
+            "pthread_attr_setstacksize",
+            "pthread_create",
+            "pthread_detach",
+            "pthread_join",
+            "pthread_setname_np",
             "pthread_key_create",
             "pthread_key_delete",
             "pthread_setspecific",
@@ -100,14 +105,17 @@ fn bindings(include: &Path) {
             .header("c-shim/shim.h")
             .clang_arg(format!("-isystem{}", include.display()))
             .allowlist_item("ifo_.*|IFO_.*|st_maria_plugin|CR_OK|CR_ERROR|CR_AUTH_USER_CREDENTIALS")
-            .allowlist_item("MARIA_PLUGIN_INTERFACE_VERSION|MYSQL_AUTHENTICATION_PLUGIN")
+            .allowlist_item("MARIA_PLUGIN_INTERFACE_VERSION|MYSQL_AUTHENTICATION_PLUGIN|MYSQL_AUDIT_PLUGIN")
+            .allowlist_item("MYSQL_AUDIT_(GENERAL|CONNECTION)_CLASSMASK|MYSQL_THD")
             .allowlist_item("PLUGIN_LICENSE_BSD|MariaDB_PLUGIN_MATURITY_GAMMA")
             // Exported by us, declared for C.
             .blocklist_function("ifo_rs_.*")
             // C owns what is in these.
-            .opaque_type("st_plugin_vio|st_mysql_server_auth_info|st_mysql_auth|st_mysql_sys_var|st_mysql_show_var|THD")
+            .opaque_type("st_plugin_vio|st_mysql_server_auth_info|st_mysql_auth|st_mysql_audit|st_mysql_sys_var|st_mysql_show_var|THD")
             .default_macro_constant_type(bindgen::MacroTypeVariation::Signed)
-            .rustified_enum("ifo_variable|ifo_severity|ifo_encoding|ifo_presence|ifo_client_phase")
+            .rustified_enum(
+                "ifo_variable|ifo_severity|ifo_encoding|ifo_presence|ifo_count|ifo_feature|ifo_client_phase",
+            )
             .prepend_enum_name(false)
             .wrap_unsafe_ops(true)
             .generate_comments(false)

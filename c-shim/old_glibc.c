@@ -11,12 +11,14 @@
 
 #if defined(__x86_64__) && defined(__GLIBC__)
 
+#include <stddef.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define OLD(ret, name, params, args)                                                                \
+#define OLD(ret, name, params, args) OF(2.2.5, ret, name, params, args)
+#define OF(version, ret, name, params, args)                                                        \
   ret old_##name params;                                                                            \
-  __asm__(".symver old_" #name "," #name "@GLIBC_2.2.5");                                           \
+  __asm__(".symver old_" #name "," #name "@GLIBC_" #version);                                       \
   ret __wrap_##name params;                                                                         \
   ret __wrap_##name params { return old_##name args; }
 
@@ -24,6 +26,12 @@ OLD(int, dladdr, (const void *address, void *info), (address, info))
 OLD(int, dlclose, (void *handle), (handle))
 OLD(void *, dlopen, (const char *path, int flags), (path, flags))
 OLD(void *, dlsym, (void *handle, const char *name), (handle, name))
+OLD(int, pthread_attr_setstacksize, (void *attributes, size_t size), (attributes, size))
+OLD(int, pthread_create, (unsigned long *thread, const void *attributes, void *(*start)(void *), void *argument),
+    (thread, attributes, start, argument))
+OLD(int, pthread_detach, (unsigned long thread), (thread))
+OLD(int, pthread_join, (unsigned long thread, void **result), (thread, result))
+OF(2.12, int, pthread_setname_np, (unsigned long thread, const char *name), (thread, name))
 OLD(int, pthread_key_create, (unsigned *key, void (*destroy)(void *)), (key, destroy))
 OLD(int, pthread_key_delete, (unsigned key), (key))
 OLD(int, pthread_setspecific, (unsigned key, const void *value), (key, value))

@@ -9,7 +9,10 @@
 //! - [`lifecycle`]: INSTALL, start-up and UNINSTALL;
 //! - [`extra_ports`]: whether a connection came to a port reserved for emergencies;
 //! - [`redirect`]: the error that sends a client elsewhere;
-//! - [`account`]: accounts `IDENTIFIED VIA instant_failover`.
+//! - [`account`]: accounts `IDENTIFIED VIA instant_failover`;
+//! - [`hold`]: logins that wait until the mode changes;
+//! - [`sessions`]: the open sessions, and how a drain ends them;
+//! - [`keeper`]: the thread that ends a HOLD in time, and drives a drain.
 //!
 //! # Threads
 //!
@@ -19,10 +22,13 @@
 mod account;
 mod declaration;
 mod extra_ports;
+mod hold;
 mod hooks;
 pub(crate) mod host;
+mod keeper;
 mod lifecycle;
 mod redirect;
+mod sessions;
 mod state;
 mod status;
 mod variables;

@@ -37,7 +37,7 @@ mod tests {
         let (soon, late) = (Duration::ZERO, POLITE);
         for (doing, drained_for, quiet_for, expected) in [
             (Doing::Idle, soon, Duration::ZERO, false),
-            (Doing::Idle, soon, QUIET - Duration::from_nanos(1), false),
+            (Doing::Idle, soon, QUIET.mul_f32(0.99), false),
             (Doing::Idle, soon, QUIET, true),
             (Doing::Idle, late, Duration::ZERO, true),
             (Doing::InTransaction, soon, QUIET, false),

@@ -84,11 +84,11 @@ impl Policy {
         matches!(self.verdict(connection), Verdict::Redirect(_) | Verdict::Hold)
     }
 
-    /// Whether the login of an account with this target of its own waits. The server's target may change meanwhile, its own
-    /// does not.
+    /// Whether the login of an account with this target of its own, or none, waits. The server's target may change meanwhile,
+    /// its own does not.
     #[must_use]
-    pub fn holds_account(&self, target: Option<&Target>) -> bool {
-        self.settings.mode == Mode::Hold && target.is_none()
+    pub fn holds_account(&self, target: Option<&Target>, connection: &Connection<'_>) -> bool {
+        target.is_none() && self.verdict(connection) == Verdict::Hold
     }
 
     /// The message for an account: with the account's own target if it has one, else with the server's. `None` if neither
@@ -189,9 +189,11 @@ mod tests {
         assert!(off.account_message(None).unwrap().as_bytes().ends_with(b"|db2:3307"));
         assert_eq!(Policy::default().account_message(None), None);
         assert!(Policy::default().account_message(Some(&own)).is_some());
-        assert!(!off.holds_account(None));
-        assert!(policy("HOLD").holds_account(None));
-        assert!(!policy("HOLD").holds_account(Some(&own)));
+        let connection = |extra| Connection { transport: Transport::Tcp { extra }, user: b"app", address: None };
+        assert!(!off.holds_account(None, &connection(false)));
+        assert!(policy("HOLD").holds_account(None, &connection(false)));
+        assert!(!policy("HOLD").holds_account(None, &connection(true)));
+        assert!(!policy("HOLD").holds_account(Some(&own), &connection(false)));
     }
 
     #[test]

@@ -112,6 +112,18 @@ impl Settings {
         Ok(new)
     }
 
+    /// These settings with one of them as an option file gives it at start-up. What begins at a moment does not begin there.
+    ///
+    /// # Errors
+    /// As for [`set`](Self::set); HOLD and a drain are errors, too.
+    pub fn set_at_start(&self, variable: Variable, value: &[u8]) -> Result<Self, SettingError> {
+        let mut new = self.set(variable, value);
+        if matches!(&new, Ok(new) if new.mode == Mode::Hold || new.drains()) || new == Err(SettingError::DrainInOff) {
+            new = Err(SettingError::AtStart(variable));
+        }
+        new
+    }
+
     /// These settings once HOLD has ended by itself: in mode `OFF`.
     #[must_use]
     pub fn after_hold(&self) -> Self {
@@ -217,6 +229,8 @@ pub enum SettingError {
     Drain(SwitchError),
     /// Nothing is drained in mode `OFF`.
     DrainInOff,
+    /// HOLD or a drain in an option file.
+    AtStart(Variable),
     /// Bytes that are not UTF-8 (shown with the invalid ones replaced).
     NotUtf8(Variable, String),
     /// The mode redirects, but there is no target.
@@ -241,6 +255,10 @@ impl fmt::Display for SettingError {
                 let drain = Variable::Drain.name();
                 write!(f, "{drain} cannot be ON while {mode} is OFF: clients would come straight back; ")?;
                 write!(f, "set {mode} to HOLD or ON first")
+            }
+            Self::AtStart(variable) => {
+                let (name, value) = (variable.name(), if *variable == Variable::Drain { "ON" } else { "HOLD" });
+                write!(f, "{name} cannot be {value} in an option file; use SET GLOBAL once the server runs")
             }
             Self::NotUtf8(variable, value) => {
                 write!(f, "{}: {} is not UTF-8; use SET NAMES utf8mb4 first", variable.name(), Shown(value))
@@ -405,6 +423,20 @@ mod tests {
         assert!(!stopped.drains() && !stopped.has_ended_drain(&on, Variable::Drain));
         // HOLD needs no target, and what it leads to does.
         assert_eq!(held.set(Variable::Mode, b"ON"), Err(SettingError::NoTarget(Mode::On)));
+    }
+
+    #[test]
+    fn what_begins_at_a_moment_does_not_begin_at_start() {
+        let settings = with(&[(Variable::Target, "db2")]);
+        let at_start =
+            |variable, value: &str| settings.set_at_start(variable, value.as_bytes()).map_err(|e| e.to_string());
+        let cure = "in an option file; use SET GLOBAL once the server runs";
+        assert_eq!(at_start(Variable::Mode, "hold"), Err(format!("instant_failover_mode cannot be HOLD {cure}")));
+        assert_eq!(at_start(Variable::Drain, "1"), Err(format!("instant_failover_drain cannot be ON {cure}")));
+        let on = at_start(Variable::Mode, "ON").unwrap();
+        assert_eq!(on.set_at_start(Variable::Drain, b"ON"), Err(SettingError::AtStart(Variable::Drain)));
+        assert_eq!(on.set_at_start(Variable::Drain, b"0"), Ok(on.clone()));
+        assert_eq!(on.value(Variable::Mode), "ON");
     }
 
     #[test]

@@ -27,7 +27,7 @@ const NO_PROXY: u16 = 1130;
 const BAD_PROXY_HEADER: u16 = 1105;
 
 /// For each mode without TLS and with it, without proxies and with them. No client gets in, so they stay as they are.
-static SERVERS: LazyLock<[[[Shared; 2]; 2]; 3]> = LazyLock::new(|| {
+static SERVERS: LazyLock<[[[Shared; 2]; 2]; 4]> = LazyLock::new(|| {
     MODES.map(|mode| {
         [false, true].map(|tls| {
             ["", "*"].map(|networks| {
@@ -39,11 +39,11 @@ static SERVERS: LazyLock<[[[Shared; 2]; 2]; 3]> = LazyLock::new(|| {
     })
 });
 static SCRAMBLE: LazyLock<Scramble> = LazyLock::new(|| Scramble::random().expect("there are random bytes"));
-const MODES: [Mode; 3] = [Mode::Off, Mode::On, Mode::All];
+const MODES: [Mode; 4] = [Mode::Off, Mode::On, Mode::All, Mode::Hold];
 
 fuzz_target!(|input: &[u8]| {
     let Some((&[flags, ref lengths @ ..], said)) = input.split_first_chunk::<HEAD>() else { return };
-    let mode = usize::from(flags & 3).min(2);
+    let mode = usize::from(flags & 3);
     let [tls, proxied] = [TLS, PROXIED].map(|bit| usize::from(flags & bit != 0));
     let talk = Talk { shared: &SERVERS[mode][tls][proxied], local: flags & LOCAL != 0 };
     let redirects = mode == 2 || mode == 1 && !talk.local;

@@ -119,6 +119,7 @@ impl<'a> Session<'a> {
                     next = self.connection.receive(&[], self.shared, &mut out);
                 }
                 Next::StartTls => panic!("TLS is not offered"),
+                Next::Hold => panic!("an open session is held"),
             }
         }
     }

@@ -5,18 +5,24 @@
 //! 1. [`Phase::Greeted`]: the greeting is sent; next comes the client's first packet, perhaps after a proxy's header;
 //! 2. [`Phase::Tls`]: the same over TLS, after the client's first packet has asked for it;
 //! 3. [`Phase::Switched`]: the client has been asked to authenticate again with `mysql_native_password`;
-//! 4. [`Phase::Open`]: the client is logged in and sends commands. `COM_CHANGE_USER` leads back to 3.
+//! 4. [`Phase::Held`]: the client has authenticated, and waits until the settings are others;
+//! 5. [`Phase::Open`]: the client is logged in and sends commands. `COM_CHANGE_USER` leads back to 3, but not to 4.
 //!
-//! The verdict is reached as soon as the client has sent its user name, before any other answer, and again after a switch of
-//! the authentication plugin: the settings may have changed in the meantime.
+//! The verdict is reached as soon as the client has sent its user name, before any other answer, again after a switch of
+//! the authentication plugin, and again whenever the settings change while the client is held.
 
+use std::time::{Duration, SystemTime};
+
+use failover::drain::{self, Doing};
 use failover::{ER_INSTANT_FAILOVER, Exemption, Transport, Verdict};
 use mysql_common::constants::CapabilityFlags;
 use tracing::debug;
 
 use super::accounts::{Authenticated, Peer, Scramble};
 use super::character_set;
+use super::counters::Place;
 use super::login::{self, First, Login};
+use super::open_sessions::{Entry, OpenSession};
 use super::packet::{self, Frame, MAX_LOGIN, MAX_PACKET, Next, SqlError, Writer};
 use super::proxy::{self, Header, Source};
 use super::session::{self, Session};
@@ -30,6 +36,14 @@ const MAX_SHOWN: usize = 101;
 
 /// The client has been told to go elsewhere.
 struct Redirected;
+
+/// What happens to a client that is not redirected, once it has authenticated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stay {
+    Served,
+    Exempt(Exemption),
+    Held,
+}
 
 /// One connection.
 #[derive(Debug)]
@@ -47,6 +61,8 @@ pub struct Connection {
     proxied: bool,
     /// The TLS cipher suite.
     cipher: Option<&'static str>,
+    /// Its place in the list of open sessions.
+    entry: Option<Entry>,
 }
 
 #[derive(Debug)]
@@ -54,7 +70,16 @@ enum Phase {
     Greeted,
     Tls(CapabilityFlags),
     Switched(Box<Candidate>),
+    Held(Box<Held>),
     Open(Box<Session>),
+}
+
+/// A client that has authenticated and waits.
+#[derive(Debug)]
+struct Held {
+    candidate: Candidate,
+    proof: Authenticated,
+    _place: Place,
 }
 
 /// A client that has not authenticated yet.
@@ -64,7 +89,7 @@ struct Candidate {
     database: Option<String>,
     capabilities: CapabilityFlags,
     collation: u8,
-    exemption: Option<Exemption>,
+    stay: Stay,
     /// The session that is changing its user.
     session: Option<Box<Session>>,
 }
@@ -85,6 +110,7 @@ impl Connection {
             phase: Phase::Greeted,
             proxied: false,
             cipher: None,
+            entry: None,
         }
     }
 
@@ -135,6 +161,53 @@ impl Connection {
         std::mem::take(&mut self.input)
     }
 
+    /// Decides anew about a client that is held, and about no other.
+    pub fn judge_anew(&mut self, shared: &Shared, out: &mut Vec<u8>) -> Next {
+        let Some(mut held) = self.take_held() else { return Next::Read };
+        let Candidate { ref user, capabilities, collation, .. } = held.candidate;
+        match self.judge(user, capabilities, collation, false, shared, out) {
+            Ok(Stay::Held) => {
+                self.phase = Phase::Held(held);
+                Next::Hold
+            }
+            Ok(stay) => {
+                held.candidate.stay = stay;
+                match self.let_in(held.candidate, &held.proof, shared, out) {
+                    // What it has sent in the meantime.
+                    Next::Read => Next::SendFirst,
+                    other => other,
+                }
+            }
+            Err(Redirected) => Next::Close,
+        }
+    }
+
+    /// Ends a client that is held because the program ends.
+    pub(super) fn shut_down(&mut self, out: &mut Vec<u8>) -> Next {
+        if let Some(held) = self.take_held() {
+            let error = SqlError::new(1053, *b"08S01", "Server shutdown in progress");
+            Writer::new(out, self.sequence, held.candidate.capabilities).error(&error);
+        }
+        Next::Close
+    }
+
+    fn take_held(&mut self) -> Option<Box<Held>> {
+        match std::mem::replace(&mut self.phase, Phase::Greeted) {
+            Phase::Held(held) => Some(held),
+            other => {
+                self.phase = other;
+                None
+            }
+        }
+    }
+
+    /// Whether a drain ends this connection: `quiet_for` is the time since it was last read from or written to.
+    pub(super) fn is_drained(&self, shared: &Shared, drained_for: Duration, quiet_for: Duration) -> bool {
+        let Phase::Open(session) = &self.phase else { return false };
+        drain::ends(Doing::Idle, drained_for, quiet_for)
+            && shared.in_force().concerns(self.id, &self.as_judged(session.user()))
+    }
+
     fn packets<'b>(&mut self, mut bytes: &'b [u8], shared: &Shared, out: &mut Vec<u8>) -> (Next, &'b [u8]) {
         if matches!(self.phase, Phase::Greeted) && !self.proxied {
             match proxy::read(bytes) {
@@ -163,6 +236,10 @@ impl Connection {
             }
         }
         loop {
+            if matches!(self.phase, Phase::Held(_)) {
+                // Kept unread until it is let in.
+                return (Next::Hold, bytes);
+            }
             match packet::cut(bytes, self.longest_packet()) {
                 // mariadbd does not wait for a packet that is out of order.
                 Frame::Part if bytes.get(3).is_some_and(|&sequence| sequence != self.expected()) => {
@@ -231,6 +308,7 @@ impl Connection {
                 self.first(payload, Some(capabilities), shared, out)
             }
             Phase::Switched(_) => self.switched(payload, shared, out),
+            Phase::Held(_) => Next::Hold,
             Phase::Open(session) => {
                 shared.counters.questions.add();
                 if let Some((&session::COM_CHANGE_USER, packet)) = payload.split_first() {
@@ -260,14 +338,14 @@ impl Connection {
     /// Decides about a client that has sent its user name; `session` is set for a change of the user.
     fn login(&mut self, login: &Login<'_>, session: Option<Box<Session>>, shared: &Shared, out: &mut Vec<u8>) -> Next {
         let verdict = self.judge(&login.user, login.capabilities, login.collation, session.is_some(), shared, out);
-        let Ok(exemption) = verdict else { return self.back_to(session) };
+        let Ok(stay) = verdict else { return self.back_to(session) };
         let candidate = Candidate {
             user: login.user.clone().into_owned(),
             // No more than an error message shows.
             database: login.database.as_deref().map(|name| name.chars().take(MAX_SHOWN).collect()),
             capabilities: login.capabilities,
             collation: login.collation,
-            exemption,
+            stay,
             session,
         };
         if !login.native && !login.capabilities.contains(CapabilityFlags::CLIENT_PLUGIN_AUTH) {
@@ -279,7 +357,7 @@ impl Connection {
         let modern = login.capabilities.contains(CapabilityFlags::CLIENT_PROTOCOL_41);
         let by_peer = shared.configuration().accounts.by_peer(&candidate.user, &self.peer);
         if let Some(proof) = by_peer.filter(|_| modern && self.is_secure_enough(shared)) {
-            return self.open(candidate, &proof, shared, out);
+            return self.open(candidate, proof, shared, out);
         }
         // Like mariadbd, use a new scramble for every change of the user.
         let fresh = candidate.session.is_some() && login.capabilities.contains(CapabilityFlags::CLIENT_PLUGIN_AUTH);
@@ -305,7 +383,7 @@ impl Connection {
         let Phase::Switched(candidate) = std::mem::replace(&mut self.phase, Phase::Greeted) else { return Next::Close };
         let Candidate { capabilities, collation, .. } = *candidate;
         match self.judge(&candidate.user, capabilities, collation, candidate.session.is_some(), shared, out) {
-            Ok(exemption) => self.check(Candidate { exemption, ..*candidate }, reply, shared, out),
+            Ok(stay) => self.check(Candidate { stay, ..*candidate }, reply, shared, out),
             Err(Redirected) => self.back_to(candidate.session),
         }
     }
@@ -319,12 +397,13 @@ impl Connection {
         changes_user: bool,
         shared: &Shared,
         out: &mut Vec<u8>,
-    ) -> Result<Option<Exemption>, Redirected> {
-        let connection =
-            failover::Connection { transport: self.transport, user: user.as_bytes(), address: self.peer.address };
-        match shared.policy().verdict(&connection) {
-            Verdict::Serve => Ok(None),
-            Verdict::Exempt(exemption) => Ok(Some(exemption)),
+    ) -> Result<Stay, Redirected> {
+        match shared.in_force().policy.verdict(&self.as_judged(user)) {
+            Verdict::Serve => Ok(Stay::Served),
+            Verdict::Exempt(exemption) => Ok(Stay::Exempt(exemption)),
+            // A session stays open while it changes its user.
+            Verdict::Hold if changes_user => Ok(Stay::Served),
+            Verdict::Hold => Ok(Stay::Held),
             Verdict::Redirect(redirect) => {
                 let message = character_set::encode(redirect.message.as_bytes(), collation);
                 let mut writer = Writer::new(out, self.sequence, capabilities);
@@ -336,13 +415,18 @@ impl Connection {
         }
     }
 
+    /// This connection as the policy sees it.
+    const fn as_judged<'a>(&self, user: &'a str) -> failover::Connection<'a> {
+        failover::Connection { transport: self.transport, user: user.as_bytes(), address: self.peer.address }
+    }
+
     fn check(&mut self, candidate: Candidate, reply: &[u8], shared: &Shared, out: &mut Vec<u8>) -> Next {
         if !matches!(reply.len(), 0 | super::accounts::SCRAMBLE_LENGTH) {
             return self.deny(candidate, &bad_handshake(), shared, out);
         }
         let proof = shared.configuration().accounts.by_password(&candidate.user, &self.scramble, reply);
         if let Some(proof) = proof.filter(|_| self.is_secure_enough(shared)) {
-            return self.open(candidate, &proof, shared, out);
+            return self.open(candidate, proof, shared, out);
         }
         shared.counters.access_denied.add();
         let (user, host) = (&candidate.user, self.host());
@@ -351,16 +435,41 @@ impl Connection {
         self.deny(candidate, &SqlError::new(1045, *b"28000", message), shared, out)
     }
 
-    fn open(&mut self, candidate: Candidate, proof: &Authenticated, shared: &Shared, out: &mut Vec<u8>) -> Next {
+    /// Lets in a client that has authenticated, or holds it.
+    fn open(&mut self, candidate: Candidate, proof: Authenticated, shared: &Shared, out: &mut Vec<u8>) -> Next {
+        if candidate.stay != Stay::Held {
+            return self.let_in(candidate, &proof, shared, out);
+        }
+        // The others are for those that are not held.
+        let most = shared.configuration().max_connections / 2;
+        let Some(place) = shared.counters.hold(most.into()) else {
+            shared.counters.too_many_connections.add();
+            debug!(id = self.id, user = candidate.user, peer = ?self.peer, "too many are held");
+            Writer::new(out, self.sequence, candidate.capabilities).error(&packet::too_many_connections());
+            return Next::Close;
+        };
+        debug!(id = self.id, user = candidate.user, peer = ?self.peer, "held");
+        self.phase = Phase::Held(Box::new(Held { candidate, proof, _place: place }));
+        Next::Hold
+    }
+
+    fn let_in(&mut self, candidate: Candidate, proof: &Authenticated, shared: &Shared, out: &mut Vec<u8>) -> Next {
         if let Err(error) = candidate.database.as_deref().map_or(Ok(()), session::check_database) {
             return self.deny(candidate, &error, shared, out);
         }
         shared.counters.logins.add();
-        if let Some(exemption) = candidate.exemption {
+        if let Stay::Exempt(exemption) = candidate.stay {
             shared.counters.exemption(exemption);
         }
         debug!(id = self.id, user = candidate.user, peer = ?self.peer, "let in");
         let capabilities = candidate.capabilities;
+        self.entry = Some(shared.open_sessions.add(OpenSession {
+            id: self.id,
+            user: candidate.user.clone(),
+            address: self.peer.address,
+            transport: self.transport,
+            since: SystemTime::now(),
+        }));
         let mut session = Session::new(self.id, candidate.user, self.host(), capabilities, proof);
         session.set_database(candidate.database);
         session.set_cipher(self.cipher);
@@ -411,6 +520,7 @@ impl Connection {
             Phase::Greeted => CapabilityFlags::CLIENT_PROTOCOL_41,
             Phase::Tls(capabilities) => *capabilities,
             Phase::Switched(candidate) => candidate.capabilities,
+            Phase::Held(held) => held.candidate.capabilities,
             Phase::Open(session) => session.capabilities(),
         };
         self.refuse_with(capabilities, error, shared, out)
@@ -457,10 +567,12 @@ fn client_flags(packet: &[u8]) -> CapabilityFlags {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::{Connection, Next, Peer, Shared, Transport};
     use crate::accounts::{Accounts, Scramble};
     use crate::shared::{Configuration, Identity};
-    use failover::Settings;
+    use failover::{Settings, Variable};
 
     /// A server that accepts any login.
     fn server() -> Shared {
@@ -492,9 +604,120 @@ mod tests {
         }
     }
 
+    const PING: &[u8] = b"\x01\0\0\0\x0e";
+
+    fn set(shared: &Shared, variable: Variable, value: &str) {
+        shared.set(&[(variable, value.to_owned())], "a test", None).unwrap();
+    }
+
+    fn number(shared: &Shared, name: &str) -> u64 {
+        shared.numbers().iter().find(|shown| shown.name == format!("Instant_failover_{name}")).unwrap().value
+    }
+
+    /// A client over TCP that is held, and has been answered nothing.
+    fn held(shared: &Shared) -> Connection {
+        let scramble = Scramble::random().unwrap();
+        let tcp = Transport::Tcp { extra: false };
+        let mut connection = Connection::greet(shared, Peer::default(), tcp, scramble, &mut Vec::new());
+        let mut out = Vec::new();
+        assert_eq!(connection.receive(&login("db"), shared, &mut out), Next::Hold);
+        assert!(out.is_empty() && connection.is_logging_in(), "{}", out.escape_ascii());
+        connection
+    }
+
+    #[test]
+    fn a_client_that_is_held_is_judged_anew() {
+        const OK: &[u8] = b"\x07\0\0\x02\0";
+        const REDIRECT: &[u8] = b"\x02\xff\x64\x10#HY000|Server";
+        for (variable, value, next, answer) in [
+            (Variable::Note, "nothing of interest", Next::Hold, b"".as_slice()),
+            (Variable::Mode, "HOLD", Next::Hold, b""),
+            (Variable::Mode, "OFF", Next::SendFirst, OK),
+            (Variable::ExemptUsers, "app", Next::SendFirst, OK),
+            (Variable::Mode, "ON", Next::Close, REDIRECT),
+        ] {
+            let shared = server();
+            set(&shared, Variable::Target, "db2");
+            set(&shared, Variable::Mode, "HOLD");
+            let mut connection = held(&shared);
+            // What it sends meanwhile is neither answered nor lost.
+            let mut out = Vec::new();
+            for part in [&PING[..2], &PING[2..], PING] {
+                assert_eq!(connection.receive(part, &shared, &mut out), Next::Hold);
+            }
+            assert!(out.is_empty() && number(&shared, "held") == 1);
+            set(&shared, variable, value);
+            assert_eq!(connection.judge_anew(&shared, &mut out), next, "{variable:?} {value}");
+            let start = if next == Next::Close { 3 } else { 0 };
+            assert!(out.get(start..).is_some_and(|out| out.starts_with(answer)), "{value}: {}", out.escape_ascii());
+            assert_eq!(number(&shared, "held"), u64::from(next == Next::Hold));
+            assert_eq!(number(&shared, "redirects"), u64::from(next == Next::Close));
+            assert_eq!(number(&shared, "exempted_users"), u64::from(variable == Variable::ExemptUsers));
+            if next == Next::SendFirst {
+                out.clear();
+                assert_eq!(connection.receive(b"", &shared, &mut out), Next::Read);
+                assert_eq!(out, [&b"\x07\0\0\x01\0\0\0\x02\0\0\0"[..]; 2].concat());
+                // A client is judged anew only while it is held.
+                assert_eq!(connection.judge_anew(&shared, &mut out), Next::Read);
+            }
+            drop(connection);
+            assert_eq!((number(&shared, "held"), number(&shared, "holds")), (0, 1));
+        }
+    }
+
+    #[test]
+    fn half_of_the_connections_are_held() {
+        let shared = server();
+        shared.configure(Configuration {
+            max_connections: 5,
+            accounts: Accounts::default().and_anybody().into(),
+            ..Configuration::default()
+        });
+        set(&shared, Variable::Mode, "HOLD");
+        let _two = [held(&shared), held(&shared)];
+        let mut out = Vec::new();
+        let tcp = Transport::Tcp { extra: false };
+        let scramble = Scramble::random().unwrap();
+        let mut third = Connection::greet(&shared, Peer::default(), tcp, scramble, &mut Vec::new());
+        assert_eq!(third.receive(&login("db"), &shared, &mut out), Next::Close);
+        assert!(out[3..].starts_with(b"\x02\xff\x10\x04#08004Too many connections"), "{}", out.escape_ascii());
+    }
+
+    #[test]
+    fn the_end_of_the_program_ends_those_that_are_held() {
+        let shared = server();
+        set(&shared, Variable::Mode, "HOLD");
+        let (mut connection, mut out) = (held(&shared), Vec::new());
+        assert_eq!(connection.shut_down(&mut out), Next::Close);
+        assert!(out[3..].starts_with(b"\x02\xff\x1d\x04#08S01Server shutdown in progress"), "{}", out.escape_ascii());
+        assert_eq!(number(&shared, "held"), 0);
+    }
+
+    #[test]
+    fn only_an_open_session_is_drained() {
+        const LATE: Duration = failover::drain::POLITE;
+        let shared = server();
+        set(&shared, Variable::Mode, "HOLD");
+        let mut connection = held(&shared);
+        assert!(!connection.is_drained(&shared, LATE, LATE));
+        set(&shared, Variable::Mode, "OFF");
+        connection.judge_anew(&shared, &mut Vec::new());
+        assert_eq!((number(&shared, "sessions"), connection.is_drained(&shared, LATE, LATE)), (0, false));
+        set(&shared, Variable::Mode, "HOLD");
+        assert_eq!((number(&shared, "sessions"), connection.is_drained(&shared, LATE, LATE)), (1, true));
+        assert!(!connection.is_drained(&shared, Duration::ZERO, Duration::ZERO));
+        // A session that changes its user stays open in HOLD.
+        let mut out = Vec::new();
+        let change = b"\x09\0\0\0\x11other\0\0\0";
+        assert_eq!(connection.receive(change, &shared, &mut out), Next::Read, "{}", out.escape_ascii());
+        assert!(out[4] == 0 && number(&shared, "held") == 0, "{}", out.escape_ascii());
+        assert_eq!(number(&shared, "sessions"), 1);
+        drop(connection);
+        assert_eq!(number(&shared, "sessions"), 0);
+    }
+
     #[test]
     fn packets_that_cannot_be_taken_are_answered_in_order() {
-        const PING: &[u8] = b"\x01\0\0\0\x0e";
         let shared = server();
         let let_in = login("db");
         for (before, packet, number, code) in [

@@ -1,5 +1,6 @@
 //! The counters for `SHOW STATUS`, for the summary in the log, and for Prometheus.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -16,6 +17,16 @@ impl Counter {
 
     pub(super) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A place among the logins that are held, which becomes free when this is dropped.
+#[derive(Debug)]
+pub(super) struct Place(Arc<AtomicU64>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -44,6 +55,11 @@ pub(super) struct Counters {
     exempted_hosts: Counter,
     /// In seconds since 1970; 0 before the first.
     last_redirect: AtomicU64,
+    /// Now.
+    held: Arc<AtomicU64>,
+    holds: Counter,
+    pub(super) hold_timeouts: Counter,
+    pub(super) drained: Counter,
     pub(super) connections: Counter,
     pub(super) logins: Counter,
     pub(super) access_denied: Counter,
@@ -70,6 +86,10 @@ impl Counters {
             exempted_users: Counter::default(),
             exempted_hosts: Counter::default(),
             last_redirect: AtomicU64::new(0),
+            held: Arc::default(),
+            holds: Counter::default(),
+            hold_timeouts: Counter::default(),
+            drained: Counter::default(),
             connections: Counter::default(),
             logins: Counter::default(),
             access_denied: Counter::default(),
@@ -104,6 +124,16 @@ impl Counters {
             Exemption::Host => &self.exempted_hosts,
         }
         .add();
+    }
+
+    /// Counts a login that is held, unless there are `most` already.
+    pub(super) fn hold(&self, most: u64) -> Option<Place> {
+        let place = Place(Arc::clone(&self.held));
+        if self.held.fetch_add(1, Ordering::Relaxed) >= most {
+            return None;
+        }
+        self.holds.add();
+        Some(place)
     }
 
     const fn places(&self, extra: bool) -> &AtomicU64 {
@@ -145,8 +175,8 @@ impl Counters {
         }
     }
 
-    /// All numbers, sorted by name.
-    pub(super) fn shown(&self) -> Vec<Shown> {
+    /// All numbers, sorted by name. `concerned` is the number of open sessions that a drain concerns.
+    pub(super) fn shown(&self, concerned: u64) -> Vec<Shown> {
         let counter = |name, help, counter: &Counter| Shown { name, help, gauge: false, value: counter.get() };
         let gauge = |name, help, value| Shown { name, help, gauge: true, value };
         let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
@@ -160,6 +190,7 @@ impl Counters {
                 "COM_CHANGE_USER redirects.",
                 &self.change_user_redirects,
             ),
+            counter("Instant_failover_drained", "Idle sessions that were closed by a drain.", &self.drained),
             counter(
                 "Instant_failover_exempted_hosts",
                 "Logins that succeeded because the host is exempt.",
@@ -170,6 +201,9 @@ impl Counters {
                 "Logins that succeeded because the user is exempt.",
                 &self.exempted_users,
             ),
+            gauge("Instant_failover_held", "Logins that are held.", load(&self.held)),
+            counter("Instant_failover_hold_timeouts", "How often HOLD has ended by its timeout.", &self.hold_timeouts),
+            counter("Instant_failover_holds", "Logins that were held.", &self.holds),
             counter("Instant_failover_redirects", "Logins that were redirected.", &self.redirects),
             counter(
                 "Instant_failover_redirects_extra_port",
@@ -186,6 +220,11 @@ impl Counters {
                 "Logins that were redirected on the standard port.",
                 &self.redirects_tcp,
             ),
+            gauge("Instant_failover_sessions", "Open sessions that a drain concerns.", concerned),
+            // Here every command ends at once, there are no transactions, and no session is older than the program.
+            gauge("Instant_failover_sessions_busy", "Those of them that execute a command.", 0),
+            gauge("Instant_failover_sessions_in_transaction", "Those of them in a transaction.", 0),
+            gauge("Instant_failover_sessions_unknown", "Open sessions that a drain cannot end.", 0),
             counter("Logins", "Logins that succeeded.", &self.logins),
             gauge("Max_used_connections", "Maximum number of simultaneous connections.", load(&self.most_open)),
             counter("Questions", "Commands received from sessions.", &self.questions),
@@ -208,13 +247,14 @@ mod tests {
         counters.redirect(WayIn::Socket, true);
         counters.redirect(WayIn::ExtraPort, false);
         counters.exemption(Exemption::Host);
-        let shown = counters.shown();
+        let shown = counters.shown(5);
         assert!(shown.is_sorted_by_key(|shown| shown.name));
         let value = |name: &str| shown.iter().find(|shown| shown.name == name).unwrap().value;
         let parts = ["_tcp", "_socket", "_extra_port"].map(|part| value(&format!("Instant_failover_redirects{part}")));
         assert_eq!((value("Instant_failover_redirects"), parts), (3, [1, 1, 1]));
         assert_eq!(value("Instant_failover_change_user_redirects"), 1);
         assert_eq!((value("Instant_failover_exempted_hosts"), value("Instant_failover_exempted_users")), (1, 0));
+        assert_eq!(value("Instant_failover_sessions"), 5);
         assert!(counters.last_redirect().ends_with('Z'));
     }
 
@@ -227,5 +267,20 @@ mod tests {
             assert!(counters.opened(extra, 2));
         }
         assert_eq!(counters.open(), 4);
+    }
+
+    #[test]
+    fn so_many_logins_are_held_and_no_more() {
+        let counters = Counters::new();
+        let number = |name: &str| counters.shown(0).iter().find(|shown| shown.name.ends_with(name)).unwrap().value;
+        let (first, second) = (counters.hold(2).unwrap(), counters.hold(2).unwrap());
+        assert!(counters.hold(2).is_none());
+        assert_eq!((number("_held"), number("_holds")), (2, 2));
+        drop(first);
+        let third = counters.hold(2).unwrap();
+        assert_eq!((number("_held"), number("_holds")), (2, 3));
+        drop((second, third));
+        assert!(counters.hold(0).is_none());
+        assert_eq!((number("_held"), number("_holds")), (0, 3));
     }
 }

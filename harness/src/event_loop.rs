@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use failover::Transport;
+use failover::drain::{POLITE, QUIET};
 use mio::event::Event;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
@@ -24,7 +25,7 @@ use self::client::{Buffers, Client, Link, State};
 use super::accounts::{Peer, Scramble};
 use super::listeners::Listeners;
 use super::log::CLIENTS;
-use super::packet::{SqlError, Writer};
+use super::packet::{Writer, too_many_connections};
 use super::shared::Shared;
 
 /// How many clients are accepted from one listener before the next listener's turn.
@@ -51,12 +52,14 @@ pub(super) struct EventLoop {
     clients: Slab<Client>,
     metrics_clients: usize,
     buffers: Buffers,
+    /// When to look for idle sessions that a drain ends, besides those that send something.
+    next_look: Option<Instant>,
     stopping: Arc<AtomicBool>,
 }
 
 /// Stops a loop.
 pub(super) struct Stopper {
-    waker: Waker,
+    waker: Arc<Waker>,
     stopping: Arc<AtomicBool>,
 }
 
@@ -116,7 +119,9 @@ impl EventLoop {
             open.push(door);
         }
         let stopping = Arc::new(AtomicBool::new(false));
-        let stopper = Stopper { waker: Waker::new(poll.registry(), WAKER)?, stopping: Arc::clone(&stopping) };
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        shared.wake_on_change(Arc::clone(&waker));
+        let stopper = Stopper { waker, stopping: Arc::clone(&stopping) };
         let event_loop = Self {
             poll,
             shared,
@@ -124,6 +129,7 @@ impl EventLoop {
             clients: Slab::new(),
             metrics_clients: 0,
             buffers: Buffers::new(),
+            next_look: None,
             stopping,
         };
         Ok((event_loop, stopper))
@@ -147,11 +153,11 @@ impl EventLoop {
             if stopped && self.clients.is_empty() {
                 return Ok(());
             }
-            let timeout = match self.next_accept(now) {
-                Some(at) => at.saturating_duration_since(now),
-                None => next_tick.saturating_duration_since(now),
-            };
-            match self.poll.poll(&mut events, Some(timeout)) {
+            if self.next_look.is_some_and(|at| now >= at) {
+                self.drain(now);
+            }
+            let next = [self.next_accept(now), self.next_look].into_iter().flatten().fold(next_tick, Instant::min);
+            match self.poll.poll(&mut events, Some(next.saturating_duration_since(now))) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             }
@@ -163,12 +169,53 @@ impl EventLoop {
     }
 
     fn handle(&mut self, event: &Event) {
+        if event.token() == WAKER {
+            return self.settings_have_changed();
+        }
         let Token(token) = event.token();
         if let Some(key) = token.checked_sub(FIRST_CLIENT) {
             self.drive(key);
+            // What it has sent stays unread, but that it has hung up is seen.
+            if (event.is_read_closed() || event.is_error()) && self.clients.get(key).is_some_and(Client::is_held) {
+                self.close(key);
+            }
         } else if let Some(door) = self.doors.get_mut(token) {
             door.ready = true;
         }
+    }
+
+    /// Decides anew about every client that is held, and about the open sessions.
+    fn settings_have_changed(&mut self) {
+        let held: Vec<usize> = self.clients.iter().filter(|(_, client)| client.is_held()).map(|(key, _)| key).collect();
+        for key in held {
+            self.drive(key);
+        }
+        self.next_look = Some(Instant::now());
+    }
+
+    /// Closes the sessions that a drain ends, unless one of them has sent something that was not read yet.
+    fn drain(&mut self, now: Instant) {
+        self.next_look = None;
+        let Some(drain) = self.shared.in_force().drain else { return };
+        let drained_for = now.saturating_duration_since(drain.began);
+        // Later none is spared.
+        if let Some(polite) = POLITE.checked_sub(drained_for) {
+            self.next_look = Some(now + QUIET.min(polite));
+        }
+        let is_drained = |client: &Client| client.is_drained(&self.shared, drained_for, now);
+        let idle: Vec<usize> =
+            self.clients.iter().filter(|(_, client)| is_drained(client)).map(|(key, _)| key).collect();
+        for key in idle {
+            self.drive(key);
+        }
+    }
+
+    /// Whether a drain ends this client, all of whose commands are answered.
+    fn ends_by_drain(&self, key: usize) -> bool {
+        let Some(drain) = self.shared.in_force().drain else { return false };
+        let now = Instant::now();
+        let drained_for = now.saturating_duration_since(drain.began);
+        self.clients.get(key).is_some_and(|client| client.is_drained(&self.shared, drained_for, now))
     }
 
     /// When to accept again, if clients may be waiting.
@@ -256,8 +303,8 @@ impl EventLoop {
     fn turn_away(&self, link: &mut Link) {
         self.shared.counters.too_many_connections.add();
         let mut error = Vec::new();
-        let too_many = SqlError::new(1040, *b"08004", "Too many connections");
-        Writer::new(&mut error, 0, mysql_common::constants::CapabilityFlags::empty()).error(&too_many);
+        let nothing_known = mysql_common::constants::CapabilityFlags::empty();
+        Writer::new(&mut error, 0, nothing_known).error(&too_many_connections());
         let _ = io::Write::write(link, &error);
     }
 
@@ -265,13 +312,17 @@ impl EventLoop {
         let Some(client) = self.clients.get_mut(key) else { return };
         let token = Token(FIRST_CLIENT + key);
         // A bug in this program must not affect other clients. What this client has left in the buffers is discarded.
-        let drive = || client.drive(&self.shared, self.poll.registry(), token, &mut self.buffers);
+        let stopping = self.stopping.load(Ordering::Acquire);
+        let drive = || client.drive(&self.shared, self.poll.registry(), token, &mut self.buffers, stopping);
         let stays = catch_unwind(AssertUnwindSafe(drive)).unwrap_or_else(|_| {
             error!(target: CLIENTS, "connection closed because of an internal error; please report the message above");
             self.buffers.clear();
             false
         });
-        if !stays || (self.stopping.load(Ordering::Acquire) && !self.clients[key].is_logging_in()) {
+        if !stays || (stopping && !self.clients[key].is_logging_in()) {
+            self.close(key);
+        } else if self.ends_by_drain(key) {
+            self.shared.counters.drained.add();
             self.close(key);
         }
     }
@@ -297,13 +348,17 @@ impl EventLoop {
         }
     }
 
-    /// Accepts the clients that are waiting, stops listening, and ends the sessions.
+    /// Accepts the clients that are waiting, stops listening, and ends the sessions and the clients that are held.
     fn stop_listening(&mut self) {
         self.accept();
-        let open: Vec<usize> =
-            self.clients.iter().filter(|(_, client)| !client.is_logging_in()).map(|(key, _)| key).collect();
-        for key in open {
-            self.close(key);
+        let end = |client: &Client| client.is_held() || !client.is_logging_in();
+        let ended: Vec<usize> = self.clients.iter().filter(|(_, client)| end(client)).map(|(key, _)| key).collect();
+        for key in ended {
+            if self.clients[key].is_held() {
+                self.drive(key);
+            } else {
+                self.close(key);
+            }
         }
         // Last: when connecting fails, the sessions have ended too.
         self.doors.clear();

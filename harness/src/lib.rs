@@ -6,7 +6,7 @@
 //! - [`Connection`]: one connection without its I/O, made of `proxy` (what a proxy says about the client), `packet` (what is
 //!   sent, in which `character_set`), `login` (what a client sends to log in), `accounts` (authentication) and `session`
 //!   (commands after the login);
-//! - [`Shared`]: what all connections share, with its `counters`.
+//! - [`Shared`]: what all connections share, with what is in force, the `counters` and the `open_sessions`.
 //!
 //! The verdict and the text of error 4196 come from [`failover`].
 #![forbid(unsafe_code)]
@@ -21,6 +21,7 @@ mod listeners;
 mod log;
 mod login;
 mod metrics;
+mod open_sessions;
 mod options;
 mod packet;
 mod proxy;

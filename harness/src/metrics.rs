@@ -48,13 +48,13 @@ impl Exchange {
 /// The names are those of `SHOW STATUS`, after the name of this program.
 fn text(shared: &Shared) -> String {
     let mut text = String::new();
-    for shown in shared.counters.shown() {
+    for shown in shared.numbers() {
         let name =
             format!("instant_failover_harness_{}", shown.name.trim_start_matches("Instant_failover_").to_lowercase());
         let (kind, name) = if shown.gauge { ("gauge", name) } else { ("counter", name + "_total") };
         let _ = writeln!(text, "# HELP {name} {}\n# TYPE {name} {kind}\n{name} {}", shown.help, shown.value);
     }
-    let mode = shared.policy().settings().mode();
+    let mode = shared.settings().mode();
     let name = "instant_failover_harness_mode";
     let _ = writeln!(text, "# HELP {name} The current mode.\n# TYPE {name} gauge\n{name}{{mode=\"{mode}\"}} 1");
     text

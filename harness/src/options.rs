@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
-use failover::{Settings, Variable};
+use failover::{Settings, Switch, Variable};
 use nix::unistd::{Uid, User};
 use tracing::info;
 
@@ -64,7 +64,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=3600), help_heading = "Ways in")]
     port_open_timeout: u32,
 
-    /// OFF, ON (redirect TCP connections to the standard port) or ALL
+    /// OFF, ON (redirect TCP connections to the standard port), ALL or HOLD (keep waiting those that ON would redirect)
     #[arg(long, value_name = "MODE", default_value = "OFF", help_heading = "Redirecting")]
     instant_failover_mode: String,
     /// Where to redirect clients: host or host:port
@@ -79,6 +79,15 @@ pub(super) struct Options {
     /// IP addresses and CIDR blocks that are never redirected, separated by commas
     #[arg(long, value_name = "BLOCKS", default_value = "", hide_default_value = true, help_heading = "Redirecting")]
     instant_failover_exempt_hosts: String,
+    /// Seconds that HOLD lasts from the moment it is set, here from the start; then the mode becomes OFF
+    #[arg(long, value_name = "SECONDS", default_value_t = failover::HoldTimeout::default().to_string(), help_heading = "Redirecting")]
+    instant_failover_hold_timeout: String,
+    /// Text without any effect, for the next administrator to read
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, help_heading = "Redirecting")]
+    instant_failover_note: String,
+    /// OFF; only SET GLOBAL can set it to ON
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "ON", default_value = "OFF", value_name = "OFF", help_heading = "Redirecting")]
+    instant_failover_drain: String,
 
     /// The certificate and its chain, in PEM format; without it, a self-signed one is generated at startup
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
@@ -144,7 +153,7 @@ fn switch(text: &str) -> Result<bool, &'static str> {
 }
 
 const AFTER_HELP: &str = "\
-Signals: TERM stops listening, lets logins in progress finish and exits with 0. HUP rereads the options file, the \
+Signals: TERM stops listening, lets logins in progress finish, ends those that are held and exits with 0. HUP rereads the options file, the \
 accounts file and the certificates without closing connections; if anything in them is invalid, nothing changes. Values \
 set by SET GLOBAL are kept, unless the file has changed them too. Changes of addresses, ports and the socket need a restart.
 
@@ -222,7 +231,16 @@ impl Options {
             Variable::Message => self.instant_failover_message.as_ref(),
             Variable::ExemptUsers => Some(&self.instant_failover_exempt_users),
             Variable::ExemptHosts => Some(&self.instant_failover_exempt_hosts),
+            Variable::HoldTimeout => Some(&self.instant_failover_hold_timeout),
+            Variable::Note => Some(&self.instant_failover_note),
+            Variable::Drain => Some(&self.instant_failover_drain),
         };
+        if self.instant_failover_drain.parse().is_ok_and(Switch::is_on) {
+            return Err(format!(
+                "{0} cannot be ON at the start: no session is open yet; remove the option, and use SET GLOBAL {0} = ON later",
+                Variable::Drain.name()
+            ));
+        }
         let given = Variable::ALL.into_iter().filter_map(|variable| Some((variable, value(variable)?)));
         given.into_iter().try_fold(Settings::default(), |settings, (variable, value)| {
             settings.set(variable, value.as_bytes()).map_err(|error| error.to_string())

@@ -36,6 +36,8 @@ pub enum Next {
     SendFirst,
     /// Start TLS as the server. What [`take_input`](super::Connection::take_input) returns belongs to it.
     StartTls,
+    /// Read nothing until the settings have changed, then call [`judge_anew`](super::Connection::judge_anew).
+    Hold,
     /// Close the connection.
     Close,
 }
@@ -79,6 +81,11 @@ impl SqlError {
     pub(super) fn new(code: u16, state: [u8; 5], message: impl Into<String>) -> Self {
         Self { code, state, message: message.into() }
     }
+}
+
+/// The error for a connection beyond the limit.
+pub(super) fn too_many_connections() -> SqlError {
+    SqlError::new(1040, *b"08004", "Too many connections")
 }
 
 /// Writes packets with consecutive sequence numbers.

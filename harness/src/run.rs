@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use failover::{Settings, Variable};
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -91,8 +91,8 @@ fn serve(arguments: &[OsString], options: Options) -> Result<(), String> {
     shared.log_cautions();
     // For the user or script that has started this; everything else goes to the log.
     let _ = writeln!(io::stdout(), "{NAME}: ready, listening on {listeners}");
-    info!("listening on {listeners}; {}", summary(shared.policy().settings()));
-    notify(&[NotifyState::Ready, NotifyState::Status(&summary(shared.policy().settings()))]);
+    info!("listening on {listeners}; {}", summary(&shared.settings()));
+    notify(&[NotifyState::Ready, NotifyState::Status(&summary(&shared.settings()))]);
 
     let watch = Watch { arguments, options, files, shared: Arc::clone(&shared) };
     watch.until_stopped(signals, &loops)?;
@@ -199,7 +199,7 @@ impl Loops {
     }
 }
 
-/// The main thread's work: signals, and the summary.
+/// The main thread's work: signals, the end of HOLD, and what is logged from time to time.
 struct Watch<'a> {
     arguments: &'a [OsString],
     options: Options,
@@ -212,10 +212,13 @@ impl Watch<'_> {
         let failed = |error: io::Error| format!("signals: {error}");
         let mut poll = Poll::new().map_err(failed)?;
         poll.registry().register(&mut signals, Token(0), Interest::READABLE).map_err(failed)?;
+        self.shared.wake_on_change(Arc::new(Waker::new(poll.registry(), Token(1)).map_err(failed)?));
         let mut events = Events::with_capacity(8);
-        let mut summary = Summary::new();
+        let (mut summary, mut drain) = (Summary::new(), DrainLog::default());
         loop {
-            match poll.poll(&mut events, Some(Duration::from_secs(1))) {
+            let hold_left = self.shared.in_force().hold_left(Instant::now());
+            let timeout = hold_left.unwrap_or(Duration::MAX).min(Duration::from_secs(1));
+            match poll.poll(&mut events, Some(timeout)) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(failed(error)),
                 _ => {}
             }
@@ -228,6 +231,8 @@ impl Watch<'_> {
             if loops.one_has_ended() {
                 return Err("a client thread ended unexpectedly; see the messages above".to_owned());
             }
+            self.shared.end_hold(Instant::now());
+            drain.log(&self.shared, Instant::now());
             summary.log(&self.shared);
         }
     }
@@ -236,10 +241,10 @@ impl Watch<'_> {
         let started = NotifyState::monotonic_usec_now();
         notify(&[NotifyState::Reloading, started.unwrap_or(NotifyState::Reloading)]);
         match self.try_reload() {
-            Ok(()) => info!("reloaded; {}", summary(self.shared.policy().settings())),
+            Ok(()) => info!("reloaded; {}", summary(&self.shared.settings())),
             Err(why) => error!("reload failed, nothing was changed: {why}"),
         }
-        notify(&[NotifyState::Ready, NotifyState::Status(&summary(self.shared.policy().settings()))]);
+        notify(&[NotifyState::Ready, NotifyState::Status(&summary(&self.shared.settings()))]);
     }
 
     /// Reads everything first, and only then changes anything.
@@ -269,8 +274,8 @@ impl Watch<'_> {
             .map(|variable| (variable, settings.value(variable)))
             .filter(|(variable, value)| before.value(*variable) != *value)
             .collect();
-        let cautions = self.shared.set(&changes, "the options file").map_err(|error| error.to_string())?;
-        for caution in cautions {
+        let set = self.shared.set(&changes, "the options file", None).map_err(|error| error.to_string())?;
+        for caution in set.cautions {
             warn!("{caution}");
         }
         if networks != self.options.proxy_networks()? {
@@ -279,6 +284,37 @@ impl Watch<'_> {
         self.shared.configure(files.complete(configuration));
         (self.options, self.files) = (options, files);
         Ok(())
+    }
+}
+
+/// One line about the sessions that are left, from time to time while they are drained.
+#[derive(Default)]
+struct DrainLog {
+    /// When the drain began, and when to log.
+    next: Option<(Instant, Instant)>,
+}
+
+impl DrainLog {
+    const EVERY: Duration = Duration::from_secs(10);
+
+    fn log(&mut self, shared: &Shared, now: Instant) {
+        let in_force = shared.in_force();
+        let Some(drain) = in_force.drain else {
+            self.next = None;
+            return;
+        };
+        // Another drain counts from its own beginning.
+        let known = self.next.filter(|(began, _)| *began == drain.began);
+        let at = known.map_or(drain.began + Self::EVERY, |(_, at)| at);
+        let is_due = now >= at;
+        self.next = Some((drain.began, if is_due { now + Self::EVERY } else { at }));
+        if !is_due {
+            return;
+        }
+        if let Some(left) = shared.open_sessions.left(&in_force) {
+            let seconds = now.saturating_duration_since(drain.began).as_secs();
+            info!("draining for {seconds} s: {left}");
+        }
     }
 }
 

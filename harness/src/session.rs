@@ -8,7 +8,7 @@ mod pattern;
 mod statement;
 mod variables;
 
-use failover::Variable;
+use failover::{Caution, Variable};
 use mysql_common::constants::CapabilityFlags;
 use tracing::debug;
 
@@ -33,8 +33,18 @@ const COM_STMT_CLOSE: u8 = 25;
 const COM_SET_OPTION: u8 = 27;
 const COM_RESET_CONNECTION: u8 = 31;
 
+/// What setting the mode tells if that ends a drain.
+const DRAIN_ENDED: &str = "instant_failover_drain is OFF too: nothing is drained in mode OFF";
+
 /// As in MariaDB, which refuses every `COM_CHANGE_USER` after this many failures.
 const MAX_FAILED_CHANGES: u8 = 3;
+
+/// One line of `SHOW WARNINGS`.
+#[derive(Debug)]
+struct Warning {
+    level: &'static str,
+    message: String,
+}
 
 /// A client that has logged in, and the variables of its session.
 #[derive(Debug)]
@@ -47,7 +57,7 @@ pub(super) struct Session {
     administrator: bool,
     cipher: Option<&'static str>,
     variables: variables::SessionVariables,
-    warnings: Vec<String>,
+    warnings: Vec<Warning>,
     failed_changes: u8,
 }
 
@@ -86,6 +96,10 @@ impl Session {
 
     pub(super) const fn set_cipher(&mut self, cipher: Option<&'static str>) {
         self.cipher = cipher;
+    }
+
+    pub(super) fn user(&self) -> &str {
+        &self.user
     }
 
     pub(super) const fn capabilities(&self) -> CapabilityFlags {
@@ -169,8 +183,8 @@ impl Session {
         let number = |name: &str| Cell { name: name.to_owned(), value: Value::Integer(0) };
         let (rows, filter) = match show {
             Show::Warnings => {
-                let row = |warning: &String| {
-                    vec![Value::Text("Warning".to_owned()), Value::Integer(1105), Value::Text(warning.clone())]
+                let row = |Warning { level, message }: &Warning| {
+                    vec![Value::Text((*level).to_owned()), Value::Integer(1105), Value::Text(message.clone())]
                 };
                 let rows: Vec<_> = self.warnings.iter().map(row).collect();
                 return answer.result(&[text("Level"), number("Code"), text("Message")], &rows, 0);
@@ -226,9 +240,11 @@ impl Session {
         }
         let by = format!("{}@{}", self.user.escape_debug(), self.host);
         if !changes.is_empty() {
-            let cautions =
-                shared.set(&changes, &by).map_err(|error| SqlError::new(1231, *b"42000", error.to_string()))?;
-            self.warnings = cautions.iter().map(ToString::to_string).collect();
+            let set = shared.set(&changes, &by, Some(self.id));
+            let set = set.map_err(|error| SqlError::new(1231, *b"42000", error.to_string()))?;
+            let caution = |caution: &Caution| Warning { level: "Warning", message: caution.to_string() };
+            let note = set.ended_drain.then(|| Warning { level: "Note", message: DRAIN_ENDED.to_owned() });
+            self.warnings = set.cautions.iter().map(caution).chain(note).collect();
         }
         if let Some(networks) = networks {
             shared.set_proxy_networks(networks, &by);
@@ -259,7 +275,7 @@ pub(super) fn check_database(name: &str) -> Result<(), SqlError> {
 fn status(session: &Session, shared: &Shared) -> Vec<(String, String)> {
     let counters = &shared.counters;
     let mut rows: Vec<_> =
-        counters.shown().into_iter().map(|shown| (shown.name.to_owned(), shown.value.to_string())).collect();
+        shared.numbers().into_iter().map(|shown| (shown.name.to_owned(), shown.value.to_string())).collect();
     rows.push(("Instant_failover_last_redirect".to_owned(), counters.last_redirect()));
     let cipher = session.cipher.unwrap_or_default();
     // Only the names of TLS 1.3 suites begin like this.
@@ -375,6 +391,56 @@ mod tests {
         assert_eq!(administrator.send(COM_INIT_DB, &longer), Err(1102));
         assert_eq!(administrator.send(COM_QUERY, &format!("USE `{longer}`")), Err(1102));
         assert_eq!(administrator.session.database, Some(longest));
+    }
+
+    #[test]
+    fn the_drain_and_the_timeout_take_values_of_their_types() {
+        let mut administrator = Administrator::new();
+        let mut set = |what: &str| administrator.send(COM_QUERY, &format!("SET GLOBAL instant_failover_{what}"));
+        for (what, expected) in [
+            ("hold_timeout = 20", Ok(())),
+            ("hold_timeout = (SELECT 3600)", Ok(())),
+            ("hold_timeout = TRUE", Ok(())),
+            ("hold_timeout = DEFAULT", Ok(())),
+            ("hold_timeout = '20'", Err(1232)),
+            ("hold_timeout = ON", Err(1232)),
+            ("hold_timeout = NULL", Err(1232)),
+            ("hold_timeout = 1.5", Err(1232)),
+            ("hold_timeout = 0", Err(1231)),
+            ("hold_timeout = -1", Err(1231)),
+            ("hold_timeout = 3601", Err(1231)),
+            ("hold_timeout = 18446744073709551626", Err(1231)),
+            ("drain = ON", Err(1231)),
+            ("drain = OFF", Ok(())),
+            ("mode = HOLD", Ok(())),
+            ("drain = ON", Ok(())),
+            ("drain = 'off'", Ok(())),
+            ("drain = TRUE", Ok(())),
+            ("drain = 0", Ok(())),
+            ("drain = 1", Ok(())),
+            ("drain = DEFAULT", Ok(())),
+            ("drain = 2", Err(1231)),
+            ("drain = 'maybe'", Err(1231)),
+            ("drain = NULL", Err(1231)),
+            ("drain = 1.0", Err(1232)),
+            ("note = 'step 3'", Ok(())),
+            ("note = 3", Err(1232)),
+        ] {
+            assert_eq!(set(what).map(drop), expected, "{what}");
+        }
+        let row = |administrator: &mut Administrator, sql: &str| {
+            let packets = administrator.answer(COM_QUERY, sql);
+            String::from_utf8_lossy(&packets[packets.len() - 2]).into_owned()
+        };
+        let both = "SELECT @@global.instant_failover_hold_timeout, @@instant_failover_drain";
+        assert_eq!(row(&mut administrator, both), "\u{2}10\u{1}0");
+        administrator.send(COM_QUERY, "SET GLOBAL instant_failover_drain = ON").unwrap();
+        assert_eq!(row(&mut administrator, both), "\u{2}10\u{1}1");
+        let shown = row(&mut administrator, "SHOW VARIABLES LIKE 'instant_failover_drain'");
+        assert_eq!(shown, "\u{16}instant_failover_drain\u{2}ON");
+        administrator.send(COM_QUERY, "SET GLOBAL instant_failover_mode = OFF").unwrap();
+        let warning = row(&mut administrator, "SHOW WARNINGS");
+        assert!(warning.starts_with("\u{4}Note\u{4}1105") && warning.ends_with(super::DRAIN_ENDED), "{warning}");
     }
 
     #[test]

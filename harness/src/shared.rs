@@ -1,15 +1,20 @@
 //! What all connections share.
 
+mod in_force;
+
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
-use failover::{Caution, Policy, SettingError, Settings, ThisServer, Variable};
+use failover::{Caution, SettingError, Settings, ThisServer, Variable};
+use mio::Waker;
 use mysql_common::constants::CapabilityFlags;
 use tracing::{info, warn};
 
+pub(super) use self::in_force::InForce;
 use super::accounts::Accounts;
-use super::counters::Counters;
+use super::counters::{Counters, Shown};
+use super::open_sessions::OpenSessions;
 use super::proxy::ProxyNetworks;
 
 /// Everything but the settings that a reload can change. Replaced as a whole.
@@ -126,13 +131,24 @@ pub struct Identity {
 /// What all connections share. Readers never wait.
 #[derive(Debug)]
 pub struct Shared {
-    policy: ArcSwap<Policy>,
+    in_force: ArcSwap<InForce>,
     configuration: ArcSwap<Configuration>,
     proxy_networks: ArcSwap<ProxyNetworks>,
     pub(super) identity: Identity,
     pub(super) counters: Counters,
-    /// Held while the policy is changed, so that no change is lost. Not held across I/O.
+    pub(super) open_sessions: OpenSessions,
+    /// Held while what is in force is changed, so that no change is lost. Not held across I/O.
     changes: Mutex<()>,
+    /// Woken after each change of a setting.
+    wakers: Mutex<Vec<Arc<Waker>>>,
+}
+
+/// What to tell who has changed settings.
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    pub(super) cautions: Vec<Caution>,
+    /// Whether setting the mode has ended a drain.
+    pub(super) ended_drain: bool,
 }
 
 impl Shared {
@@ -140,17 +156,43 @@ impl Shared {
     #[must_use]
     pub fn new(settings: Settings, configuration: Configuration, identity: Identity) -> Self {
         Self {
-            policy: ArcSwap::from_pointee(Policy::new(settings)),
+            in_force: ArcSwap::from_pointee(InForce::new(settings, Instant::now())),
             configuration: ArcSwap::from_pointee(configuration),
             proxy_networks: ArcSwap::default(),
             identity,
             counters: Counters::new(),
+            open_sessions: OpenSessions::default(),
             changes: Mutex::new(()),
+            wakers: Mutex::default(),
         }
     }
 
-    pub(super) fn policy(&self) -> Guard<Arc<Policy>> {
-        self.policy.load()
+    pub(super) fn in_force(&self) -> Guard<Arc<InForce>> {
+        self.in_force.load()
+    }
+
+    /// The settings in force.
+    pub(super) fn settings(&self) -> Settings {
+        self.in_force().policy.settings().clone()
+    }
+
+    /// Wakes a poll after each change of a setting: what is held there is judged anew.
+    pub(super) fn wake_on_change(&self, waker: Arc<Waker>) {
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner).push(waker);
+    }
+
+    fn wake(&self) {
+        let wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for waker in wakers {
+            if let Err(error) = waker.wake() {
+                warn!("a thread was not told that the settings have changed: {error}");
+            }
+        }
+    }
+
+    /// All numbers, sorted by name.
+    pub(super) fn numbers(&self) -> Vec<Shown> {
+        self.counters.shown(self.open_sessions.concerned(&self.in_force()))
     }
 
     pub(super) fn proxy_networks(&self) -> Guard<Arc<ProxyNetworks>> {
@@ -177,25 +219,51 @@ impl Shared {
         CAPABILITIES | tls
     }
 
-    /// Executes `SET GLOBAL`: all of `changes`, or none.
+    /// Executes `SET GLOBAL`: all of `changes`, or none. `session` is the id of the session that does it.
     ///
     /// # Errors
     /// [`SettingError`] says what is wrong; nothing is changed then.
-    pub(super) fn set(&self, changes: &[(Variable, String)], by: &str) -> Result<Vec<Caution>, SettingError> {
-        let (before, after) = {
+    pub(super) fn set(
+        &self,
+        changes: &[(Variable, String)],
+        by: &str,
+        session: Option<u32>,
+    ) -> Result<Changed, SettingError> {
+        let (before, after, ended_drain) = {
             let _alone = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-            let before = self.policy().settings().clone();
-            let after = changes
-                .iter()
-                .try_fold(before.clone(), |settings, (variable, value)| settings.set(*variable, value.as_bytes()))?;
-            self.policy.store(Arc::new(Policy::new(after.clone())));
-            (before, after)
+            let before = self.settings();
+            let change = self.in_force().set(changes, session, Instant::now())?;
+            let after = change.after.policy.settings().clone();
+            self.in_force.store(Arc::new(change.after));
+            (before, after, change.ends_drain)
         };
+        self.wake();
         for change in before.changes(&after, Some(by)) {
             info!("{change}");
         }
         let variables: Vec<_> = changes.iter().map(|(variable, _)| *variable).collect();
-        Ok(after.cautions(&variables, &self.this_server()))
+        Ok(Changed { cautions: after.cautions(&variables, &self.this_server()), ended_drain })
+    }
+
+    /// Ends HOLD if that is over.
+    pub(super) fn end_hold(&self, now: Instant) {
+        if self.in_force().hold_left(now).is_none_or(|left| !left.is_zero()) {
+            return;
+        }
+        let (before, after) = {
+            let _alone = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = self.settings();
+            // It may have been set again meanwhile.
+            let Some(after) = self.in_force().after_hold(now) else { return };
+            let settings = after.policy.settings().clone();
+            self.in_force.store(Arc::new(after));
+            (before, settings)
+        };
+        self.wake();
+        self.counters.hold_timeouts.add();
+        for change in before.changes(&after, None) {
+            info!("{change}: HOLD has ended by its timeout, after {} s", before.hold_timeout());
+        }
     }
 
     /// Sets the configuration for new connections.
@@ -205,7 +273,7 @@ impl Shared {
 
     /// Logs warnings about settings that are rarely intended.
     pub(super) fn log_cautions(&self) {
-        for caution in self.policy().settings().cautions(&Variable::ALL, &self.this_server()) {
+        for caution in self.settings().cautions(&Variable::ALL, &self.this_server()) {
             warn!("{caution}");
         }
     }

@@ -136,7 +136,7 @@ check 'plugin: UNINSTALL SONAME' sql "UNINSTALL SONAME 'instant_failover'"
 cp /usr/share/doc/mariadb-plugin-instant-failover/examples/instant_failover.cnf $plugin_cnf
 for option in plugin_load_add=instant_failover loose_instant_failover_exempt_users=repl,monitor,dba \
     loose_instant_failover_exempt_hosts=192.0.2.0\\/24 loose_instant_failover_target=127.0.0.1:3307 \
-    loose_instant_failover_mode=ON; do
+    loose_instant_failover_mode=ON loose_instant_failover_hold_timeout=30; do
     uncomment "${option%%=*}" "${option#*=}" $plugin_cnf
 done
 cp $plugin_cnf "$work/edited.cnf"

@@ -1,12 +1,13 @@
 //! Accounts `IDENTIFIED VIA instant_failover USING 'host:port'`: one tenant moved, the rest stay.
 //!
-//! They are redirected in every mode, and no login through them ever succeeds: the shim refuses every login that comes here,
+//! They are redirected in every mode but for HOLD, in which those without a target of their own wait. No login through them ever succeeds: the shim refuses every login that comes here,
 //! and this code only decides which error the client gets.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr::NonNull;
 use std::slice;
 
+use super::hold::{self, Held};
 use super::host::{self, Login};
 use super::status::Reason;
 use super::{redirect, state};
@@ -51,19 +52,29 @@ callback! {
         // SAFETY: a buffer of the server that ends with NUL.
         let account = unsafe { CStr::from_ptr(account) }.to_bytes();
         let connection = login.connection();
-        let policy = state::policy();
         // An invalid target is ignored: an account copied from another server may have one.
-        if is_own_account(account, connection.user)
-            && let Ok(target) = own_target(text)
-            && let Some(message) = policy.account_message(target.as_ref())
-        {
-            redirect::send(&message, connection.transport.way_in(), &login, Reason::Account);
-        } else {
-            match policy.verdict(&connection) {
+        let own = own_target(text).ok().filter(|_| is_own_account(account, connection.user));
+        let mut place = None;
+        loop {
+            let policy = state::policy();
+            if let Some(target) = &own {
+                if policy.holds_account(target.as_ref(), &connection) && !login.is_change_user() {
+                    let number = policy.number;
+                    drop(policy);
+                    if hold::wait(login.socket(), number, &mut place) == Held::Refused {
+                        return;
+                    }
+                    continue;
+                }
+                if let Some(message) = policy.account_message(target.as_ref()) {
+                    return redirect::send(&message, connection.transport.way_in(), &login, Reason::Account);
+                }
+            }
+            return match policy.verdict(&connection) {
                 Verdict::Redirect(found) => redirect::send(found.message, found.way_in, &login, Reason::Mode),
                 // The server says "access denied".
-                Verdict::Serve | Verdict::Exempt(_) => {}
-            }
+                Verdict::Serve | Verdict::Exempt(_) | Verdict::Hold => {}
+            };
         }
     } on_panic {
         // The server says "access denied".

@@ -7,17 +7,21 @@ use std::ffi::{CStr, c_int, c_uint, c_void};
 use std::ptr;
 
 use super::lifecycle::{ifo_rs_deinit, ifo_rs_init};
+use super::sessions::{ifo_rs_audit_deinit, ifo_rs_audit_init};
 use crate::sys::{
-    MARIA_PLUGIN_INTERFACE_VERSION, MYSQL_AUTHENTICATION_PLUGIN, MariaDB_PLUGIN_MATURITY_GAMMA, PLUGIN_LICENSE_BSD,
-    ifo_c_auth, ifo_c_status_vars, ifo_c_system_vars, st_maria_plugin,
+    MARIA_PLUGIN_INTERFACE_VERSION, MYSQL_AUDIT_PLUGIN, MYSQL_AUTHENTICATION_PLUGIN, MariaDB_PLUGIN_MATURITY_GAMMA,
+    PLUGIN_LICENSE_BSD, ifo_c_audit, ifo_c_auth, ifo_c_status_vars, ifo_c_system_vars, st_maria_plugin,
 };
 
 /// What the plugin is called in SQL.
 pub(super) const NAME: &CStr = c"instant_failover";
 
+/// What its other half is called, which gets events of sessions.
+pub(super) const SESSIONS: &CStr = c"instant_failover_sessions";
+
 /// The plugins in this library, and the one without info that ends the list.
 #[repr(transparent)]
-pub(super) struct Declarations([st_maria_plugin; 2]);
+pub(super) struct Declarations([st_maria_plugin; 3]);
 
 // SAFETY: never written; the server reads it under its own lock.
 unsafe impl Sync for Declarations {}
@@ -43,6 +47,21 @@ pub(super) static _maria_plugin_declarations_: Declarations = Declarations([
         version: VERSION,
         status_vars: (&raw const ifo_c_status_vars).cast_mut().cast(),
         system_vars: (&raw const ifo_c_system_vars).cast_mut().cast(),
+        version_info: concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast(),
+        maturity: MariaDB_PLUGIN_MATURITY_GAMMA as c_uint,
+    },
+    st_maria_plugin {
+        type_: MYSQL_AUDIT_PLUGIN,
+        info: (&raw const ifo_c_audit).cast_mut().cast::<c_void>(),
+        name: SESSIONS.as_ptr(),
+        author: c"The Instant Failover authors".as_ptr(),
+        descr: c"Lets instant_failover drain sessions in a pool of threads".as_ptr(),
+        license: PLUGIN_LICENSE_BSD,
+        init: Some(ifo_rs_audit_init),
+        deinit: Some(ifo_rs_audit_deinit),
+        version: VERSION,
+        status_vars: ptr::null_mut(),
+        system_vars: ptr::null_mut(),
         version_info: concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast(),
         maturity: MariaDB_PLUGIN_MATURITY_GAMMA as c_uint,
     },

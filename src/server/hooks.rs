@@ -10,6 +10,7 @@ mod login;
 mod scan;
 mod slots;
 
+use std::ffi::c_ulong;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -39,7 +40,7 @@ fn refresh_if_libraries_came() {
     if is_due() {
         let table = table();
         // While we waited, another login may have searched, or the plugin was uninstalled: then nothing is hooked again.
-        if is_due() && state::redirecting() {
+        if is_due() && state::is_on() {
             search(table);
         }
     }
@@ -65,6 +66,11 @@ fn search(mut table: MutexGuard<'static, slots::Table>) {
     for complaint in complaints {
         host::log(Severity::IFO_ERROR, &complaint);
     }
+}
+
+/// Which classes of events other audit plugins of this process want.
+pub(super) fn audit_classes() -> c_ulong {
+    scan::audit_classes()
 }
 
 /// Restores every plugin's own function.

@@ -2,12 +2,15 @@
 //!
 //! `lifecycle` refuses to start on a server that lacks one of the functions below, so from then on each may be called.
 
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::net::IpAddr;
+use std::os::fd::RawFd;
 
 use super::extra_ports;
 use crate::sys;
-use failover::{Connection, ThisServer, Transport, client_address};
+use failover::{Connection, ThisServer, Transport, WayIn, client_address};
 
+pub(super) use crate::sys::ifo_feature as Feature;
 pub(super) use crate::sys::ifo_severity as Severity;
 
 /// `ER_WRONG_VALUE_FOR_VAR`: SET GLOBAL was given a value the variable cannot have.
@@ -24,7 +27,13 @@ pub(super) fn error(code: u32, text: &CStr) {
 /// Adds a warning to those of the current statement.
 pub(super) fn warning(text: &str) {
     // SAFETY: as for error().
-    unsafe { sys::ifo_c_warning(ER_UNKNOWN_ERROR, c_string(text).as_ptr()) }
+    unsafe { sys::ifo_c_warning(Severity::IFO_WARNING, ER_UNKNOWN_ERROR, c_string(text).as_ptr()) }
+}
+
+/// Adds a note to the warnings of the current statement.
+pub(super) fn note(text: &str) {
+    // SAFETY: as for error().
+    unsafe { sys::ifo_c_warning(Severity::IFO_NOTE, ER_UNKNOWN_ERROR, c_string(text).as_ptr()) }
 }
 
 /// Writes a line to the error log.
@@ -58,6 +67,13 @@ pub(super) fn c_string(text: &str) -> CString {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Statement(u64, i64);
 
+impl Statement {
+    /// The session that executes it: its connection id, which no other has in the lifetime of this server.
+    pub(super) const fn session(self) -> u64 {
+        self.0
+    }
+}
+
 /// The current session's statement. For a login it is the same as long as that one attempt lasts.
 pub(super) fn statement() -> Statement {
     // SAFETY: called from callbacks that the server makes for a session only.
@@ -66,7 +82,7 @@ pub(super) fn statement() -> Statement {
 }
 
 /// Whether this thread serves a session; at start-up and shutdown it does not.
-fn has_session() -> bool {
+pub(super) fn has_session() -> bool {
     // SAFETY: no arguments.
     unsafe { sys::ifo_c_has_session() != 0 }
 }
@@ -115,18 +131,161 @@ impl Login {
 
     /// What the policy needs to know.
     pub(super) fn connection(&self) -> Connection<'_> {
-        // SAFETY: of() was promised that the strings live as long as self; they end with NUL.
-        let bytes = |string: *const c_char| unsafe { (!string.is_null()).then(|| CStr::from_ptr(string).to_bytes()) };
-        Connection {
-            transport: if self.raw.is_tcp == 0 {
-                Transport::Local
-            } else {
-                Transport::Tcp { extra: extra_ports::is_extra(self.raw.socket) }
-            },
-            user: bytes(self.raw.user).unwrap_or_default(),
-            address: bytes(self.raw.ip).and_then(|ip| str::from_utf8(ip).ok()).and_then(client_address),
-        }
+        let transport = transport(self.is_tcp(), self.socket());
+        Connection { transport, user: self.user(), address: address(self.ip()) }
     }
+
+    pub(super) const fn is_tcp(&self) -> bool {
+        self.raw.is_tcp != 0
+    }
+
+    /// The user that the client has named.
+    pub(super) fn user(&self) -> &[u8] {
+        // SAFETY: of() was promised that the string lives as long as self.
+        unsafe { bytes(self.raw.user) }
+    }
+
+    /// The client's address as text; empty for a Unix socket.
+    pub(super) fn ip(&self) -> &[u8] {
+        // SAFETY: as for user().
+        unsafe { bytes(self.raw.ip) }
+    }
+
+    /// The descriptor of the connection. It is open as long as the session lasts.
+    pub(super) const fn socket(&self) -> RawFd {
+        self.raw.socket
+    }
+}
+
+/// # Safety
+/// `string` is NULL, or ends with NUL and stays as it is while the result is used.
+unsafe fn bytes<'a>(string: *const c_char) -> &'a [u8] {
+    // SAFETY: the caller's promise.
+    if string.is_null() { &[] } else { unsafe { CStr::from_ptr(string) }.to_bytes() }
+}
+
+/// How a connection reached the server.
+pub(super) fn transport(is_tcp: bool, socket: RawFd) -> Transport {
+    if is_tcp { Transport::Tcp { extra: extra_ports::is_extra(socket) } } else { Transport::Local }
+}
+
+/// The address of a client, from the text that the server has.
+pub(super) fn address(ip: &[u8]) -> Option<IpAddr> {
+    client_address(str::from_utf8(ip).ok()?)
+}
+
+/// The name of a function or variable that a feature needs and this server does not export.
+pub(super) fn missing_for(feature: Feature) -> Option<&'static str> {
+    // SAFETY: may be called on any server; the result is a constant of the shim.
+    unsafe {
+        let missing = sys::ifo_c_missing_for(feature);
+        (!missing.is_null()).then(|| CStr::from_ptr(missing).to_str().unwrap_or_default())
+    }
+}
+
+/// A wait of the current session, for which a pool of threads starts another thread. Only where [`missing_for`] any feature is
+/// `None`.
+pub(super) struct Wait(());
+
+impl Wait {
+    pub(super) fn begin() -> Self {
+        // SAFETY: called for a session, on a server that has the function.
+        unsafe { sys::ifo_c_wait_begin() };
+        Self(())
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        // SAFETY: as in begin().
+        unsafe { sys::ifo_c_wait_end() };
+    }
+}
+
+/// What stands for the current session in the State column of the processlist. Only where [`missing_for`] HOLD is `None`.
+pub(super) struct Shown {
+    before: *const c_char,
+}
+
+impl Shown {
+    pub(super) fn as_state(state: &'static CStr) -> Self {
+        // SAFETY: called for a session, on a server that has the function.
+        Self { before: unsafe { sys::ifo_c_set_state(state.as_ptr()) } }
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        // SAFETY: as in as_state().
+        unsafe { sys::ifo_c_set_state(self.before) };
+    }
+}
+
+/// Whether the current session has been killed. Only where [`missing_for`] HOLD is `None`, as for the next two.
+pub(super) fn is_killed() -> bool {
+    // SAFETY: called for a session, on a server that has this.
+    unsafe { sys::ifo_c_is_killed() != 0 }
+}
+
+/// Whether the server is shutting down.
+pub(super) fn is_shutting_down() -> bool {
+    // SAFETY: on a server that has this.
+    unsafe { sys::ifo_c_is_shutting_down() != 0 }
+}
+
+/// How many connections the server serves at the same time.
+pub(super) fn max_connections() -> u64 {
+    // SAFETY: on a server that has this.
+    unsafe { sys::ifo_c_max_connections() }
+}
+
+/// Whether the server runs sessions in a pool of threads.
+pub(super) fn has_thread_pool() -> bool {
+    // SAFETY: may be called on any server.
+    unsafe { sys::ifo_c_has_thread_pool() != 0 }
+}
+
+/// This thread, if it serves the session of this login and nobody else meanwhile. In a pool of threads only sessions of the
+/// extra port have a thread of their own.
+pub(super) fn own_thread(login: &Login) -> Option<libc::pid_t> {
+    if has_thread_pool() && transport(login.is_tcp(), login.socket()).way_in() != WayIn::ExtraPort {
+        return None;
+    }
+    // SAFETY: no arguments. Not gettid(), which is a function since glibc 2.30 only.
+    unsafe { libc::syscall(libc::SYS_gettid) }.try_into().ok()
+}
+
+/// A session of the server. It may be another thread's, and may have ended: then it must not be looked at.
+pub(super) type Thd = sys::MYSQL_THD;
+
+/// The current session; NULL if there is none.
+pub(super) fn current_session() -> Thd {
+    // SAFETY: no arguments.
+    unsafe { sys::ifo_c_session() }
+}
+
+/// What the current session is doing. All zeros if there is none. Only where [`missing_for`] a drain is `None`.
+pub(super) fn activity() -> sys::ifo_activity {
+    // SAFETY: on a server that has this.
+    unsafe { sys::ifo_c_activity() }
+}
+
+/// What can be seen of a session in another thread.
+///
+/// # Safety
+/// The session is alive during the call, and [`missing_for`] a drain is `None`.
+pub(super) unsafe fn glance(session: Thd) -> sys::ifo_glance {
+    // SAFETY: the caller's promise.
+    unsafe { sys::ifo_c_glance(session) }
+}
+
+/// Whether a session in another thread has a transaction that began by itself.
+///
+/// # Safety
+/// As for [`glance`]; and it executes no command, and begins none during the call.
+pub(super) unsafe fn has_implicit_transaction(session: Thd) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { sys::ifo_c_has_implicit_transaction(session) != 0 }
 }
 
 /// The port of the option `extra_port`, if it is set.
@@ -135,21 +294,26 @@ pub(super) fn extra_port() -> Option<u16> {
     u16::try_from(unsafe { sys::ifo_c_extra_port() }).ok().filter(|&port| port != 0)
 }
 
-fn presence(plugin: &CStr) -> sys::ifo_presence {
+fn presence(plugin: &CStr, kind: c_int) -> sys::ifo_presence {
     // SAFETY: it ends with NUL. The server locks its list of plugins neither while it calls one, nor while a variable is
     // set; it takes the lock of the variables first, as we do.
-    unsafe { sys::ifo_c_presence(plugin.as_ptr()) }
+    unsafe { sys::ifo_c_presence(plugin.as_ptr(), kind) }
 }
 
 /// Whether the server has an authentication plugin of this name, working or not. True on a server that does not tell.
 pub(super) fn is_installed(name: &CStr) -> bool {
-    presence(name) != sys::ifo_presence::IFO_ABSENT
+    presence(name, sys::MYSQL_AUTHENTICATION_PLUGIN) != sys::ifo_presence::IFO_ABSENT
 }
 
 /// Whether the server is installing or removing this plugin. It may have postponed the removal until the last session that
 /// uses the plugin ends, and no variable is left to turn the redirect off. False on a server that does not tell.
 pub(super) fn is_between() -> bool {
-    presence(super::declaration::NAME) != sys::ifo_presence::IFO_READY
+    presence(super::declaration::NAME, sys::MYSQL_AUTHENTICATION_PLUGIN) != sys::ifo_presence::IFO_READY
+}
+
+/// Whether sessions can send events to the other plugin of the library: it is installed, and not being removed.
+pub(super) fn sends_events() -> bool {
+    presence(super::declaration::SESSIONS, sys::MYSQL_AUDIT_PLUGIN) == sys::ifo_presence::IFO_READY
 }
 
 /// What identifies this server.

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_int, c_void};
 
 use super::host::{self, Severity};
-use super::{extra_ports, hooks, state, status, variables};
+use super::{extra_ports, hooks, keeper, sessions, state, status, variables};
 use crate::boundary::{self, callback};
 use crate::sys;
 use failover::{Settings, Variable};
@@ -37,13 +37,15 @@ callback! {
 /// redirect any client: it is reported, the default applies, and the mode is OFF.
 fn start() {
     extra_ports::find();
+    sessions::find_unknown();
     let mut settings = Settings::default();
     let mut good = true;
-    for variable in Variable::ALL {
+    // The mode last: it is in force only if everything else is right.
+    for variable in Variable::ALL.into_iter().filter(|&variable| variable != Variable::Mode).chain([Variable::Mode]) {
         if variable == Variable::Mode && !good {
             continue;
         }
-        match settings.set(variable, &variables::given(variable)) {
+        match settings.set_at_start(variable, &variables::given(variable)) {
             Ok(new) => settings = new,
             Err(error) => {
                 good = false;
@@ -56,7 +58,7 @@ fn start() {
     }
     let mode = settings.mode();
     let target = settings.value(Variable::Target);
-    variables::put_in_force(settings);
+    variables::begin(settings);
     hooks::refresh();
     host::log(
         Severity::IFO_NOTE,
@@ -64,11 +66,12 @@ fn start() {
     );
 }
 
-/// Stops redirecting, and restores every plugin's own function. Threads may still be inside a hook: what they use stays.
+/// Redirects, holds and ends nobody any more, and restores every plugin's own function. Threads may still be inside a hook: what they use stays.
 fn leave() {
     state::disarm();
     let _ = boundary::catch("leave", || {
-        variables::stop_redirecting();
+        variables::end();
+        keeper::stop();
         hooks::remove();
     });
 }

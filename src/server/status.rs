@@ -67,12 +67,45 @@ pub(super) fn count_exemption(exemption: Exemption) {
     };
 }
 
+/// A login that is held, for as long as this value lives.
+pub(super) struct HeldLogin(());
+
+impl HeldLogin {
+    /// Counts it; `None` if so many are held already.
+    pub(super) fn count(at_most: u64) -> Option<Self> {
+        let held = counter!(held);
+        if held.fetch_add(1, Ordering::Relaxed) >= at_most {
+            held.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        counter!(holds).fetch_add(1, Ordering::Relaxed);
+        Some(Self(()))
+    }
+}
+
+impl Drop for HeldLogin {
+    fn drop(&mut self) {
+        counter!(held).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts a HOLD that ended by its timeout.
+pub(super) fn count_hold_timeout() {
+    counter!(hold_timeouts).fetch_add(1, Ordering::Relaxed);
+}
+
+/// Counts a session that a drain ended.
+pub(super) fn count_drained() {
+    counter!(drained).fetch_add(1, Ordering::Relaxed);
+}
+
 /// Sets the number of hooked authentication plugins.
 pub(super) fn set_hooked_plugins(number: usize) {
     counter!(hooked_plugins).store(number as u64, Ordering::Relaxed);
 }
 
-/// Resets all counters: a plugin that has just been installed counts from zero.
+/// Resets all counters: a plugin that has just been installed counts from zero. Logins may still be held since an earlier
+/// installation, so `held` is not one of them.
 pub(super) fn reset() {
     for counter in [
         counter!(redirects),
@@ -84,6 +117,9 @@ pub(super) fn reset() {
         counter!(exempted_users),
         counter!(exempted_hosts),
         counter!(hooked_plugins),
+        counter!(drained),
+        counter!(holds),
+        counter!(hold_timeouts),
         &LAST_REDIRECT,
     ] {
         counter.store(0, Ordering::Relaxed);

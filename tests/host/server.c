@@ -3,16 +3,18 @@
 
 #include <arpa/inet.h>
 #include <dlfcn.h>
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { ER_NET_READ_ERROR= 1158, ER_ACCESS_DENIED_ERROR= 1045, ER_PLUGIN_IS_NOT_LOADED= 1524 };
+enum { ER_ACCESS_DENIED_ERROR= 1045, ER_PLUGIN_IS_NOT_LOADED= 1524 };
 
-static void stop(const char *what, const char *detail)
+void stop(const char *what, const char *detail)
 {
   fprintf(stderr, "host: %s: %s\n", what, detail);
   exit(2);
@@ -22,7 +24,7 @@ static void stop(const char *what, const char *detail)
 
 unsigned int mysqld_port, mysqld_extra_port;
 char glob_hostname[]= "host.example";
-static int sockets[2];  /* bound to the two ports: asking them for their address is all the plugin does */
+static int listeners[2];  /* of the two ports */
 static __thread struct THD *current;
 
 MYSQL_THD _current_thd(void);
@@ -36,9 +38,113 @@ MYSQL_THD _current_thd(void) { return current; }
 const char *thd_user_name(MYSQL_THD thd) { return thd->user; }
 const char *thd_client_host(MYSQL_THD thd) { return thd->ip; }
 const char *thd_client_ip(MYSQL_THD thd) { return thd->ip; }
-int thd_current_command(MYSQL_THD thd) { return thd->is_change_user ? COM_CHANGE_USER : COM_CONNECT; }
+int thd_current_command(MYSQL_THD thd) { return atomic_load_explicit(&thd->command, memory_order_relaxed); }
 long long thd_query_id(const MYSQL_THD thd) { return thd->query_id; }
 unsigned long thd_get_thread_id(const MYSQL_THD thd) { return thd->thread_id; }
+
+/* ---- What it exports for HOLD and a drain ---- */
+
+/* So few that logins are held, and others are too many. */
+unsigned long max_connections= 6;
+unsigned long thread_handling;
+/* Set by other threads at any time, without a lock: in the server, too, it is one byte. */
+volatile char abort_loop;
+static atomic_uint shutdown_changes;
+
+void set_shutdown(int begins)
+{
+  atomic_fetch_add_explicit(&shutdown_changes, 1, memory_order_relaxed);
+  __atomic_store_n(&abort_loop, (char) begins, __ATOMIC_RELAXED);
+}
+
+unsigned int shutdowns(void)
+{
+  return atomic_load_explicit(&shutdown_changes, memory_order_relaxed);
+}
+
+int has_pool(void)
+{
+  return thread_handling == 2;
+}
+
+enum thd_kill_levels thd_kill_level(const MYSQL_THD thd)
+{
+  return atomic_load_explicit(&thd->killed, memory_order_relaxed) ? THD_ABORT_ASAP : THD_IS_NOT_KILLED;
+}
+
+const char *set_thd_proc_info(MYSQL_THD thd, const char *state, const char *function, const char *file,
+                              unsigned int line)
+{
+  (void) function, (void) file, (void) line;
+  if (thd != current)
+    failed("set_thd_proc_info", "of another session");
+  if (state && !strcmp(state, "Waiting for instant_failover_mode to change"))
+    thd->outcome.held= 1;
+  return NULL;
+}
+
+long long thd_test_options(const MYSQL_THD thd, long long options)
+{
+  return (long long) atomic_load_explicit(&thd->options, memory_order_relaxed) & options;
+}
+
+void thd_get_xid(const MYSQL_THD thd, MYSQL_XID *xid)
+{
+  memset(xid, 0, sizeof *xid);
+  xid->formatID= atomic_load_explicit(&thd->xid_format, memory_order_relaxed);
+}
+
+/* As in the server: NULL is the current session, and a thread without one does not wait for anybody. */
+void thd_wait_begin(MYSQL_THD thd, int type)
+{
+  (void) type;
+  thd= thd ? thd : current;
+  if (thd && thd->waits++)
+    failed("thd_wait_begin", "twice");
+}
+
+void thd_wait_end(MYSQL_THD thd)
+{
+  thd= thd ? thd : current;
+  if (thd && --thd->waits)
+    failed("thd_wait_end", "without thd_wait_begin");
+}
+
+static void wait_begins(void)
+{
+  thd_wait_begin(NULL, THD_WAIT_NET);
+}
+
+static void wait_ends(void)
+{
+  thd_wait_end(NULL);
+}
+
+/*
+  Two pointers that every session reads, and that may be replaced while it waits: it
+  calls one of before and one of after. In the server they are plain pointers.
+*/
+typedef void (*callback)(void);
+static callback before_io_wait= wait_begins, after_io_wait= wait_ends;
+
+void vio_set_wait_callback(void (*before)(void), void (*after)(void));
+void vio_set_wait_callback(void (*before)(void), void (*after)(void))
+{
+  __atomic_store_n(&before_io_wait, before, __ATOMIC_RELAXED);
+  __atomic_store_n(&after_io_wait, after, __ATOMIC_RELAXED);
+}
+
+void before_wait(void)
+{
+  __atomic_load_n(&before_io_wait, __ATOMIC_RELAXED)();
+}
+
+void after_wait(void)
+{
+  __atomic_load_n(&after_io_wait, __ATOMIC_RELAXED)();
+}
+
+/* ---- Statements and errors ---- */
 
 /* Lives until the statement ends. */
 char *thd_strmake(MYSQL_THD thd, const char *text, size_t size)
@@ -149,6 +255,7 @@ void load_library(int number)
   library->descriptor= plugin->info;
   library->number= ++libraries_loaded;
   pthread_mutex_unlock(&LOCK_plugin);
+  count_plugin_change();
 }
 
 /* As in the server, it is unmapped when the last login has left it. */
@@ -179,6 +286,7 @@ void unload_library(int number)
 {
   struct library *library= &libraries[number];
 
+  count_plugin_change();
   pthread_mutex_lock(&LOCK_plugin);
   library->descriptor= NULL;
   while (library->users)
@@ -288,13 +396,23 @@ static void info(MYSQL_PLUGIN_VIO *vio, MYSQL_PLUGIN_VIO_INFO *info)
   const struct THD *thd= (struct THD *) vio;
   memset(info, 0, 12);
   info->protocol= thd->way_in == SOCKET ? MYSQL_VIO_SOCKET : MYSQL_VIO_TCP;
-  info->socket= thd->way_in == SOCKET ? -1 : sockets[thd->way_in];
+  info->socket= thd->socket;
 }
 
 /* ---- A session ---- */
 
-static atomic_ulong threads;
+static atomic_ulong threads= 1;
 static atomic_llong queries;
+
+/* The sessions that may be killed, as in the server's list of threads. The lock is held while one is. */
+enum { MOST_SESSIONS= 64 };
+static struct THD *sessions[MOST_SESSIONS];
+static pthread_mutex_t LOCK_sessions= PTHREAD_MUTEX_INITIALIZER;
+
+void attach(struct THD *thd)
+{
+  current= thd;
+}
 
 void new_session(struct THD *thd)
 {
@@ -303,7 +421,49 @@ void new_session(struct THD *thd)
   thd->vio.info= info;
   thd->thread_id= atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed);
   thd->info.thd= thd;
-  current= thd;
+  thd->socket= thd->client= -1;
+  thd->xid_format= -1;
+  thd->audit_version= -1;
+  thd->command= COM_CONNECT;
+  attach(thd);
+}
+
+void list_session(struct THD *thd)
+{
+  int n= 0;
+
+  pthread_mutex_lock(&LOCK_sessions);
+  while (n < MOST_SESSIONS && sessions[n])
+    n++;
+  if (n == MOST_SESSIONS)
+    stop("too many sessions", "");
+  sessions[n]= thd;
+  pthread_mutex_unlock(&LOCK_sessions);
+}
+
+static void unlist_session(struct THD *thd)
+{
+  pthread_mutex_lock(&LOCK_sessions);
+  for (int n= 0; n < MOST_SESSIONS; n++)
+    if (sessions[n] == thd)
+      sessions[n]= NULL;
+  pthread_mutex_unlock(&LOCK_sessions);
+}
+
+/* The server wakes a session that waits for its client by closing both directions of its connection. */
+void kill_one(struct THD *killer)
+{
+  struct THD *thd;
+
+  pthread_mutex_lock(&LOCK_sessions);
+  thd= sessions[random_below(killer, MOST_SESSIONS)];
+  if (thd)
+  {
+    atomic_store_explicit(&thd->killed, 1, memory_order_relaxed);
+    if (thd->connection)
+      shutdown(thd->socket, SHUT_RDWR);
+  }
+  pthread_mutex_unlock(&LOCK_sessions);
 }
 
 static void free_packets(struct THD *thd)
@@ -318,14 +478,27 @@ static void new_statement(struct THD *thd)
   thd->query_id= atomic_fetch_add_explicit(&queries, 1, memory_order_relaxed);
 }
 
+/* As the server does it: the connection is closed, the plugins are told, and only then the session is freed. */
 void end_session(struct THD *thd)
 {
   unsigned int seed= thd->seed;
+
+  unlist_session(thd);
+  if (thd->socket >= 0)
+  {
+    close(thd->socket);
+    notify_disconnect(thd);
+  }
+  free_audit(thd);
+  if (thd->client >= 0)
+    close(thd->client);
   free_packets(thd);
   free(thd->user);
+  if (thd->waits)
+    failed("a session ends", "inside a wait");
   memset(thd, 0, sizeof *thd);
   thd->seed= seed;
-  current= NULL;
+  attach(NULL);
 }
 
 /* ---- The plugin under test ---- */
@@ -337,12 +510,37 @@ static pthread_rwlock_t plugin_in_use= PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIA
 static int installed;
 static pthread_mutex_t LOCK_global_system_variables= PTHREAD_MUTEX_INITIALIZER;
 
-/* A string variable as the server sees it. */
+/* A variable as the server sees it: what follows the header depends on its type. */
 struct variable {
   MYSQL_PLUGIN_VAR_HEADER;
-  char **value;
-  char *default_value;
+  union {
+    struct { char **value, *default_value; } text;
+    struct { unsigned int *value, default_value; } number;
+    struct { char *value, default_value; } boolean;
+  };
 };
+
+static int type_of(const struct variable *variable)
+{
+  /* PLUGIN_VAR_TYPEMASK in sql/sql_plugin.h. */
+  return variable->flags & 127;
+}
+
+static void *place_of(const struct variable *variable)
+{
+  return type_of(variable) == PLUGIN_VAR_STR ? (void *) variable->text.value :
+         type_of(variable) == PLUGIN_VAR_INT ? (void *) variable->number.value : (void *) variable->boolean.value;
+}
+
+static void set_default(const struct variable *variable)
+{
+  switch (type_of(variable)) {
+  case PLUGIN_VAR_STR: *variable->text.value= variable->text.default_value; break;
+  case PLUGIN_VAR_INT: *variable->number.value= variable->number.default_value; break;
+  case PLUGIN_VAR_BOOL: *variable->boolean.value= variable->boolean.default_value; break;
+  default: stop("a variable of another type", variable->name);
+  }
+}
 
 void load_plugin(const char *path)
 {
@@ -368,11 +566,12 @@ void install(struct THD *thd)
   new_statement(thd);
   pthread_rwlock_wrlock(&plugin_in_use);
   for (struct st_mysql_sys_var **variable= plugin->system_vars; *variable; variable++)
-    *((struct variable *) *variable)->value= ((struct variable *) *variable)->default_value;
+    set_default((struct variable *) *variable);
   if (plugin->init(NULL))
     stop("the plugin does not start", "");
   installed= 1;
   pthread_rwlock_unlock(&plugin_in_use);
+  count_plugin_change();
   end_session(thd);
 }
 
@@ -385,6 +584,7 @@ void uninstall(struct THD *thd)
   if (plugin->deinit(NULL))
     failed("deinit", "returned an error");
   pthread_rwlock_unlock(&plugin_in_use);
+  count_plugin_change();
   end_session(thd);
 }
 
@@ -427,7 +627,7 @@ static int check(struct THD *thd, const struct setting *setting, void *save)
 
 int set_global(struct THD *thd, const struct setting *settings, int count)
 {
-  double saved[4];
+  double saved[8];
   int result= 0;
 
   new_session(thd);
@@ -443,7 +643,7 @@ int set_global(struct THD *thd, const struct setting *settings, int count)
     for (int n= 0; n < count; n++)
     {
       struct variable *variable= find_variable(settings[n].name);
-      variable->update(thd, (struct st_mysql_sys_var *) variable, variable->value, &saved[n]);
+      variable->update(thd, (struct st_mysql_sys_var *) variable, place_of(variable), &saved[n]);
     }
     pthread_mutex_unlock(&LOCK_global_system_variables);
   }
@@ -458,20 +658,62 @@ int set_global(struct THD *thd, const struct setting *settings, int count)
   return result;
 }
 
+/*
+  The mode, the timeout and the drain change under the server's eyes when HOLD ends
+  by its timeout. The server reads each whole: a pointer, 4 bytes, one byte.
+*/
+static const char *read_text(const char *name)
+{
+  return __atomic_load_n(find_variable(name)->text.value, __ATOMIC_RELAXED);
+}
+
+static const char *wrong_value(const struct variable *variable)
+{
+  const char *text;
+  unsigned int number;
+  char is_on;
+
+  switch (type_of(variable)) {
+  case PLUGIN_VAR_STR:
+    text= read_text(variable->name);
+    return text && strlen(text) <= 1000 ? NULL : "a variable has no value";
+  case PLUGIN_VAR_INT:
+    number= __atomic_load_n(variable->number.value, __ATOMIC_RELAXED);
+    return number >= 1 && number <= 3600 ? NULL : "a number is out of range";
+  default:
+    is_on= __atomic_load_n(variable->boolean.value, __ATOMIC_RELAXED);
+    return is_on == 0 || is_on == 1 ? NULL : "neither on nor off";
+  }
+}
+
 static const char *show_variables(void)
 {
-  const char *wrong= NULL;
-  const char *target;
+  static const char *const modes[]= {"OFF", "ON", "ALL", "HOLD"};
+  const char *wrong= NULL, *target, *mode;
+  int is_mode= 0;
 
   pthread_mutex_lock(&LOCK_global_system_variables);
-  for (struct st_mysql_sys_var **variable= plugin->system_vars; *variable; variable++)
-    if (!*((struct variable *) *variable)->value || strlen(*((struct variable *) *variable)->value) > 1000)
-      wrong= "a variable has no value";
-  target= *find_variable("target")->value;
+  for (struct st_mysql_sys_var **variable= plugin->system_vars; *variable && !wrong; variable++)
+    wrong= wrong_value((struct variable *) *variable);
+  target= read_text("target");
+  mode= read_text("mode");
+  for (int n= 0; n < 4; n++)
+    is_mode|= !strcmp(mode, modes[n]);
+  if (!wrong && !is_mode)
+    wrong= "not a mode";
   if (!wrong && *target && read_target(target) < 0)
     wrong= "half a target";
   pthread_mutex_unlock(&LOCK_global_system_variables);
   return wrong;
+}
+
+int mode_is(const char *mode)
+{
+  int is;
+  pthread_mutex_lock(&LOCK_global_system_variables);
+  is= !strcmp(read_text("mode"), mode);
+  pthread_mutex_unlock(&LOCK_global_system_variables);
+  return is;
 }
 
 /* The server copies an entry before it calls a function, and reads numbers whole. */
@@ -489,7 +731,12 @@ static const char *show_status(struct THD *thd)
       continue;
     }
     ((mysql_show_var_func) (intptr_t) var->value)(thd, &copy, buffer, NULL, SHOW_OPT_GLOBAL);
-    if (copy.type != SHOW_CHAR || (*(char *) copy.value && strlen(copy.value) != strlen("2026-11-22T03:04:05Z")))
+    if (copy.type == SHOW_ULONGLONG)
+    {
+      if (*(unsigned long long *) copy.value > 1000000)
+        return var->name;
+    }
+    else if (copy.type != SHOW_CHAR || (*(char *) copy.value && strlen(copy.value) != strlen("2026-11-22T03:04:05Z")))
       return var->name;
   }
   return NULL;
@@ -568,6 +815,7 @@ void log_in(struct THD *thd, const struct account *account, int is_change_user)
   thd->user= NULL;
   thd->account= account;
   thd->is_change_user= is_change_user;
+  atomic_store_explicit(&thd->command, is_change_user ? COM_CHANGE_USER : COM_CONNECT, memory_order_relaxed);
   thd->method= 0;
   thd->libraries_known= 0;
   thd->restart= is_change_user;
@@ -614,19 +862,47 @@ int read_target(const char *text)
 
 /* ---- Start ---- */
 
-static unsigned int bind_socket(int *descriptor)
+static unsigned int listen_on(int *listener)
 {
   struct sockaddr_in address= {.sin_family= AF_INET, .sin_addr= {htonl(INADDR_LOOPBACK)}};
   socklen_t length= sizeof address;
-  *descriptor= socket(AF_INET, SOCK_STREAM, 0);
-  if (bind(*descriptor, (struct sockaddr *) &address, length) ||
-      getsockname(*descriptor, (struct sockaddr *) &address, &length))
+  *listener= socket(AF_INET, SOCK_STREAM, 0);
+  if (bind(*listener, (struct sockaddr *) &address, length) || listen(*listener, 10) ||
+      getsockname(*listener, (struct sockaddr *) &address, &length))
     stop("no port", "127.0.0.1");
   return ntohs(address.sin_port);
 }
 
-void start_server(void)
+void connect_client(enum way_in way_in, int *server, int *client)
 {
-  mysqld_port= bind_socket(&sockets[TCP]);
-  mysqld_extra_port= bind_socket(&sockets[EXTRA_PORT]);
+  static pthread_mutex_t lock= PTHREAD_MUTEX_INITIALIZER;
+  /* Closed without a trace: ports would run out. */
+  const struct linger linger= {1, 0};
+  struct sockaddr_in address;
+  socklen_t length= sizeof address;
+  int pair[2];
+
+  if (way_in == SOCKET)
+  {
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair))
+      stop("no connection", strerror(errno));
+    *server= pair[0];
+    *client= pair[1];
+    return;
+  }
+  /* One after the other, so that each gets its own. */
+  pthread_mutex_lock(&lock);
+  getsockname(listeners[way_in], (struct sockaddr *) &address, &length);
+  *client= socket(AF_INET, SOCK_STREAM, 0);
+  setsockopt(*client, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+  if (connect(*client, (struct sockaddr *) &address, length) || (*server= accept(listeners[way_in], NULL, NULL)) < 0)
+    stop("no connection", strerror(errno));
+  pthread_mutex_unlock(&lock);
+}
+
+void start_server(int pool)
+{
+  thread_handling= pool ? 2 : 0;
+  mysqld_port= listen_on(&listeners[TCP]);
+  mysqld_extra_port= listen_on(&listeners[EXTRA_PORT]);
 }

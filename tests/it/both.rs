@@ -18,6 +18,9 @@ const HASH: &str = "*14E65567ABDB5135D0CFD9A70B3032C179A49EE7";
 
 /// A server that redirects.
 pub(crate) trait UnderTest: Send + Sync {
+    /// Whether the server closes the connections of those that it kills before they can be told why: MariaDB since 10.11.
+    const CLOSES_KILLED: bool;
+
     /// The standard port.
     fn address(&self) -> SocketAddr;
     /// The extra port.
@@ -38,6 +41,8 @@ pub(crate) trait UnderTest: Send + Sync {
 pub(crate) struct MariaDb(Server);
 
 impl UnderTest for MariaDb {
+    const CLOSES_KILLED: bool = true;
+
     fn address(&self) -> SocketAddr {
         self.0.address()
     }
@@ -75,6 +80,8 @@ pub(crate) struct Standalone {
 }
 
 impl UnderTest for Standalone {
+    const CLOSES_KILLED: bool = false;
+
     fn address(&self) -> SocketAddr {
         self.harness.address()
     }

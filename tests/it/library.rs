@@ -13,15 +13,25 @@ const EXPORTS: &[&str] = &[
     "_mysql_client_plugin_declaration_",
     "ifo_rs_account_check",
     "ifo_rs_account_login",
+    "ifo_rs_after_wait",
+    "ifo_rs_audit_deinit",
+    "ifo_rs_audit_init",
+    "ifo_rs_before_wait",
     "ifo_rs_check",
     "ifo_rs_client_close",
     "ifo_rs_client_connect",
     "ifo_rs_client_options",
     "ifo_rs_client_reconnect",
+    "ifo_rs_command_done",
+    "ifo_rs_count_sessions",
     "ifo_rs_deinit",
     "ifo_rs_init",
     "ifo_rs_last_redirect",
+    "ifo_rs_session_begins",
+    "ifo_rs_session_ends",
+    "ifo_rs_session_goes_on",
     "ifo_rs_update",
+    "ifo_rs_update_number",
 ];
 
 /// The server functions that we use. MariaDB 10.5.23, 10.11.19 and 11.8.6 export all of them.
@@ -32,21 +42,47 @@ const SERVER: &[&str] = &[
     "_ZN4Item23const_charset_converterEP3THDPK15charset_info_stbPKc",
     "_ZN4Item23const_charset_converterEP3THDPK15charset_info_stbRK17Lex_ident_routine",
     "_current_thd",
+    // HOLD needs it.
+    "abort_loop",
     "glob_hostname",
+    // A drain in a pool of threads needs it.
+    "global_plugin_version",
+    // HOLD needs it.
+    "max_connections",
     "my_charset_utf8mb4_general_ci",
     "my_message",
     "my_printf_error",
+    // A drain in a pool of threads needs it.
+    "mysql_global_audit_mask",
     "mysql_mandatory_plugins",
     "mysql_optional_plugins",
     "mysqld_extra_port",
     "mysqld_port",
+    // HOLD needs it.
+    "set_thd_proc_info",
     "thd_client_host",
     "thd_client_ip",
     "thd_current_command",
     "thd_get_thread_id",
+    // A drain needs it.
+    "thd_get_xid",
+    // HOLD needs it.
+    "thd_kill_level",
     "thd_query_id",
     "thd_strmake",
+    // A drain needs it.
+    "thd_test_options",
     "thd_user_name",
+    // HOLD and a drain need it.
+    "thd_wait_begin",
+    // HOLD and a drain need it.
+    "thd_wait_end",
+    // A drain needs it.
+    "thread_handling",
+    // Optional: with a pool of threads, HOLD leaves half of them.
+    "threadpool_max_threads",
+    // A drain needs it.
+    "vio_set_wait_callback",
 ];
 
 /// The oldest glibc that has everything we import. Debian 10 has 2.28.

@@ -11,6 +11,7 @@
 mod both;
 mod character_sets;
 mod client;
+mod hold;
 mod library;
 mod lifecycle;
 mod misbehaviour;

@@ -1,5 +1,7 @@
 //! The standalone server as a process: options, signals, systemd, limits.
 
+mod hold;
+
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -67,6 +69,15 @@ fn wrong_options_are_refused_with_what_would_be_right() {
         (
             vec!["--instant-failover-mode=ON"],
             "instant_failover_mode cannot be ON while instant_failover_target is empty",
+        ),
+        (
+            vec!["--instant-failover-mode=HOLD", "--instant-failover-drain"],
+            "instant_failover_drain cannot be ON at the start: no session is open yet; remove the option, and use SET GLOBAL",
+        ),
+        (vec!["--instant-failover-drain=maybe"], "instant_failover_drain: 'maybe' is not a boolean; give ON or OFF"),
+        (
+            vec!["--instant-failover-hold-timeout=0"],
+            "instant_failover_hold_timeout: '0' is not a timeout; give whole seconds from 1 to 3600",
         ),
         (vec!["--instant-failover-target=a b"], "instant_failover_target: 'a b'"),
         (vec!["--instant_failover_exempt_hosts=10.0.0.0/33"], "instant_failover_exempt_hosts: '10.0.0.0/33'"),
@@ -245,6 +256,7 @@ fn bounds() -> Vec<(String, String, &'static str)> {
         ("target", target.clone(), target + "0", "it has 260 bytes, but a target has at most 259"),
         ("message", "x".repeat(511), "y".repeat(512), "it has 512 bytes, but an error message holds at most 511"),
         ("exempt_users", list("u", 5000), list("v", 5001), "the list has 5001 entries, but at most 5000 are allowed"),
+        ("note", "n".repeat(400), "m".repeat(401), "it has 401 characters; give at most 400"),
         ("exempt_users", "u".repeat(128), "v".repeat(129), "has more than 128 characters"),
         (
             "exempt_hosts",

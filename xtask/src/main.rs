@@ -5,6 +5,7 @@ mod clients;
 mod common;
 mod deb;
 mod demo;
+mod drain;
 mod fuzz;
 mod mtr;
 mod recipes;
@@ -52,6 +53,8 @@ enum Task {
     Sanitize(sanitize::Arguments),
     /// Connect clients of every kind while the server's settings change, and check every answer
     Soak(soak::Arguments),
+    /// End the sessions of working clients again and again, and check that no transaction was cut and no write lost
+    Drain(drain::Arguments),
     /// Move the primary to another server and back while clients write, and check that nothing is lost
     Switchover(switchover::Arguments),
 }
@@ -70,6 +73,7 @@ fn main() -> anyhow::Result<()> {
         Task::Fuzz(arguments) => fuzz::command(&arguments),
         Task::Sanitize(arguments) => sanitize::command(&arguments),
         Task::Soak(arguments) => soak::command(&arguments),
+        Task::Drain(arguments) => drain::command(&arguments),
         Task::Switchover(arguments) => switchover::command(&arguments),
     }
 }

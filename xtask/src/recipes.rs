@@ -18,7 +18,7 @@ use crate::switchover::pair::{Pair, name};
 pub(crate) use document::{Document, Statement};
 
 /// The documents with recipes.
-const DOCUMENTS: [&str; 4] = ["README.md", "docs/install.md", REFERENCE, RUNBOOK];
+const DOCUMENTS: [&str; 5] = ["README.md", "docs/install.md", REFERENCE, RUNBOOK, "docs/way-out.md"];
 const REFERENCE: &str = "docs/reference.md";
 pub(crate) const RUNBOOK: &str = "docs/operations.md";
 

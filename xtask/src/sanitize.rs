@@ -83,6 +83,7 @@ impl Sanitizer {
             Self::Address => &[
                 Fault("freed", ["heap-use-after-free", "in fault "]),
                 Fault("freed-rust", ["heap-use-after-free", "in instant_failover::server::account"]),
+                Fault("freed-session", ["heap-use-after-free", "in ifo_c_activity"]),
                 Fault("leak", ["LeakSanitizer: detected memory leaks", "in fault "]),
                 OVERFLOW,
                 MISALIGNED,
@@ -96,6 +97,9 @@ impl Sanitizer {
         }
     }
 }
+
+/// The parts of the host.
+const HOST: [&str; 4] = ["main.o", "server.o", "sessions.o", "pool.o"];
 
 /// A build with one sanitizer.
 struct Build {
@@ -148,6 +152,8 @@ impl Build {
         for (source, object, defines) in [
             ("main.c", "main.o", &[][..]),
             ("server.c", "server.o", &[]),
+            ("sessions.c", "sessions.o", &[]),
+            ("pool.c", "pool.o", &[]),
             ("other.c", "other.o", &["-DMYSQL_DYNAMIC_PLUGIN"]),
             ("other.c", "fixed.o", &["-DMYSQL_DYNAMIC_PLUGIN", "-DCONSTANT"]),
         ] {
@@ -169,7 +175,7 @@ impl Build {
         let libraries = output(nightly::command("rustc").args(["--print", "target-libdir"]))?;
         let runtime = Path::new(libraries.trim()).join(format!("librustc-nightly_rt.{}.a", self.sanitizer.short()));
         let mut cc = Command::new("cc");
-        cc.arg("-o").arg(self.file("host")).args([self.file("main.o"), self.file("server.o")]);
+        cc.arg("-o").arg(self.file("host")).args(HOST.map(|object| self.file(object)));
         // The whole archive: the libraries need parts of it that the host does not.
         cc.args(["-rdynamic", "-Wl,-z,relro,-z,now", "-Wl,--whole-archive"]).arg(runtime).args([
             "-Wl,--no-whole-archive",
@@ -185,8 +191,8 @@ impl Build {
 
     /// Checks that everything to be checked calls the sanitizers.
     fn check_symbols(&self) -> Result<()> {
-        let objects = ["main.o", "server.o", "other.o", "fixed.o"].map(|object| (self.file(object), "-u"));
-        for (file, option) in objects.into_iter().chain([(self.plugin(), "-uD")]) {
+        let objects = HOST.into_iter().chain(["other.o", "fixed.o"]).map(|object| (self.file(object), "-u"));
+        for (file, option) in objects.chain([(self.plugin(), "-uD")]) {
             let symbols = output(Command::new("nm").arg(option).arg(&file))?;
             for prefix in [format!("__{}_", self.sanitizer.short()), "__ubsan_".to_owned()] {
                 if !symbols.contains(&prefix) {
@@ -210,14 +216,21 @@ impl Build {
         Ok(outcome)
     }
 
+    /// Drives the plugin with a thread for each session, and with a pool of threads.
     fn drive(&self, seconds: u64) -> Result<Outcome> {
-        let log = self.file("host.log");
-        let mut host = Command::new(self.file("host"));
-        host.arg(self.plugin()).args([self.file("other.so"), self.file("fixed.so")]).arg(seconds.to_string());
-        let success = run_into(&mut host, &log)?;
-        let outcome = self.tell(&format!("drives the plugin for {seconds} s"), success, &log)?;
-        if success {
-            print!("{}", fs::read_to_string(&log)?);
+        let mut outcome = Outcome::default();
+        for kind in ["threads", "pool"] {
+            let log = self.file(&format!("{kind}.log"));
+            let mut host = Command::new(self.file("host"));
+            host.arg(kind)
+                .arg(self.plugin())
+                .args([self.file("other.so"), self.file("fixed.so")])
+                .arg(seconds.to_string());
+            let success = run_into(&mut host, &log)?;
+            outcome += self.tell(&format!("drives the plugin for {seconds} s, {kind}"), success, &log)?;
+            if success {
+                print!("{}", fs::read_to_string(&log)?);
+            }
         }
         Ok(outcome)
     }

@@ -24,11 +24,12 @@ use support::{output, packages};
 
 use crate::Outcome;
 use crate::common::results::{self, RESULTS, machine};
+use crate::common::sample::Sample;
 use crate::common::tls;
 
 use clients::{PASSWORD, ROLES, Role, Worker, user};
 use controller::{Controller, Round};
-use report::{Growth, Sample, Tally};
+use report::{Growth, Tally};
 use state::{Account, History, State};
 
 #[derive(Debug, clap::Args)]
@@ -61,6 +62,9 @@ const OPTIONS: [&str; 9] = [
     // No log line for each client that disconnects.
     "--log-warnings=1",
 ];
+
+/// The user whose sessions stay open.
+const STAYING: &str = "staying";
 
 /// How many KiB the server may grow by while everything changes. It keeps some of the memory of the largest packets, TLS
 /// and each INSTALL.
@@ -237,7 +241,7 @@ fn create_accounts(leg: &Leg) -> Result<()> {
             root.query(&format!("CREATE USER {} IDENTIFIED {identified}", user(account, number, "")))?;
         }
     }
-    root.query(&format!("CREATE USER staying IDENTIFIED BY '{PASSWORD}'"))?;
+    root.query(&format!("CREATE USER {STAYING} IDENTIFIED BY '{PASSWORD}'"))?;
     root.query(&format!("CREATE OR REPLACE USER '{}'@localhost IDENTIFIED VIA unix_socket", leg.system_user))?;
     root.query(&format!("GRANT ALL ON *.* TO '{}'@localhost", leg.system_user))?;
     for soname in ["auth_ed25519", "instant_failover"] {
@@ -290,7 +294,7 @@ fn staying_sessions(leg: &Leg) -> Result<Vec<Session>> {
         Client::connect(leg.server.extra_address())?,
         Client::connect_socket(&leg.server.socket())?,
     ];
-    clients.into_iter().map(|client| clients::open(client, "staying")).collect()
+    clients.into_iter().map(|client| clients::open(client, STAYING)).collect()
 }
 
 /// Asks all sessions for their user, repeatedly.
@@ -362,11 +366,14 @@ impl Part<'_> {
 
         let (tally, controller) = (self.leg.tally(), &self.controller);
         Ok(format!(
-            "{} logins, {} of them with TLS, in {} seconds; {} changes, {} INSTALLs, {} of them of this plugin.\n\n{}\n{}",
+            "{} logins, {} of them with TLS, in {} seconds; {} changes, HOLD {} times, {} drains, {} INSTALLs, {} of \
+             them of this plugin.\n\n{}\n{}",
             tally.attempts(),
             tally.tls(),
             start.elapsed().as_secs(),
             controller.changes,
+            controller.holds,
+            controller.drains,
             controller.installs,
             controller.own_installs,
             tally.table(),

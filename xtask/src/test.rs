@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use support::build::{self, Flavour};
 use support::{output, packages, project_root, run, target_dir};
 
-use crate::{Outcome, clients, deb, fuzz, mtr, recipes, sanitize, soak, switchover};
+use crate::{Outcome, clients, deb, drain, fuzz, mtr, recipes, sanitize, soak, switchover};
 
 /// For each target.
 const SECONDS_OF_FUZZING: u64 = 15;
@@ -29,6 +29,7 @@ pub(crate) fn run_all() -> Result<()> {
     stages.run("MariaDB's own tests", mtr::run_server_tests);
     stages.run("Client libraries", || clients::run(&clients::Arguments::default()));
     stages.run("Soak", || soak::run(&soak::Arguments { minutes: MINUTES_OF_SOAK, seed: Some(1), keep: false }));
+    stages.run("Drain", || drain::run(&drain::Arguments::short()));
     stages.run("Switchover", || switchover::run(&switchover::Arguments { short: true, keep: false }));
     stages.run("Recipes of the documents", recipes::run);
     stages.run("Packages", deb::test);

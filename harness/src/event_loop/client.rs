@@ -1,7 +1,7 @@
 //! One client: its socket, its TLS state, and the data not sent to it yet.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use failover::Transport;
 use mio::net::{TcpStream, UnixStream};
@@ -122,14 +122,20 @@ pub(super) struct Client {
     /// Answers that the socket did not take; not encrypted yet.
     unsent: Vec<u8>,
     after_send: AfterSend,
-    /// When it is disconnected.
+    /// When it is disconnected, unless it is held.
     deadline: Instant,
+    /// When it was last answered.
+    answered: Instant,
+    /// Whether all that it has sent so far has been read.
+    is_read: bool,
 }
 
 /// What to do once everything is sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum AfterSend {
     Read,
+    /// Read nothing until the settings have changed.
+    Hold,
     /// Answer packets that have already been read.
     Answer,
     /// Close; with TLS, announce it first.
@@ -139,8 +145,18 @@ enum AfterSend {
 
 impl Client {
     pub(super) fn new(link: Link, state: State, shared: &Shared) -> Self {
-        let deadline = Instant::now() + shared.configuration().connect_timeout;
-        Self { link, tls: None, tls_received: 0, state, unsent: Vec::new(), after_send: AfterSend::Read, deadline }
+        let answered = Instant::now();
+        Self {
+            link,
+            tls: None,
+            tls_received: 0,
+            state,
+            unsent: Vec::new(),
+            after_send: AfterSend::Read,
+            deadline: answered + shared.configuration().connect_timeout,
+            answered,
+            is_read: true,
+        }
     }
 
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
@@ -175,13 +191,25 @@ impl Client {
     }
 
     pub(super) fn is_late(&self, now: Instant) -> bool {
-        now > self.deadline
+        now > self.deadline && !self.is_held()
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.after_send == AfterSend::Hold
+    }
+
+    /// Whether a drain that has lasted `drained_for` ends it: it is an open session, and everything is answered.
+    pub(super) fn is_drained(&self, shared: &Shared, drained_for: Duration, now: Instant) -> bool {
+        let quiet_for = now.saturating_duration_since(self.answered);
+        let is_answered = self.is_read && self.after_send == AfterSend::Read && self.unsent.is_empty();
+        is_answered
+            && matches!(&self.state, State::Database(connection) if connection.is_drained(shared, drained_for, quiet_for))
     }
 
     /// Whether a handshake ended without an answer: because of TLS, the client or a timeout. Malformed packets are answered,
     /// and counted then.
     pub(super) const fn has_broken_handshake(&self) -> bool {
-        self.is_database() && self.is_logging_in() && matches!(self.after_send, AfterSend::Read)
+        self.is_database() && self.is_logging_in() && matches!(self.after_send, AfterSend::Read | AfterSend::Hold)
     }
 
     /// Sends the greeting, which fits into the buffer of every new socket.
@@ -189,9 +217,17 @@ impl Client {
         if self.send(&mut buffers.out)? { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
 
-    /// Reads, answers and sends as much as the socket allows. Returns whether the client stays connected.
-    pub(super) fn drive(&mut self, shared: &Shared, registry: &Registry, token: Token, buffers: &mut Buffers) -> bool {
-        let stays = self.try_drive(shared, registry, token, buffers).unwrap_or(false);
+    /// Reads, answers and sends as much as the socket allows; a client that is held is judged anew, and ends if the loop is
+    /// `stopping`. Returns whether the client stays connected.
+    pub(super) fn drive(
+        &mut self,
+        shared: &Shared,
+        registry: &Registry,
+        token: Token,
+        buffers: &mut Buffers,
+        stopping: bool,
+    ) -> bool {
+        let stays = self.try_drive(shared, registry, token, buffers, stopping).unwrap_or(false);
         if !stays {
             buffers.clear();
         }
@@ -204,8 +240,13 @@ impl Client {
         registry: &Registry,
         token: Token,
         buffers: &mut Buffers,
+        stopping: bool,
     ) -> io::Result<bool> {
         let Buffers { read, plain, out } = buffers;
+        self.is_read = false;
+        // What comes right after a login is kept while the client is held.
+        let most = if self.is_logging_in() { MAX_LOGIN } else { read.len() };
+        let read = &mut read[..most];
         for _ in 0..MAX_READS {
             if !self.send(out)? {
                 // A slow reader: there is an event when the socket can take more.
@@ -214,11 +255,22 @@ impl Client {
             }
             match self.after_send {
                 AfterSend::Close | AfterSend::Closed => return Ok(false),
+                AfterSend::Hold => {
+                    let State::Database(connection) = &mut self.state else { return Ok(false) };
+                    let next = if stopping { connection.shut_down(out) } else { connection.judge_anew(shared, out) };
+                    self.proceed(next, shared);
+                    if next == Next::Hold {
+                        return Ok(true);
+                    }
+                }
                 AfterSend::Answer => self.answer(&[], shared, plain, out)?,
                 AfterSend::Read => match self.link.read(read) {
                     Ok(0) => return Ok(false),
                     Ok(length) => self.receive(&read[..length], shared, plain, out)?,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.is_read = true;
+                        return Ok(true);
+                    }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => return Err(error),
                 },
@@ -304,16 +356,18 @@ impl Client {
     }
 
     fn proceed(&mut self, next: Next, shared: &Shared) {
+        self.answered = Instant::now();
         let wait = if self.is_logging_in() { None } else { Some(shared.configuration().wait_timeout) };
         let (after_send, wait) = match next {
             // TLS inside TLS does not exist.
             Next::Close | Next::StartTls => (AfterSend::Close, Some(shared.configuration().connect_timeout)),
             Next::SendFirst => (AfterSend::Answer, wait),
+            Next::Hold => (AfterSend::Hold, None),
             Next::Read => (AfterSend::Read, wait),
         };
         self.after_send = after_send;
         if let Some(wait) = wait {
-            self.deadline = Instant::now() + wait;
+            self.deadline = self.answered + wait;
         }
     }
 

@@ -72,24 +72,32 @@ pub(super) fn assigned(expression: &Expr, session: &Session, shared: &Shared) ->
     }
 }
 
-/// The value for one of the settings: a string or a word. As in the plugin, numbers are refused.
+/// The value for one of the settings, which mariadbd takes only as a value of the variable's own type.
 pub(super) fn setting(
     expression: &Expr,
     variable: Variable,
     session: &Session,
     shared: &Shared,
 ) -> Result<String, SqlError> {
-    match assigned(expression, session, shared)? {
-        Value::Text(text) => Ok(text),
-        Value::Null => {
+    let wrong_type = || {
+        let message = format!("Incorrect argument type to variable '{}'", variable.name());
+        SqlError::new(1232, *b"42000", message)
+    };
+    match (variable, assigned(expression, session, shared)?) {
+        (Variable::HoldTimeout | Variable::Drain, Value::Integer(number)) => Ok(number.to_string()),
+        // An integer that is too large for a value here.
+        (Variable::HoldTimeout | Variable::Drain, Value::Decimal(text)) if is_whole(&text) => Ok(text),
+        (Variable::HoldTimeout, _) | (_, Value::Integer(_) | Value::Decimal(_)) => Err(wrong_type()),
+        (_, Value::Text(text)) => Ok(text),
+        (_, Value::Null) => {
             let message = format!("Variable '{}' can't be set to the value of 'NULL'", variable.name());
             Err(SqlError::new(1231, *b"42000", message))
         }
-        Value::Integer(_) | Value::Decimal(_) => {
-            let message = format!("Incorrect argument type to variable '{}'", variable.name());
-            Err(SqlError::new(1232, *b"42000", message))
-        }
     }
+}
+
+fn is_whole(number: &str) -> bool {
+    number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
 }
 
 fn literal_value(literal: &ast::Value) -> Result<Value, SqlError> {

@@ -126,7 +126,12 @@ pub(super) fn has_session_value(name: &str) -> bool {
 /// The value of a variable.
 pub(super) fn value(scope: Scope, name: &str, session: &Session, shared: &Shared) -> Result<Value, SqlError> {
     if let Some(variable) = Variable::ALL.into_iter().find(|variable| variable.name().eq_ignore_ascii_case(name)) {
-        return Ok(Value::Text(shared.policy().settings().value(variable)));
+        let settings = shared.settings();
+        return Ok(match variable {
+            Variable::HoldTimeout => Value::Integer(settings.hold_timeout().seconds().into()),
+            Variable::Drain => Value::Integer(settings.drains().into()),
+            _ => Value::Text(settings.value(variable)),
+        });
     }
     if let Some((name, kind, default)) = of_sessions(name) {
         return Ok(match session.variables.0.get(name) {
@@ -154,9 +159,8 @@ pub(super) fn all(scope: Scope, session: &Session, shared: &Shared) -> Vec<(Stri
         (Switch, _) => "OFF".to_owned(),
         _ => text,
     };
-    let settings =
-        Variable::ALL.map(|variable| (variable.name().to_owned(), shared.policy().settings().value(variable)));
-    let mut all = Vec::from(settings);
+    let settings = shared.settings();
+    let mut all = Vec::from(Variable::ALL.map(|variable| (variable.name().to_owned(), settings.value(variable))));
     for (name, kind, default) in OF_SESSIONS {
         let own = session.variables.0.get(name).filter(|_| scope == Scope::Session);
         let text = own.map_or_else(|| (*default).to_owned(), |own| own.clone().unwrap_or_default());

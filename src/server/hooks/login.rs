@@ -11,6 +11,8 @@
 //! A client can make the original wait as long as it likes. So a login that the original accepts is judged again if the
 //! policy has changed since its verdict ([`conclude`]): it gets in only if the policy in force at that moment lets it in.
 //!
+//! A login that is to be held goes on as if the mode were OFF, and waits once the original has accepted it.
+//!
 //! An outcome is only ever turned into a refusal: this module returns success where the original returned it, and
 //! nowhere else. (Success is `CR_OK`, or `CR_OK_HANDSHAKE_COMPLETE`, which is less.) A redirect is always `CR_ERROR`; the
 //! other refusals count against the client's host or account until the server blocks it.
@@ -20,9 +22,10 @@ use std::cell::Cell;
 use super::scan::Authenticate;
 use super::slots;
 use crate::boundary::{callback, catch};
+use crate::server::hold::{self, Held};
 use crate::server::host::{self, Login};
-use crate::server::status::{self, Reason};
-use crate::server::{redirect, state};
+use crate::server::status::{self, HeldLogin, Reason};
+use crate::server::{redirect, sessions, state};
 use crate::sys::{
     self, CR_AUTH_USER_CREDENTIALS, CR_ERROR, CR_OK, MYSQL_PLUGIN_VIO, MYSQL_SERVER_AUTH_INFO, ifo_read_packet_fn,
 };
@@ -45,9 +48,14 @@ callback! {
 unsafe fn authenticate(original: Authenticate, vio: *mut MYSQL_PLUGIN_VIO, info: *mut MYSQL_SERVER_AUTH_INFO) -> i32 {
     // SAFETY: passed on as it came.
     let original = || unsafe { original(vio, info) };
-    if !state::redirecting() {
+    if !state::is_on() {
         let outcome = original();
-        if !state::redirecting() {
+        if outcome <= CR_OK {
+            // Before the look at the mode: whoever has set it sees this session, or is seen here.
+            // SAFETY: the caller's promise.
+            unsafe { register(vio) };
+        }
+        if !state::is_on() {
             return outcome;
         }
         // The mode was set while we waited for the client.
@@ -88,6 +96,8 @@ enum Decision {
     Exempt(Exemption),
     /// The client has been told where to go.
     Refused,
+    /// It waits, if the original accepts it.
+    Held,
     /// There was a panic: the original's outcome stands, as without us.
     Failed,
 }
@@ -102,6 +112,13 @@ struct Judged {
     policy: u64,
 }
 
+impl Judged {
+    /// Whether the policy behind it is still in force.
+    fn is_current(&self) -> bool {
+        self.policy == state::policy().number
+    }
+}
+
 /// What to return for an outcome of the original: the only place where a login succeeds.
 ///
 /// The client may have kept the original waiting since the login was judged, if it was judged at all. It is judged by the
@@ -109,27 +126,75 @@ struct Judged {
 ///
 /// # Safety
 /// `vio` is the channel of the login that the current session is making.
-unsafe fn conclude(vio: *mut MYSQL_PLUGIN_VIO, outcome: i32, judged: Option<Judged>) -> i32 {
-    let judged = match judged {
+unsafe fn conclude(vio: *mut MYSQL_PLUGIN_VIO, outcome: i32, mut judged: Option<Judged>) -> i32 {
+    match judged {
         // The client has been told.
         Some(Judged { decision: Decision::Refused, .. }) => return CR_ERROR,
-        Some(Judged { decision: Decision::Failed, .. }) => return outcome,
         // The client is gone, or the account needs another plugin, which is hooked too and called next.
         _ if outcome > CR_OK && outcome != CR_AUTH_USER_CREDENTIALS => return outcome,
-        Some(judged) if judged.policy == state::policy().number => judged,
-        // SAFETY: the caller's promise.
-        _ => unsafe { decide(vio, "login") },
-    };
-    match judged.decision {
-        Decision::Stands | Decision::Failed => outcome,
-        Decision::Exempt(exemption) => {
-            if outcome <= CR_OK {
+        _ => {}
+    }
+    let is_accepted = outcome <= CR_OK;
+    let mut place = None;
+    loop {
+        let now = match judged.take() {
+            Some(judged) if judged.is_current() || matches!(judged.decision, Decision::Failed) => judged,
+            // SAFETY: the caller's promise.
+            _ => unsafe { decide(vio, "login") },
+        };
+        match now.decision {
+            Decision::Refused => return CR_ERROR,
+            Decision::Held if is_accepted => {
+                // SAFETY: the caller's promise.
+                match unsafe { held(vio, now.policy, &mut place) } {
+                    Some(Held::Released) => {}
+                    Some(Held::Refused) => return CR_ERROR,
+                    None => return outcome,
+                }
+                continue;
+            }
+            Decision::Stands | Decision::Exempt(_) | Decision::Held | Decision::Failed => {}
+        }
+        if is_accepted {
+            // SAFETY: the caller's promise.
+            unsafe { register(vio) };
+            // As above: whoever changes the policy now finds the session.
+            if now.policy != NO_POLICY && !now.is_current() {
+                continue;
+            }
+            if let Decision::Exempt(exemption) = now.decision {
                 status::count_exemption(exemption);
             }
-            outcome
         }
-        Decision::Refused => CR_ERROR,
+        return outcome;
     }
+}
+
+/// Waits until there is another policy than the one with this number. `None` if there was a panic: the original's outcome
+/// stands, as without us.
+///
+/// # Safety
+/// `vio` is the channel of the login that the current session is making.
+unsafe fn held(vio: *mut MYSQL_PLUGIN_VIO, policy: u64, place: &mut Option<HeldLogin>) -> Option<Held> {
+    catch("hold", || {
+        // SAFETY: the caller's promise; `login` ends here.
+        let login = unsafe { Login::of(vio) };
+        // It may have been let in for a moment.
+        sessions::forget(&login);
+        hold::wait(login.socket(), policy, place)
+    })
+}
+
+/// Notes the session that begins, or goes on with another user.
+///
+/// # Safety
+/// `vio` is the channel of the login that the current session is making.
+unsafe fn register(vio: *mut MYSQL_PLUGIN_VIO) {
+    // A session that is not known is never ended.
+    let _ = catch("register", || {
+        // SAFETY: the caller's promise; `login` ends here.
+        sessions::register(&unsafe { Login::of(vio) });
+    });
 }
 
 /// Takes the verdict on a login whose account is known, and sends the redirect if there is one.
@@ -144,10 +209,12 @@ unsafe fn decide(vio: *mut MYSQL_PLUGIN_VIO, place: &'static str) -> Judged {
         let decision = match policy.verdict(&login.connection()) {
             Verdict::Serve => Decision::Stands,
             Verdict::Exempt(exemption) => Decision::Exempt(exemption),
-            // This may end without a new policy: judge again when the login is about to succeed.
-            Verdict::Redirect(_) if host::is_between() => {
+            // The plugin is being installed or removed.
+            Verdict::Redirect(_) | Verdict::Hold if host::is_between() => {
                 return Judged { decision: Decision::Stands, policy: NO_POLICY };
             }
+            Verdict::Hold if login.is_change_user() => Decision::Stands,
+            Verdict::Hold => Decision::Held,
             Verdict::Redirect(found) => {
                 redirect::send(found.message, found.way_in, &login, Reason::Mode);
                 Decision::Refused

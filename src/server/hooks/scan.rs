@@ -3,7 +3,7 @@
 //! The server does not export its list of plugins. But it exports arrays of the builtin plugins, and every loaded plugin is a
 //! library of this process that exports its declaration under a known name.
 
-use std::ffi::{CStr, CString, c_int, c_void};
+use std::ffi::{CStr, CString, c_int, c_ulong, c_void};
 use std::mem;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -130,6 +130,25 @@ impl Library {
 
 /// Shows every authentication plugin of this process to `visit`, ours excepted, with its library unless it is builtin.
 pub(super) fn for_each_plugin(mut visit: impl FnMut(Plugin, Option<&Library>)) {
+    for_each_declaration(|declaration, library| {
+        // SAFETY: a declaration, which stays mapped as long as its library does; the table keeps the library if it hooks one.
+        if let Some(plugin) = unsafe { Plugin::from(declaration) } {
+            visit(plugin, library);
+        }
+    });
+}
+
+/// Which classes of events the audit plugins of this process want, ours excepted, installed or not.
+pub(super) fn audit_classes() -> c_ulong {
+    let mut classes = 0;
+    // SAFETY: a declaration of a plugin that is mapped during the call.
+    for_each_declaration(|declaration, _| classes |= unsafe { sys::ifo_c_audit_classes(declaration) });
+    classes
+}
+
+/// Shows the declaration of every plugin of this process to `visit`, that of our own hooks excepted, with its library unless it
+/// is builtin. It stays mapped as long as the library is kept; builtin ones for good.
+fn for_each_declaration(mut visit: impl FnMut(*const st_maria_plugin, Option<&Library>)) {
     // SAFETY: arrays of the server itself.
     let lists = unsafe { [sys::ifo_c_mandatory_plugins(), sys::ifo_c_optional_plugins()] };
     for list in lists {
@@ -138,7 +157,7 @@ pub(super) fn for_each_plugin(mut visit: impl FnMut(Plugin, Option<&Library>)) {
         unsafe {
             let mut entry = list;
             while !(*entry).is_null() {
-                walk(*entry, size_of::<st_maria_plugin>(), |plugin| visit(plugin, None));
+                walk(*entry, size_of::<st_maria_plugin>(), |declaration| visit(declaration, None));
                 entry = entry.add(1);
             }
         }
@@ -146,15 +165,15 @@ pub(super) fn for_each_plugin(mut visit: impl FnMut(Plugin, Option<&Library>)) {
     for object in loaded_objects() {
         let Some(library) = Library::open(&object.path) else { continue };
         let Some((declarations, size)) = library.declarations(object.base) else { continue };
-        // SAFETY: what the library declares as a plugin, in the size it says; the table keeps the library if it hooks one.
-        unsafe { walk(declarations, size, |plugin| visit(plugin, Some(&library))) };
+        // SAFETY: what the library declares as a plugin, in the size it says.
+        unsafe { walk(declarations, size, |declaration| visit(declaration, Some(&library))) };
     }
 }
 
 /// # Safety
 /// `first` starts an array of plugin declarations of `size` bytes each. A declaration without info ends the array, which
 /// stays mapped.
-unsafe fn walk(first: *const st_maria_plugin, size: usize, mut visit: impl FnMut(Plugin)) {
+unsafe fn walk(first: *const st_maria_plugin, size: usize, mut visit: impl FnMut(*const st_maria_plugin)) {
     // The end of st_mysql_plugin, the shorter of the two structs a plugin may declare. Less cannot be a plugin.
     if size < mem::offset_of!(st_maria_plugin, version_info) {
         return;
@@ -163,9 +182,8 @@ unsafe fn walk(first: *const st_maria_plugin, size: usize, mut visit: impl FnMut
     // SAFETY: the caller's promise; an array of these is aligned as its first element is.
     unsafe {
         while !(*declaration).info.is_null() {
-            let is_ours = ptr::addr_eq((*declaration).info, &raw const sys::ifo_c_auth);
-            if let Some(plugin) = Plugin::from(declaration).filter(|_| !is_ours) {
-                visit(plugin);
+            if !ptr::addr_eq((*declaration).info, &raw const sys::ifo_c_auth) {
+                visit(declaration);
             }
             declaration = declaration.byte_add(size);
         }

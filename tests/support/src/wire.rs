@@ -152,6 +152,11 @@ impl Client {
         self.stream.flush()
     }
 
+    /// Counts a packet that was sent as raw bytes.
+    pub fn skip(&mut self) {
+        self.sequence = self.sequence.wrapping_add(1);
+    }
+
     /// Reads everything until the server closes the connection.
     ///
     /// # Errors
@@ -236,6 +241,19 @@ impl Client {
             self.write(&answer(round, &packet))?;
         }
         bail!("the server never stops asking")
+    }
+
+    /// Answers the greeting by offering the client plugin [`ED25519`], and then the request to switch to native passwords.
+    /// The server's last answer remains to be read, with [`reply`](Self::reply).
+    ///
+    /// # Errors
+    /// Network errors; if the server does not ask for a native password.
+    pub fn send_login(mut self, user: &str, password: &str, more_capabilities: u32) -> Result<Self> {
+        self.write(&handshake_response_by(ED25519, user, b"", more_capabilities))?;
+        let packet = self.read()?;
+        let Some(scramble) = switch_scramble(&packet) else { bail!("no switch but {:?}", parse_reply(&packet)?) };
+        self.write(&native_reply(password, scramble))?;
+        Ok(self)
     }
 }
 

@@ -15,7 +15,7 @@ use support::server;
 use support::wire::{self, CLIENT_SSL, Client, LoggedIn, Reply, Session, handshake_response, native_reply, packet};
 
 use super::Leg;
-use super::state::{ACCESS_DENIED, Account, Login, Outcome, REDIRECT, Way, judge};
+use super::state::{ACCESS_DENIED, Account, Login, Outcome, REDIRECT, State, Way, judge};
 
 pub(super) const PASSWORD: &str = "secret";
 /// The length of a TLS request: the start of a handshake response.
@@ -146,6 +146,7 @@ impl Worker {
             user,
             account,
             way,
+            changes_user: false,
         }
     }
 
@@ -176,7 +177,8 @@ impl Worker {
             return;
         }
         let next = self.pick(leg, &[Account::Native, Account::Moved, Account::MovedAlong]);
-        let next = Login { way: login.way, from: login.from, tls: login.tls, ..next };
+        let next = Login { way: login.way, from: login.from, tls: login.tls, changes_user: true, ..next };
+        let let_in = attempt.last;
         let from = Instant::now();
         let silence = Duration::from_millis(if self.random.bool() { self.random.u64(..100) } else { 0 });
         let mut last = from;
@@ -190,11 +192,19 @@ impl Worker {
                 Outcome::LetIn => arrived(&mut session, &next.user),
                 other => match arrived(&mut session, &login.user) {
                     Outcome::LetIn => other,
+                    Outcome::Ended => Outcome::Ended,
                     gone => Outcome::Strange(format!("{other}, then {gone}")),
                 },
             },
             Err(error) => broken(&error),
         };
+        let was_drained = |state: &State| state.drains(&login) || state.drains(&next);
+        if matches!(outcome, Outcome::HungUp | Outcome::Ended)
+            && leg.states(let_in, Instant::now()).iter().any(was_drained)
+        {
+            // As the one user or as the other.
+            return;
+        }
         self.settle(leg, &next, &Attempt { outcome, greeted: from, from, last, session: None }, CHANGE_USER);
     }
 
@@ -203,11 +213,12 @@ impl Worker {
         let until = Instant::now();
         match attempt.outcome {
             Outcome::Refused(ACCESS_DENIED) => drop(self.owing.insert(login.user.clone())),
-            Outcome::LetIn => drop(self.owing.remove(&login.user)),
+            Outcome::LetIn | Outcome::Ended => drop(self.owing.remove(&login.user)),
             _ => {}
         }
         // A login is accepted only by a verdict at or after the client's last packet.
-        let from = if attempt.outcome == Outcome::LetIn { attempt.last } else { attempt.from };
+        let is_in = matches!(attempt.outcome, Outcome::LetIn | Outcome::Ended);
+        let from = if is_in { attempt.last } else { attempt.from };
         let mut states = leg.states(from, until);
         // A client that was greeted while our plugin was not installed may finish without it.
         states.extend(leg.states(attempt.greeted, from).into_iter().filter(|state| state.settings.is_none()));
@@ -255,13 +266,14 @@ impl Worker {
     /// server may have learned the user name.
     fn misbehave(&mut self, leg: &Leg, kind: &'static str, bytes: &[u8], user: String, who: bool) {
         let way = if self.random.bool() { Way::Tcp } else { Way::ExtraPort };
-        let login = Login { user, account: Account::Unknown, right: false, way, from: Ipv4Addr::LOCALHOST, tls: false };
+        let from = Ipv4Addr::LOCALHOST;
+        let login = Login { user, account: Account::Unknown, right: false, way, from, tls: false, changes_user: false };
         let from = Instant::now();
         let heard = send_and_hang_up(leg, way, bytes, self.random.bool());
         let states = leg.states(from, Instant::now());
         let outcome = heard.map_or_else(|error| broken(&error.into()), |heard| what_was_heard(&heard));
         let (wrong, unsure) = match &outcome {
-            Outcome::LetIn | Outcome::Strange(_) | Outcome::Refused(HOST_IS_BLOCKED) => (true, false),
+            Outcome::LetIn | Outcome::Ended | Outcome::Strange(_) | Outcome::Refused(HOST_IS_BLOCKED) => (true, false),
             Outcome::Redirected(_) => (!who || judge(&states, &login, &outcome).is_err(), false),
             // A client that disconnects may be counted nevertheless.
             Outcome::Refused(_) | Outcome::HungUp => (false, who),
@@ -398,6 +410,7 @@ fn arrived(session: &mut Session, user: &str) -> Outcome {
     match session.query("SELECT SUBSTRING_INDEX(CURRENT_USER(), '@', 1)") {
         Ok(rows) if rows == [[user]] => Outcome::LetIn,
         Ok(rows) => Outcome::Strange(format!("accepted as {rows:?}")),
+        Err(error) if broken(&error) == Outcome::HungUp => Outcome::Ended,
         Err(error) => Outcome::Strange(format!("accepted, then {error}")),
     }
 }
@@ -448,6 +461,8 @@ fn program(leg: &Leg, login: &Login) -> Outcome {
             Some(message) => Outcome::Redirected(message.to_owned()),
             None => Outcome::Strange(complained.into_owned()),
         },
+        // The program was let in, and lost the connection in its first statement.
+        Some((2006 | 2013, rest)) if rest.starts_with("(HY000) at line 1: ") => Outcome::Ended,
         // Codes from 2000 on are the program's own.
         Some((code @ ..2000, _)) => Outcome::Refused(code),
         _ => Outcome::Strange(format!("{}: {said}{complained}", output.status)),

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use support::wire::Session;
 
-use super::Leg;
 use super::clients::{DOMAIN, ROLES, user};
 use super::report::Counters;
 use super::state::{Account, Mode, Settings, State};
+use super::{Leg, STAYING};
 
 /// Libraries with plugins that none of our logins need. Those missing on this machine are not used.
 const OTHERS: [&str; 6] =
@@ -36,6 +36,9 @@ pub(super) struct Controller<'a> {
     loaded: BTreeSet<&'static str>,
     /// Statements that changed something.
     pub(super) changes: u64,
+    /// How often HOLD was set, and a drain was.
+    pub(super) holds: u64,
+    pub(super) drains: u64,
     /// INSTALLs of any library.
     pub(super) installs: u64,
     /// INSTALLs of our plugin.
@@ -53,6 +56,8 @@ impl<'a> Controller<'a> {
             others,
             loaded: BTreeSet::new(),
             changes: 0,
+            holds: 0,
+            drains: 0,
             installs: 0,
             own_installs: 0,
         })
@@ -72,7 +77,18 @@ impl<'a> Controller<'a> {
             sleep(Duration::from_millis(self.random.u64(..pause)));
             self.leg.show_progress();
         }
-        Ok(())
+        self.leave_hold()
+    }
+
+    /// Clients that are held would not end.
+    fn leave_hold(&mut self) -> Result<()> {
+        let settings = self.leg.history().last().settings;
+        match settings {
+            Some(settings) if settings.mode == Mode::Hold => {
+                self.set_all(&settings, &Settings { mode: Mode::Off, ..settings.clone() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Sends a statement that passes through these states and ends in the last one.
@@ -92,7 +108,18 @@ impl<'a> Controller<'a> {
         let state = self.leg.history().last();
         let Some(settings) = state.settings else { return self.toggle_ours() };
         let mut wanted = settings.clone();
-        match self.random.u8(..8) {
+        // Held clients do nothing else.
+        if settings.mode == Mode::Hold && self.random.bool() {
+            wanted.mode = [Mode::Off, Mode::On, Mode::All][self.random.usize(..3)];
+            return self.set_all(&settings, &wanted);
+        }
+        match self.random.u8(..13) {
+            8 | 9 => wanted.mode = Mode::Hold,
+            10 => return self.let_hold_end(&settings),
+            11 | 12 => {
+                wanted.mode = [Mode::On, Mode::All, Mode::Hold][self.random.usize(..3)];
+                wanted.drain = !settings.drain;
+            }
             0 | 1 => wanted.mode = [Mode::Off, Mode::On, Mode::All][self.random.usize(..3)],
             2 => (wanted.mode, wanted.target) = ([Mode::On, Mode::All][self.random.usize(..2)], self.target()),
             3 => (wanted.text, wanted.target) = (self.text(), self.target()),
@@ -109,6 +136,11 @@ impl<'a> Controller<'a> {
         let mut wanted = wanted.clone();
         if wanted.mode != Mode::Off && wanted.target.is_empty() {
             wanted.target = self.target();
+        }
+        // The mode OFF ends a drain. The sessions that stay must not be ended.
+        wanted.drain &= wanted.mode != Mode::Off;
+        if wanted.drain && !wanted.exempt_users.iter().any(|user| user == STAYING) {
+            wanted.exempt_users.push(STAYING.to_owned());
         }
         let ed25519 = self.leg.history().last().ed25519;
         let (mut step, mut steps, mut changes) = (now.clone(), Vec::new(), Vec::new());
@@ -129,12 +161,31 @@ impl<'a> Controller<'a> {
             step.exempt_hosts.iter().map(|(network, length)| format!("{network}/{length}")).collect();
         note(step.exempt_hosts != now.exempt_hosts, "exempt_hosts", &hosts.join(","), &step);
         step.mode = wanted.mode;
+        let drained = step.drain;
+        step.drain &= step.mode != Mode::Off;
         note(step.mode != now.mode, "mode", &step.mode.to_string(), &step);
+        let ended = drained && !step.drain;
+        step.drain = wanted.drain;
+        note(!ended && step.drain != now.drain, "drain", if step.drain { "ON" } else { "OFF" }, &step);
         if !changes.is_empty() {
+            self.holds += u64::from(step.mode == Mode::Hold && now.mode != Mode::Hold);
+            self.drains += u64::from(step.drain && !now.drain);
             self.change(steps, &format!("SET GLOBAL {}", changes.join(", ")))?;
             self.settle();
         }
         Ok(())
+    }
+
+    /// Sets HOLD, and waits until it ends by itself.
+    fn let_hold_end(&mut self, now: &Settings) -> Result<()> {
+        self.holds += 1;
+        let ed25519 = self.leg.history().last().ed25519;
+        let [held, ended] = [(Mode::Hold, now.drain), (Mode::Off, false)]
+            .map(|(mode, drain)| State { settings: Some(Settings { mode, drain, ..now.clone() }), ed25519 });
+        self.change(vec![held, ended], "SET GLOBAL instant_failover_hold_timeout = 1, instant_failover_mode = 'HOLD'")?;
+        self.wait_for("HOLD to end", |root| Ok(root.query("SELECT @@instant_failover_mode")? == [["OFF"]]))?;
+        self.settle();
+        self.root.query("SET GLOBAL instant_failover_hold_timeout = DEFAULT").map(drop)
     }
 
     /// Host and port have the same number, which reveals a torn target.
@@ -218,7 +269,14 @@ impl<'a> Controller<'a> {
         let state = self.leg.history().last();
         let install = state.settings.is_none();
         self.own_installs += u64::from(install);
-        self.install("instant_failover", install, vec![State { settings: install.then(Settings::default), ..state }])
+        let mut states = Vec::new();
+        if let Some(settings) = state.settings.as_ref().filter(|settings| settings.mode == Mode::Hold) {
+            // Those who are held are let go first, as by OFF.
+            let settings = Settings { mode: Mode::Off, drain: false, ..settings.clone() };
+            states.push(State { settings: Some(settings), ..state.clone() });
+        }
+        states.push(State { settings: install.then(Settings::default), ..state });
+        self.install("instant_failover", install, states)
     }
 
     /// Installs the plugin that some logins need, or uninstalls it when that is safe.
@@ -228,7 +286,9 @@ impl<'a> Controller<'a> {
     pub(super) fn toggle_ed25519(&mut self) -> Result<()> {
         let state = self.leg.history().last();
         let install = !state.ed25519;
-        let redirecting = state.settings.as_ref().is_some_and(|settings| settings.mode != Mode::Off);
+        // A login that is held with it keeps it.
+        let redirects = |settings: &Settings| matches!(settings.mode, Mode::On | Mode::All);
+        let redirecting = state.settings.as_ref().is_some_and(redirects);
         if !install && !redirecting {
             return Ok(());
         }

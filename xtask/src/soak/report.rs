@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
 
-use anyhow::{Context, Result};
+use crate::common::sample::Sample;
 
 use super::clients::CHANGE_USER;
 use super::state::{Account, Login, Outcome, Way};
@@ -56,7 +55,7 @@ impl Tally {
     pub(super) fn count(&mut self, kind: &'static str, login: &Login, outcome: &Outcome, unsure: bool) {
         let row = self.rows.entry(kind).or_default();
         match outcome {
-            Outcome::LetIn => row.let_in += 1,
+            Outcome::LetIn | Outcome::Ended => row.let_in += 1,
             Outcome::Refused(_) => row.refused += 1,
             Outcome::HungUp | Outcome::Strange(_) => row.hung_up += 1,
             Outcome::Redirected(_) => {
@@ -121,27 +120,6 @@ impl Tally {
     }
 }
 
-/// What the server holds when it is idle.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sample {
-    /// Resident memory in KiB.
-    pub(super) memory: u64,
-    pub(super) descriptors: u64,
-    pub(super) threads: u64,
-}
-
-impl Sample {
-    pub(super) fn of(pid: u32) -> Result<Self> {
-        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let value = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|line| line.split_whitespace().next()?.parse().ok()).with_context(|| format!("no {name}"))
-        };
-        let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64;
-        Ok(Self { memory: value("VmRSS:")?, descriptors, threads: value("Threads:")? })
-    }
-}
-
 /// What a server holds before and after something.
 #[derive(Clone, Debug)]
 pub(super) struct Growth {
@@ -203,6 +181,7 @@ mod tests {
             way: Way::ExtraPort,
             from: Ipv4Addr::LOCALHOST,
             tls: true,
+            changes_user: false,
         };
         let mut tally = Tally::default();
         for _ in 0..redirects {
@@ -239,11 +218,5 @@ mod tests {
         assert!(complains(1100, 54, 30, Some(100)));
         assert!(complains(1100, 53, 31, Some(100)));
         assert!(!complains(9999, 99, 99, None));
-    }
-
-    #[test]
-    fn a_process_can_be_sampled() {
-        let sample = Sample::of(std::process::id()).unwrap();
-        assert!(sample.memory > 0 && sample.descriptors > 0 && sample.threads > 0);
     }
 }

@@ -75,12 +75,16 @@ pub(super) struct Login {
     /// The client's address, if it connects over TCP.
     pub(super) from: Ipv4Addr,
     pub(super) tls: bool,
+    /// Whether an open session changes its user.
+    pub(super) changes_user: bool,
 }
 
 /// How a login ended.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Outcome {
     LetIn,
+    /// Let in, and then disconnected before it had said anything.
+    Ended,
     /// The whole message.
     Redirected(String),
     /// Another error.
@@ -95,6 +99,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LetIn => f.write_str("accepted"),
+            Self::Ended => f.write_str("accepted, and then disconnected"),
             Self::Redirected(message) => write!(f, "redirected by \"{message}\""),
             Self::Refused(code) => write!(f, "error {code}"),
             Self::HungUp => f.write_str("hung up on"),
@@ -109,6 +114,7 @@ pub(super) enum Mode {
     Off,
     On,
     All,
+    Hold,
 }
 
 impl fmt::Display for Mode {
@@ -117,6 +123,7 @@ impl fmt::Display for Mode {
             Self::Off => "OFF",
             Self::On => "ON",
             Self::All => "ALL",
+            Self::Hold => "HOLD",
         })
     }
 }
@@ -131,6 +138,7 @@ pub(super) struct Settings {
     pub(super) exempt_users: Vec<String>,
     /// Address and length of the prefix.
     pub(super) exempt_hosts: Vec<(Ipv4Addr, u8)>,
+    pub(super) drain: bool,
 }
 
 impl Default for Settings {
@@ -141,6 +149,7 @@ impl Default for Settings {
             text: "Server is directing clients to the alternative server '%s'.".to_owned(),
             exempt_users: Vec::new(),
             exempt_hosts: Vec::new(),
+            drain: false,
         }
     }
 }
@@ -148,11 +157,22 @@ impl Default for Settings {
 impl Settings {
     fn redirects(&self, login: &Login) -> bool {
         let wanted = match self.mode {
-            Mode::Off => false,
+            Mode::Off | Mode::Hold => false,
             Mode::On => login.way == Way::Tcp,
             Mode::All => true,
         };
         wanted && !self.exempts(login)
+    }
+
+    /// Whether a login waits, once its password is found right, until the settings change.
+    fn holds(&self, login: &Login) -> bool {
+        self.mode == Mode::Hold && login.way == Way::Tcp && !self.exempts(login) && !login.changes_user
+    }
+
+    /// Whether the session of this login is ended.
+    fn drains(&self, login: &Login) -> bool {
+        let new = Login { changes_user: false, ..login.clone() };
+        self.drain && (self.redirects(&new) || self.holds(&new))
     }
 
     fn exempts(&self, login: &Login) -> bool {
@@ -180,15 +200,35 @@ pub(super) struct State {
 impl State {
     /// How this login may end.
     pub(super) fn outcomes(&self, login: &Login) -> Vec<Outcome> {
-        let stock = self.stock(login);
-        let Some(redirect) = self.redirect(login) else { return stock };
-        let not_loaded = Outcome::Refused(NOT_LOADED);
-        match login.account {
-            // The missing plugin decides, whatever the methods before it say.
-            Account::Ed25519 | Account::NativeOrEd25519 if !self.ed25519 => stock,
-            Account::Unknown if stock.contains(&not_loaded) => vec![redirect, not_loaded],
-            _ => vec![redirect],
+        let mut outcomes = self.answers(login);
+        if self.drains(login) {
+            outcomes.push(Outcome::Ended);
         }
+        outcomes
+    }
+
+    fn answers(&self, login: &Login) -> Vec<Outcome> {
+        let stock = self.stock(login);
+        let not_loaded = Outcome::Refused(NOT_LOADED);
+        match (self.redirect(login), login.account) {
+            // Those whose password is right wait, and so do those that would be redirected or refused in any other mode.
+            (None, Account::MovedAlong) if self.holds(login) => Vec::new(),
+            (None, _) if self.holds(login) => stock.into_iter().filter(|outcome| *outcome != Outcome::LetIn).collect(),
+            (None, _) => stock,
+            // The missing plugin decides, whatever the methods before it say.
+            (Some(_), Account::Ed25519 | Account::NativeOrEd25519) if !self.ed25519 => stock,
+            (Some(redirect), Account::Unknown) if stock.contains(&not_loaded) => vec![redirect, not_loaded],
+            (Some(redirect), _) => vec![redirect],
+        }
+    }
+
+    /// Whether the session of this login is ended.
+    pub(super) fn drains(&self, login: &Login) -> bool {
+        self.settings.as_ref().is_some_and(|settings| settings.drains(login))
+    }
+
+    fn holds(&self, login: &Login) -> bool {
+        self.settings.as_ref().is_some_and(|settings| settings.holds(login))
     }
 
     /// How our plugin ends the login; none if it leaves the login alone.
@@ -196,7 +236,8 @@ impl State {
         let settings = self.settings.as_ref()?;
         match login.account {
             Account::Moved => Some(settings.redirect_to(&own_target(&login.user))),
-            // In any mode.
+            // In any mode but HOLD.
+            Account::MovedAlong if settings.holds(login) => None,
             Account::MovedAlong => (!settings.target.is_empty()).then(|| settings.redirect_to(&settings.target)),
             _ => settings.redirects(login).then(|| settings.redirect_to(&settings.target)),
         }
@@ -232,7 +273,9 @@ pub(super) fn own_target(user: &str) -> String {
 /// login although the client did not see it.
 pub(super) fn judge(states: &[State], login: &Login, seen: &Outcome) -> Result<bool, String> {
     let allowed: Vec<Outcome> = states.iter().flat_map(|state| state.outcomes(login)).collect();
-    if !allowed.contains(seen) {
+    // Only who was let in can be disconnected.
+    let possible = *seen != Outcome::Ended || allowed.contains(&Outcome::LetIn);
+    if !possible || !allowed.contains(seen) {
         let mut allowed: Vec<String> = allowed.iter().map(ToString::to_string).collect();
         allowed.sort();
         allowed.dedup();
@@ -291,7 +334,7 @@ mod tests {
 
     fn login(account: Account, right: bool) -> Login {
         let from = Ipv4Addr::new(127, 0, 0, 4);
-        Login { user: "app".to_owned(), account, right, way: Way::Tcp, from, tls: false }
+        Login { user: "app".to_owned(), account, right, way: Way::Tcp, from, tls: false, changes_user: false }
     }
 
     fn state(mode: Mode, number: u32) -> State {
@@ -318,6 +361,39 @@ mod tests {
                     assert_eq!(state(mode, 1).outcomes(&login), [expected], "{mode} {login:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn hold_and_drain() {
+        let right = login(Account::Native, true);
+        let wrong = login(Account::Native, false);
+        let hold = state(Mode::Hold, 1);
+        assert_eq!(hold.outcomes(&right), []);
+        assert_eq!(hold.outcomes(&wrong), [Outcome::Refused(1045)]);
+        assert_eq!(hold.outcomes(&login(Account::MovedAlong, false)), []);
+        assert_eq!(hold.outcomes(&login(Account::Moved, false)), [redirect("app.example.com:7007")]);
+        for not_held in [
+            Login { way: Way::Socket, ..right.clone() },
+            Login { way: Way::ExtraPort, ..right.clone() },
+            Login { changes_user: true, ..right.clone() },
+        ] {
+            assert_eq!(hold.outcomes(&not_held), [Outcome::LetIn]);
+        }
+        let ask = |states: &[&State], login: &Login, seen: &Outcome| {
+            judge(&states.iter().copied().cloned().collect::<Vec<_>>(), login, seen).is_ok()
+        };
+        let (off, on) = (state(Mode::Off, 1), state(Mode::On, 1));
+        assert!(!ask(&[&hold], &right, &Outcome::LetIn) && ask(&[&hold, &off], &right, &Outcome::LetIn));
+        assert!(!ask(&[&hold], &right, &redirect("host1:1")) && ask(&[&hold, &on], &right, &redirect("host1:1")));
+        for mode in [Mode::Hold, Mode::On, Mode::All] {
+            let mut drain = state(mode, 1);
+            assert!(!ask(&[&off, &drain], &right, &Outcome::Ended));
+            drain.settings.as_mut().unwrap().drain = true;
+            assert!(ask(&[&off, &drain], &right, &Outcome::Ended));
+            assert!(!ask(&[&drain], &right, &Outcome::Ended), "nobody can have been let in");
+            let local = Login { way: Way::Socket, ..right.clone() };
+            assert_eq!(ask(&[&off, &drain], &local, &Outcome::Ended), mode == Mode::All);
         }
     }
 

@@ -1,0 +1,164 @@
+//! The open sessions, and how a drain ends them.
+//!
+//! A session is known from the moment at which its login succeeds ([`register`]). It is never ended by another thread: in
+//! its own thread, at the one point where no answer is due, it is asked what it is doing, and ends itself ([`idle`]). Sessions
+//! that wait for their clients already are woken by the [keeper](super::keeper), which sends their threads a [signal].
+//!
+//! - [`table`]: which sessions there are;
+//! - [`session`]: what is known of one, and who may write what;
+//! - [`idle`]: the point at which a session waits for its client;
+//! - [`pool`]: the same in a pool of threads;
+//! - [`drainer`]: what the keeper does while sessions are drained;
+//! - [`signal`]: waking a thread that waits;
+//! - [`socket`]: a descriptor that may have been closed, and given to something else, at any moment.
+
+mod drainer;
+mod idle;
+mod pool;
+mod session;
+mod signal;
+mod socket;
+mod table;
+
+use std::ffi::{c_int, c_void};
+use std::sync::Arc;
+
+use super::host::{self, Feature, Login};
+use super::state::{self, InForce};
+use crate::boundary::callback;
+use crate::sys::ifo_count;
+use failover::drain::Doing;
+
+pub(super) use drainer::Drainer;
+use session::Session;
+
+/// Notes the session whose login succeeds in this thread, or which goes on with another user.
+pub(super) fn register(login: &Login) {
+    let Some(session) = Session::of(login) else { return };
+    let session = Arc::new(session);
+    table::put(&session);
+    if session.has_own_thread() {
+        idle::set_own(session);
+    }
+}
+
+/// Forgets the session that a login was about to begin in this thread.
+pub(super) fn forget(login: &Login) {
+    table::clear(login.socket());
+    pool::forget(host::statement().session());
+}
+
+/// Notes how many sessions there are that cannot be known: they were open before the plugin was loaded.
+pub(super) fn find_unknown() {
+    table::find_unknown();
+}
+
+/// Prepares the server for a drain. It stays prepared.
+///
+/// # Errors
+/// Why nothing can be drained, for the DBA.
+pub(super) fn prepare() -> Result<(), String> {
+    if let Some(missing) = host::missing_for(Feature::IFO_FEATURE_DRAIN) {
+        return Err(format!("this server does not export {missing}; end sessions by KILL instead"));
+    }
+    if host::has_thread_pool() {
+        pool::prepare()?;
+    }
+    signal::prepare()?;
+    idle::install();
+    Ok(())
+}
+
+/// How many sessions there are, of those that a drain by the policy in force concerns.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    sessions: u64,
+    busy: u64,
+    in_transaction: u64,
+}
+
+fn count(policy: &InForce) -> Count {
+    let mut count = Count::default();
+    if !state::is_on() {
+        return count;
+    }
+    for session in table::open() {
+        if session.is_drained_by(policy) {
+            count.sessions += 1;
+            match session.doing() {
+                Doing::Busy => count.busy += 1,
+                Doing::InTransaction => count.in_transaction += 1,
+                Doing::Idle => {}
+            }
+        }
+    }
+    if policy.drain.is_none() {
+        // Only a drain looks at what they are doing.
+        (count.busy, count.in_transaction) = (0, 0);
+    }
+    count
+}
+
+callback! {
+    export fn ifo_rs_command_done(session: u64, went_well: c_int) {
+        pool::command_done(session, went_well != 0);
+    } on_panic {
+        // The session goes on.
+    }
+}
+
+callback! {
+    export fn ifo_rs_session_begins(session: u64) {
+        pool::session_begins(session);
+    } on_panic {
+        // It is not looked at.
+    }
+}
+
+callback! {
+    export fn ifo_rs_session_ends(session: u64) {
+        pool::session_ends(session);
+    } on_panic {
+        // Not after the session is out of the list: only then is something dropped.
+    }
+}
+
+callback! {
+    export fn ifo_rs_session_goes_on(session: u64) {
+        pool::released(session);
+    } on_panic {
+        // The server goes on reading.
+    }
+}
+
+callback! {
+    export fn ifo_rs_audit_init(_plugin: *mut c_void) -> c_int {
+        pool::install();
+        0
+    } on_panic {
+        1
+    }
+}
+
+callback! {
+    export fn ifo_rs_audit_deinit(_plugin: *mut c_void) -> c_int {
+        pool::uninstall();
+        0
+    } on_panic {
+        0
+    }
+}
+
+callback! {
+    export fn ifo_rs_count_sessions(which: ifo_count) -> u64 {
+        let policy = state::policy();
+        match which {
+            ifo_count::IFO_SESSIONS => count(&policy).sessions,
+            ifo_count::IFO_SESSIONS_BUSY => count(&policy).busy,
+            ifo_count::IFO_SESSIONS_IN_TRANSACTION => count(&policy).in_transaction,
+            ifo_count::IFO_SESSIONS_UNKNOWN => table::unknown(),
+        }
+    } on_panic {
+        0
+    }
+}

@@ -1,0 +1,278 @@
+//! What is known of one session, and who may write what.
+
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use super::socket;
+use crate::server::host::{self, Login};
+use crate::server::state::InForce;
+use crate::sys::THD;
+use failover::Connection;
+use failover::drain::Doing;
+
+/// A session, from its login on. What does not change was written by the login.
+#[derive(Debug)]
+pub(super) struct Session {
+    /// The connection id, which no other session has in the lifetime of the server.
+    pub(super) id: u64,
+    pub(super) socket: RawFd,
+    pub(super) inode: u64,
+    /// Where the server keeps it. Only the pool may look there: see [`pool`](super::pool).
+    pub(super) thd: AtomicPtr<THD>,
+    /// The thread that serves it and nobody else; `None` in a pool of threads.
+    pub(super) thread: Option<libc::pid_t>,
+    pub(super) is_tcp: bool,
+    /// The user and the address, one after the other: what a login costs counts.
+    who: Box<[u8]>,
+    user_length: usize,
+    /// How often it has begun and ended to wait for its client: odd while it waits. Zero until the first wait that we are
+    /// told of. Written by its own thread.
+    waits: AtomicU32,
+    /// What it was found doing, and at which of its waits. Written by its own thread; in a pool of threads, by the keeper.
+    seen: AtomicU64,
+    /// The wait at which the keeper found that it had been quiet long enough. Written by the keeper.
+    quiet: AtomicU32,
+    /// Whether a drain has ended it. Written by its own thread.
+    ended: AtomicBool,
+    /// In a pool of threads: what was open after its last command, a [`Left`]. Written by its own thread; by the keeper, that it
+    /// is not known.
+    left: AtomicU8,
+    /// How far the keeper has come with ending it, in a pool of threads: a [`Claim`].
+    claim: AtomicU8,
+    /// The number of a policy, doubled, and one more if that policy drains it. Written by anybody: it is always true.
+    judged: AtomicU64,
+}
+
+/// What a command has left open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Left {
+    /// Nobody has told us of a command.
+    Unknown,
+    Nothing,
+    Transaction,
+}
+
+/// How far the keeper has come with ending a session in a pool of threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Claim {
+    None,
+    /// Nothing that its client sends arrives any more. Can be undone.
+    Muted,
+    /// The reading half of its connection is closed. Cannot be undone.
+    Closing,
+}
+
+impl Session {
+    /// The session whose login succeeds; `None` if it has no socket.
+    pub(super) fn of(login: &Login) -> Option<Self> {
+        let socket = login.socket();
+        let thread = host::own_thread(login);
+        let user = login.user();
+        Some(Self {
+            id: host::statement().session(),
+            socket,
+            inode: socket::inode(socket)?,
+            thd: AtomicPtr::new(host::current_session()),
+            thread,
+            is_tcp: login.is_tcp(),
+            who: [user, login.ip()].concat().into(),
+            user_length: user.len(),
+            // In a pool of threads nobody tells us of the first wait, either.
+            waits: AtomicU32::new(u32::from(thread.is_none())),
+            seen: AtomicU64::new(0),
+            quiet: AtomicU32::new(0),
+            ended: AtomicBool::new(false),
+            left: AtomicU8::new(Left::Unknown as u8),
+            claim: AtomicU8::new(Claim::None as u8),
+            judged: AtomicU64::new(u64::MAX),
+        })
+    }
+
+    pub(super) const fn has_own_thread(&self) -> bool {
+        self.thread.is_some()
+    }
+
+    /// Whether its connection is still open.
+    pub(super) fn is_open(&self) -> bool {
+        socket::inode(self.socket) == Some(self.inode)
+    }
+
+    /// Whether a drain by this policy concerns it.
+    pub(super) fn is_drained_by(&self, policy: &InForce) -> bool {
+        if policy.drain.is_some_and(|drain| drain.by == self.id) {
+            return false;
+        }
+        let judged = self.judged.load(Ordering::Relaxed);
+        if judged >> 1 == policy.number {
+            return judged & 1 != 0;
+        }
+        let (user, ip) = self.who.split_at(self.user_length);
+        let transport = host::transport(self.is_tcp, self.socket);
+        let connection = Connection { transport, user, address: host::address(ip) };
+        let drains = policy.drains(&connection);
+        self.judged.store(policy.number << 1 | u64::from(drains), Ordering::Relaxed);
+        drains
+    }
+
+    /// Its own thread begins to wait for the client. Returns the number of the wait.
+    pub(super) fn begin_wait(&self) -> u32 {
+        let wait = self.wait().wrapping_add(if self.is_waiting() { 2 } else { 1 });
+        self.waits.store(wait, Ordering::Relaxed);
+        wait
+    }
+
+    /// Its own thread has waited.
+    pub(super) fn end_wait(&self) {
+        // The callbacks may have been installed during the first wait, the beginning of which we were not told of.
+        let wait = self.wait().wrapping_add(if self.is_waiting() { 1 } else { 2 });
+        self.waits.store(wait, Ordering::Relaxed);
+    }
+
+    /// It has executed a command, in a pool of threads, where its waits are not known.
+    pub(super) fn count_command(&self) {
+        self.waits.store(self.wait().wrapping_add(2) | 1, Ordering::Relaxed);
+    }
+
+    /// The number of the present wait, or of the last one.
+    pub(super) fn wait(&self) -> u32 {
+        self.waits.load(Ordering::Relaxed)
+    }
+
+    fn is_waiting(&self) -> bool {
+        !self.wait().is_multiple_of(2)
+    }
+
+    /// What it is doing has been found out, at this wait.
+    pub(super) fn saw(&self, wait: u32, doing: Doing) {
+        self.seen.store(u64::from(wait) << 2 | code(doing), Ordering::Relaxed);
+    }
+
+    /// What it was found doing at the wait in which it still is; `None` if it has not been looked at.
+    pub(super) fn seen(&self) -> Option<Doing> {
+        let seen = self.seen.load(Ordering::Relaxed);
+        (self.is_waiting() && seen >> 2 == u64::from(self.wait())).then(|| doing(seen & 3))
+    }
+
+    /// What it is doing, as far as is known.
+    pub(super) fn doing(&self) -> Doing {
+        self.seen().unwrap_or(Doing::Busy)
+    }
+
+    /// The keeper has found it quiet long enough at this wait, or before the first.
+    pub(super) fn set_quiet(&self, wait: u32) {
+        self.quiet.store(wait | 1, Ordering::Relaxed);
+    }
+
+    /// Whether the keeper has found it quiet at the wait before this one, from which it was woken.
+    pub(super) fn was_quiet(&self, wait: u32) -> bool {
+        let quiet = self.quiet.load(Ordering::Relaxed);
+        quiet != 0 && quiet.wrapping_add(2) == wait
+    }
+
+    pub(super) fn set_ended(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_left(&self, left: Left) {
+        self.left.store(left as u8, Ordering::SeqCst);
+    }
+
+    pub(super) fn has_left(&self, left: Left) -> bool {
+        self.left.load(Ordering::SeqCst) == left as u8
+    }
+
+    pub(super) fn is(&self, claim: Claim) -> bool {
+        self.claim.load(Ordering::SeqCst) == claim as u8
+    }
+
+    /// Goes on from one claim to another. False if it was not the first.
+    pub(super) fn advance(&self, from: Claim, to: Claim) -> bool {
+        self.claim.compare_exchange(from as u8, to as u8, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// For the log: `17 app@192.0.2.1`.
+    pub(super) fn name(&self) -> String {
+        let (user, host) = self.who.split_at(self.user_length);
+        let [user, host] = [user, host].map(String::from_utf8_lossy);
+        let host = if host.is_empty() { "localhost" } else { &host };
+        format!("{} {}@{host}", self.id, user.escape_debug())
+    }
+}
+
+const fn code(doing: Doing) -> u64 {
+    match doing {
+        Doing::Busy => 1,
+        Doing::InTransaction => 2,
+        Doing::Idle => 3,
+    }
+}
+
+const fn doing(code: u64) -> Doing {
+    match code {
+        2 => Doing::InTransaction,
+        3 => Doing::Idle,
+        _ => Doing::Busy,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+    use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64};
+
+    use super::{Claim, Doing, Left, Session, socket};
+
+    fn session(socket: &UnixStream) -> Session {
+        Session {
+            id: 17,
+            socket: socket.as_raw_fd(),
+            inode: socket::inode(socket.as_raw_fd()).unwrap(),
+            thd: AtomicPtr::default(),
+            thread: Some(1),
+            is_tcp: false,
+            who: Box::from(*b"app\n"),
+            user_length: 4,
+            waits: AtomicU32::new(0),
+            seen: AtomicU64::new(0),
+            quiet: AtomicU32::new(0),
+            ended: AtomicBool::new(false),
+            left: AtomicU8::new(Left::Unknown as u8),
+            claim: AtomicU8::new(Claim::None as u8),
+            judged: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    #[test]
+    fn what_was_seen_holds_for_one_wait() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let session = session(&ours);
+        assert_eq!(session.name(), "17 app\\n@localhost");
+        assert!(session.is_open());
+        // The callbacks were installed during its first wait, from which it was woken.
+        session.set_quiet(session.wait());
+        session.end_wait();
+        let first = session.begin_wait();
+        assert!(session.was_quiet(first));
+        for doing in [Doing::Busy, Doing::InTransaction, Doing::Idle] {
+            let wait = session.wait();
+            assert_eq!(session.seen(), None);
+            session.saw(wait, doing);
+            assert_eq!(session.seen(), Some(doing));
+            session.end_wait();
+            assert_eq!((session.seen(), session.doing()), (None, Doing::Busy));
+            assert!(!session.was_quiet(session.begin_wait()));
+        }
+        session.set_quiet(session.wait());
+        session.end_wait();
+        assert!(session.was_quiet(session.begin_wait()));
+        drop(ours);
+        assert!(!session.is_open());
+    }
+}

@@ -1,0 +1,80 @@
+//! Which sessions there are.
+//!
+//! They are kept by their descriptors. A new session has the descriptor of one that has ended, so the table never has more
+//! entries than there were sessions at the same time, and nobody needs to tell us that a session ends.
+
+use std::os::fd::RawFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::session::Session;
+use super::socket;
+
+static TABLE: Mutex<Vec<Option<Arc<Session>>>> = Mutex::new(Vec::new());
+
+/// Sessions that were open when the plugin was loaded: (descriptor, inode).
+static UNKNOWN: Mutex<Vec<(RawFd, u64)>> = Mutex::new(Vec::new());
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every change is one assignment.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Adds a session, in the place of the one that had its descriptor before.
+pub(super) fn put(session: &Arc<Session>) {
+    let Ok(index) = usize::try_from(session.socket) else { return };
+    let mut table = lock(&TABLE);
+    if table.len() <= index {
+        table.resize(index + 1, None);
+    }
+    let old = table[index].replace(Arc::clone(session));
+    drop(table);
+    drop(old);
+}
+
+/// Forgets a session.
+pub(super) fn remove(session: &Arc<Session>) {
+    let Ok(index) = usize::try_from(session.socket) else { return };
+    let old = lock(&TABLE).get_mut(index).and_then(|entry| entry.take_if(|entry| Arc::ptr_eq(entry, session)));
+    drop(old);
+}
+
+/// Forgets whatever session has that descriptor.
+pub(super) fn clear(socket: RawFd) {
+    let Ok(index) = usize::try_from(socket) else { return };
+    let old = lock(&TABLE).get_mut(index).and_then(Option::take);
+    drop(old);
+}
+
+/// The session with that id.
+pub(super) fn find(id: u64) -> Option<Arc<Session>> {
+    lock(&TABLE).iter().flatten().find(|session| session.id == id).cloned()
+}
+
+/// The sessions that are open. Those that have ended are forgotten.
+pub(super) fn open() -> Vec<Arc<Session>> {
+    let all: Vec<_> = lock(&TABLE).iter().flatten().cloned().collect();
+    let (open, ended): (Vec<_>, Vec<_>) = all.into_iter().partition(|session| session.is_open());
+    for session in &ended {
+        remove(session);
+    }
+    open
+}
+
+/// Notes which sessions are open without being known.
+pub(super) fn find_unknown() {
+    let known: Vec<_> = open().iter().map(|session| session.socket).collect();
+    let mut connections = socket::connections();
+    connections.retain(|(socket, _)| !known.contains(socket));
+    *lock(&UNKNOWN) = connections;
+}
+
+/// How many of them are still open.
+pub(super) fn unknown() -> u64 {
+    let mut unknown = lock(&UNKNOWN);
+    if unknown.is_empty() {
+        return 0;
+    }
+    let known: Vec<_> = open().iter().map(|session| session.socket).collect();
+    unknown.retain(|&(socket, inode)| socket::inode(socket) == Some(inode) && !known.contains(&socket));
+    unknown.len() as u64
+}
