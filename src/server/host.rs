@@ -42,10 +42,15 @@ pub(super) fn log(severity: Severity, text: &str) {
     unsafe { sys::ifo_c_log(severity, c_string(text).as_ptr()) }
 }
 
+/// Whether this server lacks a function that we cannot do without, or there is no server around us.
+pub(super) fn is_anything_missing() -> bool {
+    // SAFETY: may be called in any process.
+    !unsafe { sys::ifo_c_missing_export() }.is_null()
+}
+
 /// Writes an error to the error log; does nothing where there is no server around us.
 pub(crate) fn log_if_server(text: &str) {
-    // SAFETY: may be called in any process.
-    if unsafe { sys::ifo_c_missing_export() }.is_null() {
+    if !is_anything_missing() {
         log(Severity::IFO_ERROR, text);
     }
 }

@@ -133,8 +133,12 @@ callback! {
 
 callback! {
     export fn ifo_rs_audit_init(_plugin: *mut c_void) -> c_int {
-        pool::install();
-        0
+        // The other plugin says what it is.
+        let is_missing = host::is_anything_missing();
+        if !is_missing {
+            pool::install();
+        }
+        c_int::from(is_missing)
     } on_panic {
         1
     }

@@ -255,15 +255,15 @@ pub(super) fn end_hold_if_over() {
     }
     let before = policy.settings();
     let after = before.after_hold();
-    let by = format!("itself, {} seconds after it was set to HOLD", before.hold_timeout());
-    let changes = before.changes(&after, Some(&by));
+    let timeout = before.hold_timeout();
+    let changes = before.changes(&after, None);
     // Only what a thread may show that has no lock of the server: nothing that is freed.
     show_numbers(&after);
     state::put_in_force(Policy::new(after), None, None);
     drop(shown);
     status::count_hold_timeout();
     for change in changes {
-        host::log(Severity::IFO_WARNING, &change);
+        host::log(Severity::IFO_WARNING, &format!("{change}: HOLD has ended by its timeout, after {timeout} s"));
     }
 }
 

@@ -319,3 +319,30 @@ fn a_library_that_was_loaded_before_it_is_installed() {
     assert_eq!(log_in(&server, "many"), redirect_to("db2"));
     server.stop().unwrap();
 }
+
+/// What is missing is named, with what to do; everything else works.
+#[test]
+fn holds_and_drains_only_where_the_server_has_what_that_needs() {
+    for (missing, hold, drain) in [("thd_kill_level", false, true), ("vio_set_wait_callback", true, false)] {
+        let mut server = start_without(missing);
+        let mut root = server.root().unwrap();
+        root.query("CREATE USER app").unwrap();
+        root.query("INSTALL SONAME 'instant_failover'").unwrap();
+        root.query("SET GLOBAL instant_failover_target = 'db2', instant_failover_mode = ON").unwrap();
+        assert_eq!(log_in(&server, "app"), redirect_to("db2"));
+        for (what, works) in [("drain = ON", drain), ("mode = HOLD", hold)] {
+            let before = root.query("SHOW GLOBAL VARIABLES LIKE 'instant_failover_%'").unwrap();
+            let outcome = root.query(&format!("SET GLOBAL instant_failover_{what}"));
+            assert_eq!(outcome.is_ok(), works, "{missing}: {what}");
+            if let Err(error) = outcome {
+                let says = format!("this server does not export {missing}; ");
+                assert!(error.to_string().contains(&says), "{error}");
+                assert_eq!(root.query("SHOW GLOBAL VARIABLES LIKE 'instant_failover_%'").unwrap(), before);
+            }
+        }
+        root.query("SET GLOBAL instant_failover_mode = OFF").unwrap();
+        assert_eq!(log_in(&server, "app"), Reply::Ok);
+        root.query("UNINSTALL SONAME 'instant_failover'").unwrap();
+        server.stop().unwrap();
+    }
+}

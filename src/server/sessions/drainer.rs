@@ -143,7 +143,8 @@ fn report(left: &mut [(std::sync::Arc<Session>, Known)], now: Instant) {
     left.sort_by_key(|(_, known)| known.since);
     let names: Vec<_> = left.iter().take(NAMED).map(|(session, known)| describe(session, known, now)).collect();
     if !names.is_empty() {
-        host::log(Severity::IFO_NOTE, &format!("draining, {} sessions left: {}", left.len(), names.join(", ")));
+        let sessions = if left.len() == 1 { "session" } else { "sessions" };
+        host::log(Severity::IFO_NOTE, &format!("draining, {} {sessions} left: {}", left.len(), names.join(", ")));
     }
 }
 

@@ -360,7 +360,7 @@ pub(super) fn look(session: &Session, muted: &mut Option<Instant>, is_due: impl 
     // On a Unix socket nothing is dropped, and a client could not send any more.
     let may_end = is_due(doing) && session.is_tcp && socket::unread(session.socket) == Some(0);
     match *muted {
-        _ if session.is(Claim::Closing) => {}
+        _ if session.is(Claim::Closing) || session.is_ended() => {}
         _ if !may_end => {
             unmute_one(session);
             *muted = None;
