@@ -95,9 +95,8 @@ pub(super) fn install() {
 pub(super) fn uninstall() {
     let mut phase = phase();
     INSTALLED.store(false, Ordering::SeqCst);
-    unmute(|_| true);
+    forget_all();
     AWAKE.store(false, Ordering::SeqCst);
-    alive().clear();
     *phase = Phase::Asleep;
     // The server refuses a plugin that wants nothing: for the next INSTALL.
     classes_of_ours().store(CONNECTION, Ordering::SeqCst);
@@ -140,14 +139,15 @@ fn renew() {
 
 /// Events come from now on. Called at every look: another plugin that comes or goes may have changed what the server sends.
 pub(super) fn wake() {
+    // Asked without a lock: it waits for one of the server's.
+    let sends_events = host::sends_events();
     let mut phase = phase();
     if !INSTALLED.load(Ordering::SeqCst) {
         return;
     }
-    if !host::sends_events() {
+    if !sends_events {
         // It is being removed, as soon as no session holds it any more: the others do not tell us of their end.
-        unmute(|_| true);
-        alive().clear();
+        forget_all();
         return;
     }
     classes_of_ours().fetch_or(CLASSES, Ordering::SeqCst);
@@ -158,7 +158,7 @@ pub(super) fn wake() {
     *phase = Phase::Awake;
     AWAKE.store(true, Ordering::SeqCst);
     renew();
-    alive().clear();
+    forget_all();
     // A session looks for the plugins that want an event when there is the first one of its class, and then not again. One that
     // found another plugin, or none because ours was not there, will not tell us of its end. So if there is another plugin, and
     // for sessions from before ours was installed, a session must send us an event before it may be looked at.
@@ -198,8 +198,8 @@ pub(super) fn rest() -> Option<Duration> {
             _ => {
                 classes_of_ours().store(0, Ordering::SeqCst);
                 renew();
+                forget_all();
                 AWAKE.store(false, Ordering::SeqCst);
-                alive().clear();
                 *phase = Phase::Asleep;
                 None
             }
@@ -226,6 +226,12 @@ fn unmute_one(session: &Session) {
         socket::unmute(session.socket, session.inode);
         session.advance(Claim::Muted, Claim::None);
     }
+}
+
+/// No session may be looked at any more, and none stays muted.
+fn forget_all() {
+    unmute(|_| true);
+    alive().clear();
 }
 
 /// A login that does not succeed yet.
@@ -317,7 +323,10 @@ pub(super) fn session_ends(id: u64) {
 pub(super) fn released(id: u64) {
     go_on(id);
     let old = alive().remove(&id);
-    drop(old);
+    // Nobody else would.
+    if let Some(session) = old {
+        unmute_one(&session);
+    }
 }
 
 /// This thread goes on with a session: there is something to read, or the end of what there is.
