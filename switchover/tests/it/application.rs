@@ -71,7 +71,7 @@ impl Application {
     /// Waits until this many more writes were acknowledged.
     pub(crate) fn writes(&self, more: u64) {
         let enough = self.shared.written.load(Ordering::SeqCst) + more;
-        for _ in 0..3000 {
+        for _ in 0..12_000 {
             if self.shared.written.load(Ordering::SeqCst) >= enough {
                 return;
             }

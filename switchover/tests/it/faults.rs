@@ -94,7 +94,7 @@ fn afterwards(pair: &Pair, application: &Application, ended: &Ended, goal: &str,
     application.nothing_is_lost(pair, primary);
     if primary == DB2 {
         catches_up(pair, ["db2", "db1"]);
-        let back = pair.run(&["switchover", "db2", "db1", "--yes", "--max-lag", "10"]);
+        let back = pair.run_patiently(&["switchover", "db2", "db1", "--yes"]);
         assert_eq!(back.status, Some(0), "{context}\n{}", back.text);
         // As it was at first.
         pair.sql(DB2, "SET GLOBAL instant_failover_mode = OFF, instant_failover_target = ''");
@@ -108,7 +108,7 @@ fn afterwards(pair: &Pair, application: &Application, ended: &Ended, goal: &str,
 /// A server that was killed needs time.
 fn catches_up(pair: &Pair, [primary, replica]: [&str; 2]) {
     for _ in 0..30 {
-        let checked = pair.run(&["check", primary, replica, "--max-lag", "10"]);
+        let checked = pair.run_patiently(&["check", primary, replica]);
         if checked.status == Some(0) {
             return;
         }
@@ -133,7 +133,7 @@ fn each_step(faults: &[(Fault, &str, bool)]) {
             println!("{what}");
             catches_up(&pair, ["db1", "db2"]);
             let child =
-                pair.command(&["switchover", "db1", "db2", "--yes", "--json", "--max-lag", "10"]).spawn().unwrap();
+                pair.command(&["switchover", "db1", "db2", "--yes", "--json", "--max-lag", "60"]).spawn().unwrap();
             let (ended, reached) = interrupted(child, step, |child| match fault {
                 Fault::Signal(name) => signal(child, name),
                 Fault::Sessions(server) => kill_sessions(&pair, server),

@@ -122,6 +122,12 @@ impl Pair {
         command
     }
 
+    /// Runs the command, with limits that hold on a machine that is loaded.
+    pub(crate) fn run_patiently(&self, arguments: &[&str]) -> Ended {
+        let pause: &[&str] = if arguments[0] == "switchover" { &["--max-pause", "30"] } else { &[] };
+        self.run(&[arguments, &["--max-lag", "60"], pause].concat())
+    }
+
     /// Runs the command.
     pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
         self.command(arguments).output().unwrap().into()
@@ -159,7 +165,7 @@ impl Pair {
     pub(crate) fn replicated(&self, from: usize, to: usize) {
         let position = self.value(from, "SELECT @@gtid_binlog_pos");
         assert_eq!(
-            self.value(to, &format!("SELECT MASTER_GTID_WAIT('{position}', 20)")),
+            self.value(to, &format!("SELECT MASTER_GTID_WAIT('{position}', 60)")),
             "0",
             "{:?}",
             self.sql(to, "SHOW SLAVE STATUS")
@@ -168,7 +174,7 @@ impl Pair {
 
     /// Waits until a statement has this value.
     pub(crate) fn wait_for(&self, server: usize, sql: &str, expected: &str) {
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + Duration::from_secs(60);
         loop {
             let value = self.value(server, sql);
             if value == expected {

@@ -9,10 +9,10 @@ fn there_and_back_again() {
         let pair = Pair::start(&[&format!("--thread-handling={threads}")]);
         let application = Application::start(&pair, Procedures::Yes);
         application.writes(200);
-        let checked = pair.run(&["check", "db1", "db2"]);
+        let checked = pair.run_patiently(&["check", "db1", "db2"]);
         assert_eq!(checked.status, Some(0), "{}", checked.text);
         application.errors();
-        let switched = pair.run(&["switchover", "db1", "db2", "--yes"]);
+        let switched = pair.run_patiently(&["switchover", "db1", "db2", "--yes"]);
         println!("{}", switched.text);
         assert_eq!(switched.status, Some(0), "{}", switched.text);
         application.writes(200);
@@ -21,7 +21,7 @@ fn there_and_back_again() {
         pair.is_switched();
         application.nothing_is_lost(&pair, DB2);
 
-        let back = pair.run(&["switchover", "db2", "db1", "--yes"]);
+        let back = pair.run_patiently(&["switchover", "db2", "db1", "--yes"]);
         assert_eq!(back.status, Some(0), "{}", back.text);
         application.writes(200);
         println!("{threads}: {} errors", application.errors().len());
@@ -43,7 +43,7 @@ fn exempt_users_that_may_always_write() {
     pair.sql(DB1, "SET DEFAULT ROLE keeper FOR ops");
     let application = Application::start_as(&pair, "ops");
     application.writes(50);
-    let switched = pair.run(&["switchover", "db1", "db2", "--yes"]);
+    let switched = pair.run_patiently(&["switchover", "db1", "db2", "--yes"]);
     assert_eq!(switched.status, Some(0), "{}", switched.text);
     assert!(
         switched.text.contains("No longer exempt on db1, because they may write in spite of read_only: ops"),
@@ -110,7 +110,7 @@ fn status_shows_what_is_wrong() {
 #[test]
 fn a_former_primary_rejoins() {
     let mut pair = Pair::start(&[]);
-    let switched = pair.run(&["switchover", "db1", "db2", "--yes"]);
+    let switched = pair.run_patiently(&["switchover", "db1", "db2", "--yes"]);
     assert_eq!(switched.status, Some(0), "{}", switched.text);
     let ended = pair.run(&["rejoin", "db2", "db1", "--yes"]);
     assert_eq!(ended.status, Some(1), "{}", ended.text);
