@@ -174,7 +174,7 @@ impl Pair {
 
     /// Waits until a statement has this value.
     pub(crate) fn wait_for(&self, server: usize, sql: &str, expected: &str) {
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + Duration::from_mins(1);
         loop {
             let value = self.value(server, sql);
             if value == expected {
