@@ -174,6 +174,7 @@ void *pool_worker(void *seed);
 void add_to_pool(int socket, struct connection *connection);
 /* Events, if anybody wants them. */
 void notify_command(struct THD *thd, int error);
+void notify_connect(struct THD *thd);
 void notify_disconnect(struct THD *thd);
 /* Gives back the plugins that get events, if others have come or gone. */
 void release_audit_if_required(struct THD *thd);

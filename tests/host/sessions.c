@@ -143,6 +143,7 @@ struct THD *begin_session(struct connection *connection, unsigned int seed)
     finish_session(thd);
     return NULL;
   }
+  notify_connect(thd);
   packet.kind= STATEMENT;
   send(thd->socket, &packet, sizeof packet, MSG_NOSIGNAL);
   atomic_store_explicit(&thd->command, COM_SLEEP, memory_order_relaxed);

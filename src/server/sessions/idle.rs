@@ -13,29 +13,21 @@ use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use super::session::Session;
-use super::{socket, table};
+use super::socket;
 use crate::boundary::{callback, catch};
 use crate::server::{host, state, status};
 use crate::sys;
 use failover::drain::{self, Doing};
 
-/// The session that this thread serves, if its login came by us. It may be one that has ended: the server keeps threads for
-/// later sessions, and not all of those are known.
-struct Own(Arc<Session>);
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        table::remove(&self.0);
-    }
-}
-
 thread_local! {
-    static OWN: RefCell<Option<Own>> = const { RefCell::new(None) };
+    /// The session that this thread serves, if its login came by us. It may be one that has ended: the server keeps threads for
+    /// later sessions, and not all of those are known.
+    static OWN: RefCell<Option<Arc<Session>>> = const { RefCell::new(None) };
 }
 
 /// This thread serves that session from now on.
 pub(super) fn set_own(session: Arc<Session>) {
-    let old = OWN.with(|own| own.try_borrow_mut().ok().and_then(|mut own| own.replace(Own(session))));
+    let old = OWN.with(|own| own.try_borrow_mut().ok().and_then(|mut own| own.replace(session)));
     drop(old);
 }
 
@@ -43,7 +35,7 @@ fn with_own(act: impl FnOnce(&Session)) {
     // Nothing happens while the thread ends.
     let _ = OWN.try_with(|own| {
         if let Ok(own) = own.try_borrow()
-            && let Some(Own(session)) = &*own
+            && let Some(session) = &*own
         {
             act(session);
         }
