@@ -48,6 +48,8 @@ extern unsigned int threadpool_max_threads;
 extern volatile char abort_loop;
 extern unsigned long mysql_global_audit_mask[];
 extern unsigned int global_plugin_version;
+/* OpenSSL's, which the server is linked with. Not there where TLS is WolfSSL's. */
+extern void ERR_clear_error(void);
 
 #pragma weak _current_thd
 #pragma weak thd_user_name
@@ -71,6 +73,7 @@ extern unsigned int global_plugin_version;
 #pragma weak abort_loop
 #pragma weak mysql_global_audit_mask
 #pragma weak global_plugin_version
+#pragma weak ERR_clear_error
 #pragma weak set_thd_proc_info
 #pragma weak vio_set_wait_callback
 #pragma weak thd_kill_level
@@ -272,7 +275,13 @@ static void event_notify(MYSQL_THD thd, unsigned int class, const void *event)
   if (!thd || thd != _current_thd())
     return;
   if (class == MYSQL_AUDIT_CONNECTION_CLASS && connection->event_subclass == MYSQL_AUDIT_CONNECTION_DISCONNECT)
+  {
     ifo_rs_session_ends(thd_get_thread_id(thd));
+    /* From OpenSSL 3 on, the end of a connection without close_notify leaves an error with the thread, and the server does not
+       take it away: the next session over TLS in this thread that has to wait in the middle of a command would be closed. */
+    if (ERR_clear_error)
+      ERR_clear_error();
+  }
   else if (class == MYSQL_AUDIT_CONNECTION_CLASS)
     ifo_rs_session_begins(thd_get_thread_id(thd));
   else if (class == MYSQL_AUDIT_GENERAL_CLASS && (general->event_subclass == MYSQL_AUDIT_GENERAL_RESULT ||
