@@ -124,7 +124,7 @@ impl Pair {
 
     /// Runs the command, with limits that hold on a machine that is loaded.
     pub(crate) fn run_patiently(&self, arguments: &[&str]) -> Ended {
-        let pause: &[&str] = if arguments[0] == "switchover" { &["--max-pause", "30"] } else { &[] };
+        let pause: &[&str] = if arguments[0] == "switchover" { &["--max-pause", "10"] } else { &[] };
         self.run(&[arguments, &["--max-lag", "60"], pause].concat())
     }
 
