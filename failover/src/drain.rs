@@ -2,12 +2,18 @@
 
 use std::time::Duration;
 
-/// Pools often test a connection with a ping before they lend it. For so long after the beginning of a drain, no session is
-/// ended between such a ping and the first statement: only sessions that have been idle for [`QUIET`] are.
+/// Pools often test a connection with a ping before they lend it. No session should be ended between such a ping and the first
+/// statement. So for so long after the beginning of a drain only sessions that have been idle for [`QUIET`] are ended,
 pub const POLITE: Duration = Duration::from_secs(1);
 
-/// How long a session has been idle before it is ended politely.
+/// and how long that is;
 pub const QUIET: Duration = Duration::from_millis(50);
+
+/// until then only those that have been idle for [`BRIEF`]; and after that any.
+pub const PATIENT: Duration = Duration::from_secs(3);
+
+/// How long a session that is at work all the time is idle at least.
+pub const BRIEF: Duration = Duration::from_millis(10);
 
 /// What a session is doing when it is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,21 +30,30 @@ pub enum Doing {
 /// session is known to have waited for its next command.
 #[must_use]
 pub fn ends(doing: Doing, drained_for: Duration, quiet_for: Duration) -> bool {
-    doing == Doing::Idle && (drained_for >= POLITE || quiet_for >= QUIET)
+    let enough = if drained_for < POLITE {
+        QUIET
+    } else if drained_for < PATIENT {
+        BRIEF
+    } else {
+        Duration::ZERO
+    };
+    doing == Doing::Idle && quiet_for >= enough
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Doing, POLITE, QUIET, ends};
+    use super::{BRIEF, Doing, PATIENT, POLITE, QUIET, ends};
     use std::time::Duration;
 
     #[test]
     fn only_idle_sessions_end_and_at_first_only_quiet_ones() {
-        let (soon, late) = (Duration::ZERO, POLITE);
+        let (soon, late) = (Duration::ZERO, PATIENT);
         for (doing, drained_for, quiet_for, expected) in [
             (Doing::Idle, soon, Duration::ZERO, false),
             (Doing::Idle, soon, QUIET.mul_f32(0.99), false),
             (Doing::Idle, soon, QUIET, true),
+            (Doing::Idle, POLITE, Duration::ZERO, false),
+            (Doing::Idle, POLITE, BRIEF, true),
             (Doing::Idle, late, Duration::ZERO, true),
             (Doing::InTransaction, soon, QUIET, false),
             (Doing::InTransaction, late * 1000, late * 1000, false),

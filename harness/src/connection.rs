@@ -695,7 +695,7 @@ mod tests {
 
     #[test]
     fn only_an_open_session_is_drained() {
-        const LATE: Duration = failover::drain::POLITE;
+        const LATE: Duration = failover::drain::PATIENT;
         let shared = server();
         set(&shared, Variable::Mode, "HOLD");
         let mut connection = held(&shared);

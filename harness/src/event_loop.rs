@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use failover::Transport;
-use failover::drain::{POLITE, QUIET};
+use failover::drain::{BRIEF, PATIENT};
 use mio::event::Event;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
@@ -199,8 +199,8 @@ impl EventLoop {
         let Some(drain) = self.shared.in_force().drain else { return };
         let drained_for = now.saturating_duration_since(drain.began);
         // Later none is spared.
-        if let Some(polite) = POLITE.checked_sub(drained_for) {
-            self.next_look = Some(now + QUIET.min(polite));
+        if let Some(patient) = PATIENT.checked_sub(drained_for) {
+            self.next_look = Some(now + BRIEF.min(patient));
         }
         let is_drained = |client: &Client| client.is_drained(&self.shared, drained_for, now);
         let idle: Vec<usize> =

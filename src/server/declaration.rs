@@ -20,6 +20,9 @@ pub(super) const NAME: &CStr = c"instant_failover";
 pub(super) const SESSIONS: &CStr = c"instant_failover_sessions";
 
 /// The plugins in this library, and the one without info that ends the list.
+///
+/// First the one whose removal may be put off. INSTALL SONAME skips a plugin that is still being removed, and then uses it as if it
+/// had installed it: the server crashes if that ends while another plugin of the library is being initialized.
 #[repr(transparent)]
 pub(super) struct Declarations([st_maria_plugin; 3]);
 
@@ -36,21 +39,6 @@ pub(super) static _maria_sizeof_struct_st_plugin_: c_int = size_of::<st_maria_pl
 #[unsafe(no_mangle)]
 pub(super) static _maria_plugin_declarations_: Declarations = Declarations([
     st_maria_plugin {
-        type_: MYSQL_AUTHENTICATION_PLUGIN,
-        info: (&raw const ifo_c_auth).cast_mut().cast::<c_void>(),
-        name: NAME.as_ptr(),
-        author: c"The Instant Failover authors".as_ptr(),
-        descr: c"Redirects new clients to another server".as_ptr(),
-        license: PLUGIN_LICENSE_BSD,
-        init: Some(ifo_rs_init),
-        deinit: Some(ifo_rs_deinit),
-        version: VERSION,
-        status_vars: (&raw const ifo_c_status_vars).cast_mut().cast(),
-        system_vars: (&raw const ifo_c_system_vars).cast_mut().cast(),
-        version_info: concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast(),
-        maturity: MariaDB_PLUGIN_MATURITY_GAMMA as c_uint,
-    },
-    st_maria_plugin {
         type_: MYSQL_AUDIT_PLUGIN,
         info: (&raw const ifo_c_audit).cast_mut().cast::<c_void>(),
         name: SESSIONS.as_ptr(),
@@ -62,6 +50,21 @@ pub(super) static _maria_plugin_declarations_: Declarations = Declarations([
         version: VERSION,
         status_vars: ptr::null_mut(),
         system_vars: ptr::null_mut(),
+        version_info: concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast(),
+        maturity: MariaDB_PLUGIN_MATURITY_GAMMA as c_uint,
+    },
+    st_maria_plugin {
+        type_: MYSQL_AUTHENTICATION_PLUGIN,
+        info: (&raw const ifo_c_auth).cast_mut().cast::<c_void>(),
+        name: NAME.as_ptr(),
+        author: c"The Instant Failover authors".as_ptr(),
+        descr: c"Redirects new clients to another server".as_ptr(),
+        license: PLUGIN_LICENSE_BSD,
+        init: Some(ifo_rs_init),
+        deinit: Some(ifo_rs_deinit),
+        version: VERSION,
+        status_vars: (&raw const ifo_c_status_vars).cast_mut().cast(),
+        system_vars: (&raw const ifo_c_system_vars).cast_mut().cast(),
         version_info: concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast(),
         maturity: MariaDB_PLUGIN_MATURITY_GAMMA as c_uint,
     },

@@ -72,7 +72,7 @@ pub(super) fn wait(socket: RawFd, number: u64, place: &mut Option<HeldLogin>) ->
             // Whoever comes first ends it.
             variables::end_hold_if_over();
         } else {
-            state::wait_for_change(number, TICK.min(left));
+            state::wait_for_change(number, TICK.min(left), || false);
         }
     }
 }

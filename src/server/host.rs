@@ -109,6 +109,12 @@ unsafe fn text(string: *const c_char) -> String {
     if string.is_null() { String::new() } else { unsafe { CStr::from_ptr(string) }.to_string_lossy().into_owned() }
 }
 
+/// Calls `act` with the user of the current session.
+pub(super) fn with_user(act: impl FnOnce(&[u8])) {
+    // SAFETY: called for a session only; the string lives as long as its user stays the same, which this thread would change.
+    act(unsafe { bytes(sys::ifo_c_session_user()) });
+}
+
 /// Whether the client that is logging in has sent its user name. From then on TLS is in place, too.
 pub(super) fn account_is_known() -> bool {
     // SAFETY: called from a login only, where there is a session.

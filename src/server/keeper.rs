@@ -53,9 +53,7 @@ fn run() {
     while !STOPS.load(Ordering::SeqCst) {
         let (number, pause) =
             boundary::catch("keeper", || step(&mut drainer)).unwrap_or((state::policy().number, AFTER_FAILURE));
-        if !STOPS.load(Ordering::SeqCst) {
-            state::wait_for_change(number, pause);
-        }
+        state::wait_for_change(number, pause, || STOPS.load(Ordering::SeqCst));
     }
     // Whatever was begun and can be undone.
     let _ = boundary::catch("keeper", Drainer::rest);

@@ -102,10 +102,11 @@ pub(super) fn wake() {
     CHANGED.notify_all();
 }
 
-/// Waits until there is another policy than the one with this number, or [`wake`] is called; at most so long.
-pub(super) fn wait_for_change(number: u64, at_most: Duration) {
+/// Waits until there is another policy than the one with this number, or [`wake`] is called; at most so long, and not at all if
+/// `is_over`. Whoever makes that true calls [`wake`] afterwards.
+pub(super) fn wait_for_change(number: u64, at_most: Duration, is_over: impl FnOnce() -> bool) {
     let change = lock();
-    if policy().number == number {
+    if policy().number == number && !is_over() {
         drop(CHANGED.wait_timeout(change, at_most));
     }
 }

@@ -46,7 +46,7 @@ unsigned int audit_changes(void)
 
 static struct st_maria_plugin *plugin(void)
 {
-  return plugin_under_test() + 1;
+  return plugin_under_test() - 1;
 }
 
 static const struct st_mysql_audit *audit(void)

@@ -88,6 +88,7 @@ fn look(session: &Session, wait: u32) {
         (true, false) => Doing::Idle,
     };
     session.saw(wait, doing);
+    host::with_user(|user| session.set_user(user));
     let policy = state::policy();
     let Some(drain) = policy.drain else { return };
     let drained_for = Instant::now().saturating_duration_since(drain.began);

@@ -4,7 +4,7 @@
 //! What is done instead needs events, which the other plugin of this library gets:
 //!
 //! - **after a command that went well**, in the thread that executed it, with its answer sent ([`command_done`]): outside a
-//!   transaction the session is ended there;
+//!   transaction the session is ended there ([`end`]);
 //! - **while it is idle**, in two steps of the keeper ([`look`]). First it is muted: the system drops what the client sends, which
 //!   its own system will send again. If it is still idle a while later, nothing has been read that is not executed yet, and the
 //!   reading half of the connection is closed: the pool wakes, finds the end of the connection, and closes it;
@@ -269,11 +269,20 @@ fn has_transaction() -> bool {
     host::activity().has_transaction != 0
 }
 
-/// Ends the session of this thread. One that is closing has been counted.
+/// Ends the session of this thread, after a command.
+///
+/// What its client has sent already is executed, and answered: with TLS it may have been read. The rest is dropped, and the server
+/// finds the end of the connection. On a Unix socket nothing can be dropped, so all of it is read away.
 fn end(session: &Session) {
-    session.set_ended();
-    socket::end(session.socket);
-    if !session.is(Claim::Closing) {
+    if session.is_tcp {
+        socket::mute(session.socket, session.inode);
+        if session.advance(Claim::None, Claim::Closing) {
+            socket::end_reading(session.socket, session.inode);
+            status::count_drained();
+        }
+    } else {
+        session.set_ended();
+        socket::end(session.socket);
         status::count_drained();
     }
 }
@@ -290,6 +299,7 @@ pub(super) fn command_done(id: u64, went_well: bool) {
     session.count_command();
     // It came before the session was muted.
     unmute_one(&session);
+    host::with_user(|user| session.set_user(user));
     let has_transaction = has_transaction();
     session.set_left(if has_transaction { Left::Transaction } else { Left::Nothing });
     if has_transaction {
@@ -335,7 +345,8 @@ fn go_on(id: u64) {
     let began = Instant::now();
     let mut wait = None;
     if !has_transaction() {
-        return end(&session);
+        // What has come is executed, and nothing more comes.
+        return;
     }
     socket::unmute(session.socket, session.inode);
     loop {

@@ -3,6 +3,8 @@
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use super::socket;
 use crate::server::host::{self, Login};
 use crate::server::state::InForce;
@@ -22,9 +24,8 @@ pub(super) struct Session {
     /// The thread that serves it and nobody else; `None` in a pool of threads.
     pub(super) thread: Option<libc::pid_t>,
     pub(super) is_tcp: bool,
-    /// The user and the address, one after the other: what a login costs counts.
-    who: Box<[u8]>,
-    user_length: usize,
+    /// Written by its own thread.
+    who: Mutex<Who>,
     /// How often it has begun and ended to wait for its client: odd while it waits. Zero until the first wait that we are
     /// told of. Written by its own thread.
     waits: AtomicU32,
@@ -41,6 +42,23 @@ pub(super) struct Session {
     claim: AtomicU8,
     /// The number of a policy, doubled, and one more if that policy drains it. Written by anybody: it is always true.
     judged: AtomicU64,
+}
+
+/// The user and the address, one after the other: what a login costs counts.
+#[derive(Debug)]
+struct Who {
+    text: Box<[u8]>,
+    user_length: usize,
+}
+
+impl Who {
+    fn new(user: &[u8], ip: &[u8]) -> Self {
+        Self { text: [user, ip].concat().into(), user_length: user.len() }
+    }
+
+    fn user_and_ip(&self) -> (&[u8], &[u8]) {
+        self.text.split_at(self.user_length)
+    }
 }
 
 /// What a command has left open.
@@ -69,7 +87,6 @@ impl Session {
     pub(super) fn of(login: &Login) -> Option<Self> {
         let socket = login.socket();
         let thread = host::own_thread(login);
-        let user = login.user();
         Some(Self {
             id: host::statement().session(),
             socket,
@@ -77,8 +94,7 @@ impl Session {
             thd: AtomicPtr::new(host::current_session()),
             thread,
             is_tcp: login.is_tcp(),
-            who: [user, login.ip()].concat().into(),
-            user_length: user.len(),
+            who: Mutex::new(Who::new(login.user(), login.ip())),
             // In a pool of threads nobody tells us of the first wait, either.
             waits: AtomicU32::new(u32::from(thread.is_none())),
             seen: AtomicU64::new(0),
@@ -108,12 +124,27 @@ impl Session {
         if judged >> 1 == policy.number {
             return judged & 1 != 0;
         }
-        let (user, ip) = self.who.split_at(self.user_length);
+        let who = self.who();
+        let (user, ip) = who.user_and_ip();
         let transport = host::transport(self.is_tcp, self.socket);
         let connection = Connection { transport, user, address: host::address(ip) };
         let drains = policy.drains(&connection);
         self.judged.store(policy.number << 1 | u64::from(drains), Ordering::Relaxed);
         drains
+    }
+
+    fn who(&self) -> MutexGuard<'_, Who> {
+        self.who.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its own thread finds that it has this user. The server may have refused a change of the user that its plugin accepted.
+    pub(super) fn set_user(&self, user: &[u8]) {
+        let mut who = self.who();
+        let (known, ip) = who.user_and_ip();
+        if known != user {
+            *who = Who::new(user, ip);
+            self.judged.store(u64::MAX, Ordering::Relaxed);
+        }
     }
 
     /// Its own thread begins to wait for the client. Returns the number of the wait.
@@ -198,7 +229,8 @@ impl Session {
 
     /// For the log: `17 app@192.0.2.1`.
     pub(super) fn name(&self) -> String {
-        let (user, host) = self.who.split_at(self.user_length);
+        let who = self.who();
+        let (user, host) = who.user_and_ip();
         let [user, host] = [user, host].map(String::from_utf8_lossy);
         let host = if host.is_empty() { "localhost" } else { &host };
         format!("{} {}@{host}", self.id, user.escape_debug())
@@ -225,9 +257,10 @@ const fn doing(code: u64) -> Doing {
 mod tests {
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
+    use std::sync::Mutex;
     use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64};
 
-    use super::{Claim, Doing, Left, Session, socket};
+    use super::{Claim, Doing, Left, Session, Who, socket};
 
     fn session(socket: &UnixStream) -> Session {
         Session {
@@ -237,8 +270,7 @@ mod tests {
             thd: AtomicPtr::default(),
             thread: Some(1),
             is_tcp: false,
-            who: Box::from(*b"app\n"),
-            user_length: 4,
+            who: Mutex::new(Who::new(b"app\n", b"")),
             waits: AtomicU32::new(0),
             seen: AtomicU64::new(0),
             quiet: AtomicU32::new(0),
@@ -255,6 +287,8 @@ mod tests {
         let session = session(&ours);
         assert_eq!(session.name(), "17 app\\n@localhost");
         assert!(session.is_open());
+        session.set_user(b"dba");
+        assert_eq!(session.name(), "17 dba@localhost");
         // The callbacks were installed during its first wait, from which it was woken.
         session.set_quiet(session.wait());
         session.end_wait();
