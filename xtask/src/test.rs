@@ -76,6 +76,7 @@ fn lint() -> Result<Outcome> {
     run(cargo("doc")
         .args(["--quiet", "--no-deps", "--document-private-items", "--lib"])
         .args(["--package=instant-failover", "--package=instant-failover-core", "--package=instant-failover-harness"])
+        .args(["--package=instant-failover-option-file", "--package=instant-failover-switchover"])
         .env("RUSTDOCFLAGS", "--deny=warnings"))?;
     outcome.passed += 1;
     Ok(outcome)

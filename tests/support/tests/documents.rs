@@ -9,7 +9,7 @@ use support::project_root;
 
 /// Every document of the project.
 fn documents() -> Vec<PathBuf> {
-    let folders = ["", "clients", "docs", "docs/results"];
+    let folders = ["", "clients", "docs", "docs/results", "switchover"];
     let files = folders.iter().flat_map(|folder| fs::read_dir(project_root().join(folder)).unwrap());
     files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "md")).collect()
 }

@@ -1,0 +1,265 @@
+//! The command line.
+
+mod console;
+mod pair;
+mod status;
+mod switch;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::servers::Servers;
+use crate::signals::Signals;
+use crate::store::Store;
+
+use console::Console;
+
+/// Switches the roles of a MariaDB primary and its replica, without losing a write.
+#[derive(Debug, Parser)]
+#[command(name = "instant-failover", version, max_term_width = 100, after_help = AFTER_HELP)]
+struct Arguments {
+    /// The option file with the servers, a group for each [default: ~/.config/instant-failover/servers.cnf, then
+    /// /etc/instant-failover/servers.cnf]
+    #[arg(long, value_name = "FILE")]
+    servers: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit status:
+  0  done
+  1  refused; nothing has changed
+  2  usage
+  3  gone back; everything is as before
+  4  stopped on the way, usually after the promotion; what to do is printed";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check everything that a switchover needs; change nothing
+    Check(Check),
+    /// Let OLD replicate from NEW already, so that the switchover is faster
+    Prepare(Prepare),
+    /// Make NEW, a replica of OLD, the primary, and redirect clients to it
+    Switchover(Switchover),
+    /// Finish a switchover that was interrupted
+    Resume(Unfinished),
+    /// Undo a switchover that was interrupted; impossible after the promotion
+    Back(Unfinished),
+    /// Make OLD, a former primary, a replica of NEW again, if it has nothing that NEW lacks
+    Rejoin(Rejoin),
+    /// Show all servers of the file
+    Status(Status),
+}
+
+#[derive(Clone, Debug, Args)]
+struct Pair {
+    /// The primary
+    old: String,
+    /// Its replica, which becomes the primary
+    new: String,
+}
+
+#[derive(Clone, Debug, Args)]
+struct Judging {
+    /// The most seconds that NEW may be behind
+    #[arg(long, value_name = "SECONDS", default_value_t = 1)]
+    max_lag: u64,
+    /// Do not make OLD a replica of NEW: there is no way back then
+    #[arg(long)]
+    no_reverse: bool,
+    /// Another replica of OLD, which follows NEW; can be repeated
+    #[arg(long = "replica", value_name = "NAME")]
+    replicas: Vec<String>,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Check {
+    /// The primary and its replica
+    #[arg(num_args = 0..=2, value_names = ["OLD", "NEW"])]
+    names: Vec<String>,
+    /// Check each replica of the file with its primary
+    #[arg(long, conflicts_with = "names")]
+    all: bool,
+    #[command(flatten)]
+    judging: Judging,
+}
+
+#[derive(Debug, Args)]
+struct Prepare {
+    #[command(flatten)]
+    pair: Pair,
+    #[command(flatten)]
+    judging: Judging,
+}
+
+#[derive(Clone, Debug, Args)]
+struct How {
+    /// The longest time that clients may have to wait in an attempt
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3000))]
+    max_pause: u64,
+    /// How often to try to drain and lock OLD
+    #[arg(long, value_name = "NUMBER", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    attempts: u32,
+    /// Kill sessions that do not end in time, with their open transactions
+    #[arg(long)]
+    force: bool,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    /// Begin no attempt after this time (2026-01-31 03:30:00, UTC)
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    not_after: Option<SystemTime>,
+    /// Run this command before anything changes; if it fails, nothing does
+    #[arg(long, value_name = "COMMAND")]
+    before: Option<String>,
+    /// Run this command as soon as NEW accepts writes
+    #[arg(long, value_name = "COMMAND")]
+    after_promotion: Option<String>,
+    /// Run this command at the end
+    #[arg(long, value_name = "COMMAND")]
+    after: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Switchover {
+    #[command(flatten)]
+    pair: Pair,
+    #[command(flatten)]
+    judging: Judging,
+    #[command(flatten)]
+    how: How,
+    /// Redirect connections to the Unix socket and the extra port of OLD, too: mode ALL
+    #[arg(long)]
+    all_connections: bool,
+    /// Show the checks and the steps, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+struct Unfinished {
+    /// The servers of the switchover, if there is more than one that is unfinished
+    #[arg(num_args = 0..=2, value_names = ["OLD", "NEW"])]
+    names: Vec<String>,
+    /// Another replica of OLD, which follows NEW; can be repeated
+    #[arg(long = "replica", value_name = "NAME")]
+    replicas: Vec<String>,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Debug, Args)]
+struct Rejoin {
+    /// The server that was the primary
+    old: String,
+    /// The primary
+    new: String,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Debug, Args)]
+struct Status {
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+fn time(text: &str) -> Result<SystemTime, humantime::TimestampError> {
+    humantime::parse_rfc3339_weak(text)
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    Done = 0,
+    Refused = 1,
+    Usage = 2,
+    Back = 3,
+    Halfway = 4,
+}
+
+/// What every command has.
+struct Context {
+    servers: Servers,
+    store: Store,
+    signals: Signals,
+    console: Console,
+}
+
+/// Runs a command line.
+#[must_use]
+pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let json = match &arguments.command {
+        Command::Check(check) => check.judging.json,
+        Command::Prepare(prepare) => prepare.judging.json,
+        Command::Switchover(switchover) => switchover.judging.json,
+        Command::Resume(unfinished) | Command::Back(unfinished) => unfinished.json,
+        Command::Rejoin(rejoin) => rejoin.json,
+        Command::Status(status) => status.json,
+    };
+    let mut console = Console::new(json);
+    let exit = match prepare(&arguments, console.clone()) {
+        Ok(mut context) => dispatch(&mut context, &arguments.command),
+        Err(why) => {
+            console.error(&why);
+            Exit::Usage
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+fn prepare(arguments: &Arguments, console: Console) -> Result<Context, String> {
+    Ok(Context {
+        servers: Servers::read(arguments.servers.as_deref())?,
+        store: Store::new()?,
+        signals: Signals::catch().map_err(|error| error.to_string())?,
+        console,
+    })
+}
+
+fn dispatch(context: &mut Context, command: &Command) -> Exit {
+    let result = match command {
+        Command::Check(check) => pair::check(context, check),
+        Command::Prepare(prepare) => switch::prepare(context, prepare),
+        Command::Switchover(switchover) => switch::switchover(context, switchover),
+        Command::Resume(unfinished) => switch::resume(context, unfinished),
+        Command::Back(unfinished) => switch::back(context, unfinished),
+        Command::Rejoin(rejoin) => switch::rejoin(context, rejoin),
+        Command::Status(_) => Ok(status::status(context)),
+    };
+    result.unwrap_or_else(|(exit, why)| {
+        context.console.error(&why);
+        exit
+    })
+}
+
+/// What a command ends with: how, or how and why not.
+type Ended = Result<Exit, (Exit, String)>;
+
+impl How {
+    fn max_pause(&self) -> Duration {
+        Duration::from_secs(self.max_pause)
+    }
+}

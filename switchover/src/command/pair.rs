@@ -1,0 +1,70 @@
+//! `check`, and what other commands check before they begin.
+
+use super::{Check, Context, Ended, Exit, Judging};
+use crate::facts;
+use crate::link::Link;
+use crate::plan::check::{self, Finding, Level};
+use crate::plan::facts::{Facts, Wanted};
+use crate::servers::Entry;
+
+/// Transactions and statements that are older are named, in seconds.
+const MAX_AGE: u64 = 5;
+
+/// The servers with these names.
+pub(super) fn entries(context: &Context, names: &[String]) -> Result<Vec<Entry>, (Exit, String)> {
+    names.iter().map(|name| context.servers.get(name).cloned().map_err(|why| (Exit::Usage, why))).collect()
+}
+
+/// The old and the new primary.
+pub(super) fn pair(context: &Context, old: &str, new: &str) -> Result<[Entry; 2], (Exit, String)> {
+    if old == new {
+        return Err((Exit::Usage, format!("OLD and NEW are both {old}")));
+    }
+    let get = |name| context.servers.get(name).cloned().map_err(|why| (Exit::Usage, why));
+    Ok([get(old)?, get(new)?])
+}
+
+pub(super) fn check(context: &mut Context, arguments: &Check) -> Ended {
+    let pairs = match arguments.names.as_slice() {
+        [old, new] => vec![pair(context, old, new)?],
+        _ if arguments.all => super::status::pairs(context),
+        _ => return Err((Exit::Usage, "give OLD and NEW, or --all".to_owned())),
+    };
+    if pairs.is_empty() {
+        return Err((Exit::Refused, "no server of the file replicates from another one".to_owned()));
+    }
+    let mut worst = Level::Ok;
+    for [old, new] in pairs {
+        let title = format!("{} -> {}", old.name, new.name);
+        let (mut old, mut new) = (Link::new(old, false), Link::new(new, false));
+        let (_, findings) = judge(context, &mut old, &mut new, &arguments.judging)?;
+        context.console.findings(&title, &findings);
+        worst = worst.max(check::worst(&findings));
+    }
+    Ok(if worst == Level::Failure { Exit::Refused } else { Exit::Done })
+}
+
+/// Reads and judges a pair.
+pub(super) fn judge(
+    context: &Context,
+    old: &mut Link,
+    new: &mut Link,
+    judging: &Judging,
+) -> Result<(Facts, Vec<Finding>), (Exit, String)> {
+    let replicas = entries(context, &judging.replicas)?;
+    let wanted = Wanted {
+        old: old.entry.name.clone(),
+        new: new.entry.name.clone(),
+        old_target: old.entry.target.to_string(),
+        target: new.entry.target.to_string(),
+        reverse: !judging.no_reverse,
+        replication_user: new.entry.replication.user.clone(),
+        max_lag: judging.max_lag,
+        max_age: MAX_AGE,
+        ..Wanted::default()
+    };
+    let (facts, problems) = facts::read(old, new, wanted, &replicas);
+    let mut findings: Vec<_> = problems.into_iter().map(Finding::unreachable).collect();
+    findings.extend(check::check(&facts));
+    Ok((facts, findings))
+}

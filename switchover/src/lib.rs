@@ -1,0 +1,24 @@
+//! One command for the DBA: switches the roles of a MariaDB primary and its replica, without a write that is lost.
+//!
+//! A first part: `README.md` in this folder says what is missing.
+//!
+//! # Layout
+//! - [`plan`]: what is done, and when; no I/O
+//! - [`servers`]: the option file with the servers
+//! - [`database`], [`link`], [`look`]: sessions, and what servers show
+//! - [`facts`]: everything that the check judges
+//! - [`live`]: the steps, on servers
+//! - [`store`], [`signals`]: the file with the record, and signals
+//! - [`command`]: the command line
+#![forbid(unsafe_code)]
+
+pub mod command;
+pub mod database;
+pub mod facts;
+pub mod link;
+pub mod live;
+pub mod look;
+pub mod plan;
+pub mod servers;
+pub mod signals;
+pub mod store;

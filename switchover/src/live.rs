@@ -1,0 +1,630 @@
+//! The steps, on servers.
+
+mod events;
+mod hooks;
+mod sessions;
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::database::{Session, SqlError, quoted};
+use crate::link::Link;
+use crate::look::is_on;
+use crate::plan::drive::{Event, Failure, Rest, World};
+use crate::plan::gtid::Position;
+use crate::plan::next::Missing;
+use crate::plan::record::Record;
+use crate::plan::seen::Seen;
+use crate::plan::step::Step;
+use crate::servers::{Entry, Replication};
+use crate::signals::Signals;
+use crate::store::Store;
+
+/// How it is done.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How long clients may wait.
+    pub max_pause: Duration,
+    /// How long clients work between two attempts.
+    pub rest: Duration,
+    /// Kill sessions that do not drain in time.
+    pub force: bool,
+    /// No attempt begins after this.
+    pub not_after: Option<SystemTime>,
+    /// Other replicas of the old primary, which follow the new one.
+    pub replicas: Vec<Entry>,
+    /// Commands to run.
+    pub hooks: Hooks,
+}
+
+/// Commands of the DBA.
+#[derive(Clone, Debug, Default)]
+pub struct Hooks {
+    /// Before anything changes. If it fails, nothing does.
+    pub before: Option<String>,
+    /// As soon as the new primary accepts writes.
+    pub after_promotion: Option<String>,
+    /// At the end.
+    pub after: Option<String>,
+}
+
+/// What is said while it goes on.
+pub trait Report {
+    /// Something happened.
+    fn event(&mut self, event: Event<'_>);
+    /// How far a step is.
+    fn progress(&mut self, text: &str);
+    /// Something to know.
+    fn note(&mut self, text: &str);
+}
+
+/// Clients wait a little longer than `--max-pause`: the hold must not end while the last steps are under way.
+const HOLD_RESERVE: Duration = Duration::from_secs(2);
+/// That much of the hold must be left when the new primary is promoted.
+const GATE_RESERVE: Duration = Duration::from_secs(1);
+/// From the promotion on, clients wait until they are redirected, even if this process is killed: the old primary must not let
+/// them in, and those that may write in spite of `read_only` could do so.
+const HOLD_AFTER_PROMOTION: u32 = 600;
+/// How long a replica may take to connect.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(8);
+/// How often to set a position that a client's write makes obsolete.
+const POSITION_TRIES: usize = 200;
+/// How long the mark may take.
+const MARK_PATIENCE: Duration = Duration::from_secs(20);
+
+/// The two servers, and everything else that the steps need.
+pub struct Live<'a> {
+    /// The old primary.
+    pub old: Link,
+    /// The new primary.
+    pub new: Link,
+    /// How it is done.
+    pub options: Options,
+    fence: Option<Fence>,
+    /// When clients began to wait: held, or locked out by the fence.
+    pause_began: Option<Instant>,
+    store: Store,
+    signals: Signals,
+    report: &'a mut dyn Report,
+}
+
+/// The session that holds the lock on the old primary.
+struct Fence {
+    session: Session,
+    position: Position,
+}
+
+impl<'a> Live<'a> {
+    /// Not yet connected.
+    pub fn new(
+        old: Entry,
+        new: Entry,
+        options: Options,
+        store: Store,
+        signals: Signals,
+        report: &'a mut dyn Report,
+    ) -> Self {
+        let (old, new) = (Link::new(old, true), Link::new(new, true));
+        Self { old, new, options, fence: None, pause_began: None, store, signals, report }
+    }
+
+    /// Where the record is.
+    #[must_use]
+    pub fn file(&self) -> PathBuf {
+        self.store.file(&self.old.entry.name, &self.new.entry.name)
+    }
+
+    /// Reads both servers.
+    pub fn read(&mut self) -> Seen {
+        self.watch_fence();
+        let old = self.old.look(&self.new.entry, self.new.server_id);
+        let new = self.new.look(&self.old.entry, self.old.server_id);
+        Seen { old, new }
+    }
+
+    /// Notices that the lock is gone.
+    fn watch_fence(&mut self) {
+        if let Some(fence) = &mut self.fence
+            && let Err(error) = fence.session.value("SELECT 1")
+        {
+            self.old.problem = error.to_string();
+            self.drop_fence();
+        }
+    }
+
+    /// Ends the session with the lock, whatever its state.
+    fn drop_fence(&mut self) {
+        if let Some(fence) = self.fence.take() {
+            self.old.has_lost(fence.session.id());
+        }
+    }
+
+    /// The time that is left of the pause.
+    fn pause_left(&self) -> Duration {
+        let end = self
+            .pause_began
+            .map_or(self.options.max_pause, |began| self.options.max_pause.saturating_sub(began.elapsed()));
+        end.max(Duration::from_millis(100))
+    }
+
+    /// Looks again and again until something is so, the time is up, or a signal comes.
+    fn wait(
+        &mut self,
+        patience: Duration,
+        what: &str,
+        mut look: impl FnMut(&mut Self) -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        let end = Instant::now() + patience;
+        loop {
+            if look(self)? {
+                return Ok(());
+            }
+            if self.signals.pending() {
+                return Err(Failure(format!("{what}: interrupted")));
+            }
+            if Instant::now() >= end {
+                return Err(Failure(format!("{what}: not within {:.1} s", patience.as_secs_f64())));
+            }
+            self.signals.sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Sets the notes of both servers.
+    fn leave_notes(&mut self, note: &str) -> Result<(), SqlError> {
+        for link in [&mut self.old, &mut self.new] {
+            link.session()?;
+            if link.abilities.note {
+                link.run(&format!("SET GLOBAL instant_failover_note = {}", quoted(note)))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self) -> Result<(), Failure> {
+        if let Some(end) = self.options.not_after
+            && SystemTime::now() > end
+        {
+            return Err(Failure("the time of --not-after has passed".to_owned()));
+        }
+        let lease = (self.options.max_pause + HOLD_RESERVE).as_secs().clamp(1, 3600);
+        let began = Instant::now();
+        self.old.run(&format!(
+            "SET GLOBAL instant_failover_hold_timeout = {lease}, instant_failover_mode = 'HOLD', instant_failover_drain = ON"
+        ))?;
+        self.pause_began = Some(began);
+        Ok(())
+    }
+
+    fn set_fence(&mut self) -> Result<Position, Failure> {
+        self.drop_fence();
+        self.pause_began.get_or_insert_with(Instant::now);
+        let patience = self.pause_left().as_secs().clamp(1, 5);
+        self.old.session()?;
+        let mut session = Session::open(&self.old.entry)?;
+        let result = lock(&mut session, patience);
+        match result {
+            Ok(position) => {
+                self.fence = Some(Fence { session, position: position.clone() });
+                Ok(position)
+            }
+            Err(error) => {
+                self.old.has_lost(session.id());
+                drop(session);
+                Err(error)
+            }
+        }
+    }
+
+    fn catch_up(&mut self) -> Result<(), Failure> {
+        let position = self
+            .fence
+            .as_ref()
+            .map(|fence| fence.position.clone())
+            .ok_or_else(|| Failure("there is no lock".to_owned()))?;
+        let received = position.received_by(self.new.server_id.unwrap_or_default());
+        let sql = format!("SELECT MASTER_GTID_WAIT({}, 0.2)", quoted(&received.to_string()));
+        let what = format!("{} has {position}", self.new.entry.name);
+        self.wait(self.pause_left(), &what, |live| Ok(live.new.value(&sql)? == "0"))
+    }
+
+    /// Everything must still be as it was when the position was read.
+    fn promote(&mut self, record: &Record) -> Result<(), Failure> {
+        self.leave_notes(&record.note())?;
+        if record.way.hold {
+            self.old.run(&format!("SET GLOBAL instant_failover_hold_timeout = {HOLD_AFTER_PROMOTION}"))?;
+        }
+        let fence = self.fence.as_mut().ok_or_else(|| Failure("the lock on the old primary was lost".to_owned()))?;
+        let mut columns = "@@global.read_only, @@gtid_binlog_pos".to_owned();
+        if record.way.hold {
+            columns += ", @@instant_failover_mode";
+        }
+        let row = fence.session.row(&format!("SELECT {columns}"))?;
+        let now: Position = row.at(1).parse().map_err(|_| Failure(format!("the position is '{}'", row.at(1))))?;
+        if !is_on(row.at(0)) {
+            return Err(Failure("the old primary is no longer read only".to_owned()));
+        }
+        if now != fence.position {
+            return Err(Failure(format!(
+                "the old primary is at {now}, and was at {} when it was locked",
+                fence.position
+            )));
+        }
+        if record.way.hold && row.at(2) != "HOLD" {
+            return Err(Failure("the old primary no longer holds clients".to_owned()));
+        }
+        let lease = self.options.max_pause + HOLD_RESERVE;
+        if record.way.hold && self.pause_began.is_some_and(|began| began.elapsed() + GATE_RESERVE > lease) {
+            return Err(Failure("less than a second of the hold is left".to_owned()));
+        }
+        self.new.run("SET GLOBAL read_only = 0")?;
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> Result<(), Failure> {
+        if !is_on(&self.old.value("SELECT @@global.read_only")?) {
+            return Err(Failure("the old primary is writable".to_owned()));
+        }
+        Ok(self.new.run("SET GLOBAL read_only = 0")?)
+    }
+
+    fn redirect(&mut self, record: &Record) -> Result<(), Failure> {
+        let (target, mode) = (quoted(&record.way.target), record.way.mode().name());
+        let exempt = self.old.value("SELECT @@instant_failover_exempt_users")?;
+        let stays = |user: &&str| !record.way.no_longer_exempt.iter().any(|other| other == user);
+        let exempt: Vec<_> = exempt.split(',').filter(stays).collect();
+        self.old.run(&format!(
+            "SET GLOBAL instant_failover_exempt_users = {}, instant_failover_target = {target}, instant_failover_mode = '{mode}'",
+            quoted(&exempt.join(","))
+        ))?;
+        if let Some(began) = self.pause_began.take() {
+            self.report.note(&format!("writers waited for {} ms", began.elapsed().as_millis()));
+        }
+        if let Err(why) = hooks::run("after-promotion", self.options.hooks.after_promotion.as_deref(), record) {
+            self.report.note(&why);
+        }
+        Ok(())
+    }
+
+    fn unlock(&mut self) -> Result<(), Failure> {
+        if let Some(mut fence) = self.fence.take() {
+            let id = fence.session.id();
+            if let Err(error) = fence.session.run("UNLOCK TABLES") {
+                self.old.has_lost(id);
+                return Err(error.into());
+            }
+        }
+        // What waited for the lock goes through now, and is seen.
+        std::thread::sleep(Duration::from_millis(100));
+        Ok(())
+    }
+
+    fn unfence(&mut self, record: &Record) -> Result<(), Failure> {
+        let read_only = format!("SET GLOBAL read_only = {}", u8::from(record.before.read_only));
+        // In this order: a COMMIT that waits for the lock would be refused by read_only.
+        match &mut self.fence {
+            Some(fence) => {
+                let id = fence.session.id();
+                let result = fence.session.run(&read_only).and_then(|()| fence.session.run("UNLOCK TABLES"));
+                self.fence = None;
+                if let Err(error) = result {
+                    self.old.has_lost(id);
+                    return Err(error.into());
+                }
+            }
+            None => self.old.run(&read_only)?,
+        }
+        if !record.way.hold {
+            self.pause_began = None;
+        }
+        self.set_scheduler(record.before.events)
+    }
+
+    fn set_scheduler(&mut self, on: bool) -> Result<(), Failure> {
+        let now = self.old.value("SELECT @@global.event_scheduler")?;
+        if now != "DISABLED" && is_on(&now) != on {
+            self.old.run(&format!("SET GLOBAL event_scheduler = {}", if on { "ON" } else { "OFF" }))?;
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, record: &Record) -> Result<(), Failure> {
+        self.old.run("SET GLOBAL instant_failover_mode = 'OFF'")?;
+        self.pause_began = None;
+        self.restore_timeout(record)
+    }
+
+    fn restore_timeout(&mut self, record: &Record) -> Result<(), Failure> {
+        if let Some(seconds) = record.before.hold_timeout {
+            self.old.run(&format!("SET GLOBAL instant_failover_hold_timeout = {seconds}"))?;
+        }
+        Ok(())
+    }
+
+    /// The name of the connection by which one server replicates from the other.
+    fn channel(link: &mut Link, other: &Link) -> Result<Option<String>, Failure> {
+        let seen = link.look(&other.entry, other.server_id).ok_or_else(|| Failure(link.problem.clone()))?;
+        let channel = other.server_id.and_then(|id| seen.channel_from(id));
+        Ok(channel.map(|channel| channel.name.clone()))
+    }
+
+    fn on_channel_of_new(&mut self, statement: impl Fn(&str) -> String) -> Result<(), Failure> {
+        match Self::channel(&mut self.new, &self.old)? {
+            Some(name) => Ok(self.new.run(&statement(&quoted(&name)))?),
+            None => Ok(()),
+        }
+    }
+
+    fn start_replica(&mut self) -> Result<(), Failure> {
+        if Self::channel(&mut self.new, &self.old)?.is_none() {
+            return Err(Failure(format!(
+                "{} does not know {} as its primary",
+                self.new.entry.name, self.old.entry.name
+            )));
+        }
+        self.on_channel_of_new(|name| format!("START SLAVE {name}"))?;
+        Self::await_replication(self, false)
+    }
+
+    /// Waits until both threads run.
+    fn await_replication(&mut self, reverse: bool) -> Result<(), Failure> {
+        let (replica, primary) = if reverse { (&self.old, &self.new) } else { (&self.new, &self.old) };
+        let what = format!("{} replicates from {}", replica.entry.name, primary.entry.name);
+        self.wait(CONNECT_PATIENCE, &what, |live| {
+            let (replica, primary) = if reverse { (&mut live.old, &live.new) } else { (&mut live.new, &live.old) };
+            let rows = replica.rows("SHOW ALL SLAVES STATUS")?;
+            let id = primary.server_id.map(|id| id.to_string()).unwrap_or_default();
+            let replication = &primary.entry.replication;
+            let ours = rows.iter().find(|row| {
+                row.get("Master_Server_Id") == id
+                    || (row.get("Master_Host") == replication.host
+                        && row.get("Master_Port") == replication.port.to_string())
+            });
+            let Some(row) = ours else { return Ok(false) };
+            for error in ["Last_IO_Error", "Last_SQL_Error"] {
+                if !row.get(error).is_empty() {
+                    return Err(Failure(format!("{}: {}", replica.entry.name, row.get(error))));
+                }
+            }
+            Ok(row.get("Slave_IO_Running") == "Yes" && row.get("Slave_SQL_Running") == "Yes")
+        })
+    }
+
+    /// Makes the old primary a replica of the new one. While it is the primary, nothing arrives by that.
+    fn attach(&mut self) -> Result<(), Failure> {
+        let name = match Self::channel(&mut self.old, &self.new)? {
+            Some(name) => {
+                self.old.run(&format!("STOP SLAVE {}", quoted(&name)))?;
+                name
+            }
+            None => String::new(),
+        };
+        let start = self.start_where_it_is()?;
+        // NEW refuses a replica that asks for what it does not have yet.
+        let what = format!("{} has {start}", self.new.entry.name);
+        self.wait(CONNECT_PATIENCE, &what, |live| {
+            let new = live.new.look(&live.old.entry, live.old.server_id);
+            Ok(new.ok_or_else(|| Failure(live.new.problem.clone()))?.transactions.reaches(&start))
+        })?;
+        let change = change_master(&name, &self.new.entry.replication)?;
+        self.old.run(&change)?;
+        self.old.run(&format!("START SLAVE {}", quoted(&name)))?;
+        self.await_replication(true)
+    }
+
+    /// Makes the end of the old primary's binary log the position from which it replicates, and returns that.
+    ///
+    /// With `gtid_strict_mode` the server refuses a position that is no longer the end. So it is read and set in one statement,
+    /// and again if a client wrote in between.
+    fn start_where_it_is(&mut self) -> Result<Position, Failure> {
+        let row = self.old.rows("SELECT @@gtid_slave_pos, @@gtid_binlog_pos")?.into_iter().next().unwrap_or_default();
+        let position = |text: &str| text.parse::<Position>().map_err(|error| Failure(error.to_string()));
+        let (applied, written) = (position(row.at(0))?, position(row.at(1))?);
+        // Domains that it has only received.
+        let others: Position = applied.last().filter(|gtid| written.in_domain(gtid.domain).is_none()).collect();
+        let sql = format!(
+            "SET GLOBAL gtid_slave_pos = CONCAT_WS(',', @@gtid_binlog_pos, NULLIF({}, ''))",
+            quoted(&others.to_string())
+        );
+        for _ in 0..POSITION_TRIES {
+            match self.old.run(&sql) {
+                Err(SqlError::Refused { code: 1947, .. }) => {}
+                other => {
+                    other?;
+                    return position(&self.old.value("SELECT @@gtid_slave_pos")?);
+                }
+            }
+        }
+        Err(Failure("clients write so fast that the position cannot be set; try again when there are fewer".to_owned()))
+    }
+
+    fn unprepare(&mut self) -> Result<(), Failure> {
+        if let Some(name) = Self::channel(&mut self.old, &self.new)? {
+            self.old.run(&format!("STOP SLAVE {}", quoted(&name)))?;
+            self.old.run(&format!("RESET SLAVE {} ALL", quoted(&name)))?;
+        }
+        Ok(())
+    }
+
+    fn await_mark(&mut self) -> Result<(), Failure> {
+        let position = self.new.value("SELECT @@gtid_binlog_pos")?;
+        let position: Position = position.parse().map_err(|_| Failure(format!("the position is '{position}'")))?;
+        let received = position.received_by(self.old.server_id.unwrap_or_default());
+        let sql = format!("SELECT MASTER_GTID_WAIT({}, 0.5)", quoted(&received.to_string()));
+        let what = format!("{} has {position} of {}", self.old.entry.name, self.new.entry.name);
+        self.wait(MARK_PATIENCE, &what, |live| Ok(live.old.value(&sql)? == "0"))
+    }
+
+    /// The other replicas follow the new primary, one by one.
+    fn repoint(&mut self) -> Result<(), Failure> {
+        let mut failed = Vec::new();
+        for entry in self.options.replicas.clone() {
+            if let Err(Failure(why)) = self.repoint_one(&entry) {
+                failed.push(format!("{}: {why}", entry.name));
+            }
+        }
+        if failed.is_empty() { Ok(()) } else { Err(Failure(failed.join("; "))) }
+    }
+
+    fn repoint_one(&mut self, entry: &Entry) -> Result<(), Failure> {
+        let mut replica = Link::new(entry.clone(), true);
+        let seen = replica.look(&self.old.entry, self.old.server_id).ok_or_else(|| Failure(replica.problem.clone()))?;
+        let (old, new) = (self.old.server_id.unwrap_or_default(), self.new.server_id.unwrap_or_default());
+        if seen.replicates_from(new) {
+            return Ok(());
+        }
+        let channel =
+            seen.channel_from(old).ok_or_else(|| Failure("it does not replicate from the old primary".to_owned()))?;
+        let name = quoted(&channel.name);
+        replica.run(&format!("STOP SLAVE {name}"))?;
+        replica.run(&change_master(&channel.name, &self.new.entry.replication)?)?;
+        replica.run(&format!("START SLAVE {name}"))?;
+        let new_entry = self.new.entry.clone();
+        self.wait(CONNECT_PATIENCE, &format!("{} replicates from {}", entry.name, new_entry.name), |_| {
+            let seen = replica.look(&new_entry, Some(new)).ok_or_else(|| Failure(replica.problem.clone()))?;
+            Ok(seen.replicates_from(new))
+        })
+    }
+
+    fn forget(&mut self, record: &Record) -> Result<(), Failure> {
+        let notes = self.leave_notes("");
+        let removed = self.store.remove(&record.old.name, &record.new.name);
+        notes?;
+        removed.map_err(|error| Failure(error.to_string()))
+    }
+
+    fn finish(&mut self, record: &Record) -> Result<(), Failure> {
+        self.restore_timeout(record)?;
+        self.forget(record)?;
+        hooks::run("after", self.options.hooks.after.as_deref(), record).map_err(Failure)
+    }
+
+    fn begin(&mut self, record: &Record) -> Result<(), Failure> {
+        hooks::run("before", self.options.hooks.before.as_deref(), record).map_err(Failure)?;
+        Ok(self.leave_notes(&record.note())?)
+    }
+}
+
+/// Nothing can be written from here on, not even by those that `read_only` does not stop.
+fn lock(session: &mut Session, patience: u64) -> Result<Position, Failure> {
+    session.run(&format!("SET SESSION wait_timeout = 30, lock_wait_timeout = {patience}"))?;
+    if session.value("SELECT @@global.event_scheduler")? == "ON" {
+        session.run("SET GLOBAL event_scheduler = OFF")?;
+    }
+    session.run("FLUSH TABLES WITH READ LOCK")?;
+    session.run("SET GLOBAL read_only = 1")?;
+    let position = session.value("SELECT @@gtid_binlog_pos")?;
+    let position: Position = position.parse().map_err(|_| Failure(format!("the position is '{position}'")))?;
+    if position.is_empty() {
+        return Err(Failure("the position is empty: is the binary log on?".to_owned()));
+    }
+    Ok(position)
+}
+
+/// `CHANGE MASTER` with every option that matters: newer series have other defaults.
+fn change_master(name: &str, to: &Replication) -> Result<String, Failure> {
+    let user =
+        to.user.as_deref().ok_or_else(|| Failure("replication-user is not in the file with the servers".to_owned()))?;
+    let mut sql = format!(
+        "CHANGE MASTER {} TO MASTER_HOST = {}, MASTER_PORT = {}, MASTER_USER = {}, MASTER_PASSWORD = {}, \
+         MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 1, MASTER_SSL = {}, MASTER_SSL_VERIFY_SERVER_CERT = {}",
+        quoted(name),
+        quoted(&to.host),
+        to.port,
+        quoted(user),
+        quoted(to.password.reveal()),
+        u8::from(to.ssl),
+        u8::from(to.ssl && to.ssl_verify),
+    );
+    for (option, file) in [("CA", &to.ssl_ca), ("CERT", &to.ssl_cert), ("KEY", &to.ssl_key)] {
+        if let Some(file) = file {
+            let _ = write!(sql, ", MASTER_SSL_{option} = {}", quoted(file));
+        }
+    }
+    Ok(sql)
+}
+
+impl From<SqlError> for Failure {
+    fn from(error: SqlError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl World for Live<'_> {
+    fn look(&mut self) -> Seen {
+        self.read()
+    }
+
+    fn fence(&self) -> Option<Position> {
+        self.fence.as_ref().map(|fence| fence.position.clone())
+    }
+
+    fn save(&mut self, record: &Record) -> Result<(), String> {
+        self.store.save(record).map_err(|error| format!("{}: {error}", self.file().display()))
+    }
+
+    fn take(&mut self, step: Step, record: &Record) -> Result<Option<Position>, Failure> {
+        match step {
+            Step::Begin => self.begin(record)?,
+            Step::Note => self.leave_notes(&record.note())?,
+            Step::Prepare | Step::Attach => self.attach()?,
+            Step::Aim => {
+                self.old.run(&format!("SET GLOBAL instant_failover_target = {}", quoted(&record.way.target)))?;
+            }
+            Step::Hold => self.hold()?,
+            Step::Drain => self.drain()?,
+            Step::Fence => return self.set_fence().map(Some),
+            Step::CatchUp => self.catch_up()?,
+            Step::StopReplica => self.on_channel_of_new(|name| format!("STOP SLAVE {name}"))?,
+            Step::Promote => self.promote(record)?,
+            Step::Reopen => self.reopen()?,
+            Step::CloseOld => {
+                self.set_scheduler(false)?;
+                self.old.run("SET GLOBAL read_only = 1")?;
+            }
+            Step::Mark => self.new.run("FLUSH HOSTS")?,
+            Step::Admit => self.new.run("SET GLOBAL instant_failover_mode = 'OFF'")?,
+            Step::Redirect => self.redirect(record)?,
+            Step::Disconnect => self.disconnect(record)?,
+            Step::Unlock => self.unlock()?,
+            Step::AwaitMark => self.await_mark()?,
+            Step::Repoint => self.repoint()?,
+            Step::Detach => self.on_channel_of_new(|name| format!("RESET SLAVE {name} ALL"))?,
+            Step::MoveEvents => self.move_events(record)?,
+            Step::Finish => self.finish(record)?,
+            Step::Unfence => self.unfence(record)?,
+            Step::Release => self.release(record)?,
+            Step::StartReplica => self.start_replica()?,
+            Step::Unaim => {
+                self.old.run(&format!("SET GLOBAL instant_failover_target = {}", quoted(&record.before.target)))?;
+            }
+            Step::Unprepare => self.unprepare()?,
+            Step::Forget => self.forget(record)?,
+        }
+        Ok(None)
+    }
+
+    fn rest(&mut self, why: Rest) {
+        let time = match why {
+            Rest::Retry => Duration::from_secs(1),
+            Rest::NextAttempt => self.options.rest,
+        };
+        self.signals.sleep(time);
+    }
+
+    fn interrupted(&mut self) -> Option<String> {
+        self.signals.take().map(str::to_owned)
+    }
+
+    fn tell(&mut self, event: Event<'_>) {
+        if let Event::Waits(missing) = event {
+            let link = match missing {
+                Missing::Old => &self.old,
+                Missing::New => &self.new,
+            };
+            let text = format!("{}: {}", link.entry.name, link.problem);
+            self.report.note(&text);
+        }
+        self.report.event(event);
+    }
+}

@@ -1,0 +1,136 @@
+//! The sessions on the old primary: drained, and killed.
+
+use std::time::{Duration, Instant};
+
+use super::Live;
+use crate::database::SqlError;
+use crate::plan::drive::Failure;
+use crate::plan::record::Record;
+
+/// Drains must leave time for the other steps.
+const OTHER_STEPS: Duration = Duration::from_secs(1);
+/// Looks that find nothing, in a row, before it is believed.
+const QUIET_LOOKS: u32 = 5;
+/// The time between two looks.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+/// How long to kill.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How many sessions are named.
+const NAMED: usize = 5;
+
+impl Live<'_> {
+    /// Waits until the plugin has ended the sessions that it can end.
+    pub(super) fn drain(&mut self) -> Result<(), Failure> {
+        let patience = self.pause_left();
+        let patience = patience.saturating_sub(OTHER_STEPS).max(patience / 2);
+        let end = Instant::now() + patience;
+        loop {
+            let left = self.left()?;
+            let Left { sessions, busy, in_transaction, unknown } = left;
+            let total = sessions + unknown;
+            if sessions == 0 {
+                if unknown > 0 {
+                    self.report.note(&format!(
+                        "{unknown} sessions were opened before the plugin was loaded; they are not drained, and will be killed"
+                    ));
+                }
+                return Ok(());
+            }
+            self.report.progress(&format!("{total} sessions left: {busy} busy, {in_transaction} in transactions"));
+            if self.signals.pending() {
+                return Err(Failure("interrupted".to_owned()));
+            }
+            if Instant::now() >= end {
+                let named = self.names_of_the_oldest()?;
+                let text = format!(
+                    "{total} sessions did not end within {:.1} s ({busy} busy, {in_transaction} in transactions): {named}",
+                    patience.as_secs_f64()
+                );
+                if self.options.force {
+                    self.report.note(&format!("{text}; they will be killed (--force)"));
+                    return Ok(());
+                }
+                return Err(Failure(text));
+            }
+            self.signals.sleep(BETWEEN_LOOKS);
+        }
+    }
+
+    fn left(&mut self) -> Result<Left, SqlError> {
+        let rows = self.old.rows("SHOW GLOBAL STATUS LIKE 'Instant\\_failover\\_sessions%'")?;
+        let value =
+            |name: &str| rows.iter().find(|row| row.at(0) == name).and_then(|row| row.at(1).parse().ok()).unwrap_or(0);
+        Ok(Left {
+            sessions: value("Instant_failover_sessions"),
+            busy: value("Instant_failover_sessions_busy"),
+            in_transaction: value("Instant_failover_sessions_in_transaction"),
+            unknown: value("Instant_failover_sessions_unknown"),
+        })
+    }
+
+    /// Sessions of clients with what they have open, the oldest first.
+    fn names_of_the_oldest(&mut self) -> Result<String, SqlError> {
+        let rows = self.old.rows(&format!(
+            "SELECT p.ID, p.USER, p.HOST, COALESCE(t.trx_started, NOW() - INTERVAL p.TIME SECOND) AS since \
+             FROM information_schema.PROCESSLIST p LEFT JOIN information_schema.INNODB_TRX t ON t.trx_mysql_thread_id = p.ID \
+             WHERE {} ORDER BY t.trx_started IS NULL, since LIMIT {NAMED}",
+            self.ours_and_replication()
+        ))?;
+        let name = |row: &crate::database::Row| {
+            format!("{}@{} (connection {}, since {})", row.at(1), row.at(2), row.at(0), row.at(3))
+        };
+        Ok(rows.iter().map(name).collect::<Vec<_>>().join(", "))
+    }
+
+    /// A condition: not our own sessions, and not those of replication and of the server itself.
+    fn ours_and_replication(&self) -> String {
+        let ours = [self.old.id(), self.fence.as_ref().map(|fence| fence.session.id())];
+        let ours: Vec<_> = ours.into_iter().flatten().map(|id| id.to_string()).collect();
+        format!(
+            "ID NOT IN (0, {}) AND COMMAND NOT LIKE 'Binlog Dump%' AND COMMAND <> 'Daemon' \
+             AND USER NOT IN ('system user', 'event_scheduler', 'unauthenticated user')",
+            if ours.is_empty() { "0".to_owned() } else { ours.join(", ") }
+        )
+    }
+
+    /// Kills, by id, until several looks in a row find no session: the process list takes a session for its routine's definer
+    /// while that runs, so nothing else would find all of them.
+    pub(super) fn disconnect(&mut self, record: &Record) -> Result<(), Failure> {
+        let end = Instant::now() + PATIENCE;
+        let (mut quiet, mut killed) = (0, 0);
+        while quiet < QUIET_LOOKS {
+            let condition = self.ours_and_replication();
+            let rows = self.old.rows(&format!("SELECT ID FROM information_schema.PROCESSLIST WHERE {condition}"))?;
+            quiet = if rows.is_empty() { quiet + 1 } else { 0 };
+            for row in &rows {
+                match self.old.run(&format!("KILL {}", row.at(0))) {
+                    Ok(()) => killed += 1,
+                    // It has ended by itself.
+                    Err(SqlError::Refused { code: 1094, .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if Instant::now() > end {
+                let named = self.names_of_the_oldest()?;
+                return Err(Failure(format!("sessions keep connecting: {named}")));
+            }
+            if quiet < QUIET_LOOKS {
+                std::thread::sleep(BETWEEN_LOOKS);
+            }
+        }
+        self.report.progress(&format!("{killed} sessions killed"));
+        if record.way.hold {
+            self.old.run("SET GLOBAL instant_failover_drain = OFF")?;
+        }
+        Ok(())
+    }
+}
+
+/// What a drain has left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Left {
+    sessions: u64,
+    busy: u64,
+    in_transaction: u64,
+    unknown: u64,
+}

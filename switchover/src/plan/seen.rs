@@ -1,0 +1,89 @@
+//! What was read from the two servers of a switchover.
+
+use failover::Mode;
+
+use super::gtid::{Gtid, Position, Transactions};
+
+/// Both servers. `None` where a server did not answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The server that is, or was, the primary. It is read before the other one, so that nothing it has can seem to be missing
+    /// there only because of the time between the two.
+    pub old: Option<Server>,
+    /// The replica that becomes the primary.
+    pub new: Option<Server>,
+}
+
+/// One server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// `@@server_id`
+    pub server_id: u32,
+    /// `@@read_only`
+    pub read_only: bool,
+    /// `@@gtid_binlog_pos`
+    pub position: Position,
+    /// From `@@gtid_binlog_state` and `@@gtid_slave_pos`.
+    pub transactions: Transactions,
+    /// `SHOW ALL SLAVES STATUS`
+    pub channels: Vec<Channel>,
+    /// `@@instant_failover_mode`; the plugin is loaded on both servers, or nothing begins.
+    pub mode: Mode,
+    /// `@@instant_failover_target`
+    pub target: String,
+    /// `@@instant_failover_note`; empty also where the plugin has none.
+    pub note: String,
+    /// Whether `@@event_scheduler` is `ON`.
+    pub events_run: bool,
+}
+
+impl Server {
+    /// The connection by which it replicates from another server.
+    #[must_use]
+    pub fn channel_from(&self, server_id: u32) -> Option<&Channel> {
+        self.channels.iter().find(|channel| channel.source == Some(server_id))
+    }
+
+    /// Whether it replicates from another server now.
+    #[must_use]
+    pub fn replicates_from(&self, server_id: u32) -> bool {
+        self.channel_from(server_id).is_some_and(Channel::runs)
+    }
+
+    /// The last transaction that it wrote itself, if that came after a position: it was not a replica then.
+    #[must_use]
+    pub fn wrote_after(&self, position: Option<&Position>) -> Option<Gtid> {
+        let own = self.position.last().filter(|gtid| gtid.server == self.server_id);
+        own.into_iter().find(|gtid| {
+            let before = position.and_then(|position| position.in_domain(gtid.domain));
+            position.is_none() || before.is_none_or(|before| before.sequence < gtid.sequence)
+        })
+    }
+}
+
+/// A connection to a server that is replicated from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Channel {
+    /// Its name, usually empty.
+    pub name: String,
+    /// `Master_Server_Id`; `None` as long as it never connected.
+    pub source: Option<u32>,
+    /// Whether the thread that receives runs: `Yes` or `Connecting`.
+    pub receives: bool,
+    /// Whether the thread that applies runs.
+    pub applies: bool,
+}
+
+impl Channel {
+    /// Whether both threads run.
+    #[must_use]
+    pub const fn runs(&self) -> bool {
+        self.receives && self.applies
+    }
+
+    /// Whether a thread runs.
+    #[must_use]
+    pub const fn is_active(&self) -> bool {
+        self.receives || self.applies
+    }
+}

@@ -1,0 +1,102 @@
+//! The file with the record of a switchover.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::plan::record::Record;
+
+/// Where the records are.
+#[derive(Clone, Debug)]
+pub struct Store {
+    directory: PathBuf,
+}
+
+impl Store {
+    /// `$XDG_STATE_HOME/instant-failover`, by default in `~/.local/state`.
+    ///
+    /// # Errors
+    /// If there is no home directory.
+    pub fn new() -> Result<Self, String> {
+        let home = || {
+            std::env::var_os("HOME")
+                .filter(|home| !home.is_empty())
+                .map(|home| PathBuf::from(home).join(".local/state"))
+        };
+        let state =
+            std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute()).or_else(home);
+        let state = state.ok_or("HOME is not set: set it, or XDG_STATE_HOME, to say where the state is kept")?;
+        Ok(Self { directory: state.join("instant-failover") })
+    }
+
+    /// In another directory.
+    #[must_use]
+    pub fn at(directory: &Path) -> Self {
+        Self { directory: directory.to_owned() }
+    }
+
+    /// The file of a pair.
+    #[must_use]
+    pub fn file(&self, old: &str, new: &str) -> PathBuf {
+        self.directory.join(format!("{old}+{new}.json"))
+    }
+
+    /// Writes a record, so that it survives a crash.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn save(&self, record: &Record) -> io::Result<()> {
+        let file = self.file(&record.old.name, &record.new.name);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
+        let new = file.with_extension("new");
+        let mut writer = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        writer.write_all(&serde_json::to_vec_pretty(record)?)?;
+        writer.sync_all()?;
+        fs::rename(&new, &file)?;
+        File::open(&self.directory)?.sync_all()
+    }
+
+    /// Reads the record of a pair.
+    ///
+    /// # Errors
+    /// I/O errors; a file that is not a record.
+    pub fn read(&self, old: &str, new: &str) -> io::Result<Option<Record>> {
+        match fs::read(self.file(old, new)) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes the record of a pair.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn remove(&self, old: &str, new: &str) -> io::Result<()> {
+        match fs::remove_file(self.file(old, new)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Every record.
+    ///
+    /// # Errors
+    /// I/O errors; a file that is not a record.
+    pub fn all(&self) -> io::Result<Vec<Record>> {
+        let files = match fs::read_dir(&self.directory) {
+            Ok(files) => files,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut records = Vec::new();
+        for file in files {
+            let path = file?.path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                records.push(serde_json::from_slice(&fs::read(path)?)?);
+            }
+        }
+        Ok(records)
+    }
+}

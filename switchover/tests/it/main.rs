@@ -1,0 +1,14 @@
+//! The command with real servers.
+//!
+//! They need the plugin: `cargo build --release --package instant-failover`.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "clippy recognises tests by their attribute, but not their helpers"
+)]
+
+mod application;
+mod faults;
+mod pair;
+mod refusals;
+mod whole;

@@ -1,0 +1,210 @@
+//! Two servers, one a replica of the other, and the command.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use support::build::Flavour;
+use support::server::Server;
+use support::wire::Session;
+use tempfile::TempDir;
+
+pub(crate) const PASSWORD: &str = "open sesame";
+pub(crate) const DB1: usize = 0;
+pub(crate) const DB2: usize = 1;
+
+const OPTIONS: &[&str] = &[
+    "--log-bin=binlog",
+    "--log-slave-updates=1",
+    "--gtid-strict-mode=1",
+    "--binlog-format=ROW",
+    "--sync-binlog=1",
+    "--innodb-flush-log-at-trx-commit=1",
+    "--event-scheduler=ON",
+    "--plugin-load-add=instant_failover",
+    "--loose-instant-failover-exempt-users=repl,dba,root",
+    "--back-log=4096",
+    "--max-connections=500",
+];
+
+/// `db1`, the primary, and `db2`, its replica.
+pub(crate) struct Pair {
+    pub(crate) servers: [Server; 2],
+    home: TempDir,
+    options: Vec<String>,
+}
+
+/// How the command ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: Option<i32>,
+    pub(crate) text: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        let text = [output.stdout, output.stderr].concat();
+        Self { status: output.status.code(), text: String::from_utf8_lossy(&text).into_owned() }
+    }
+}
+
+impl Pair {
+    pub(crate) fn start(more: &[&str]) -> Self {
+        let library = Flavour::Release.library();
+        assert!(library.exists(), "build the plugin first: cargo build --release --package instant-failover");
+        let options: Vec<String> = OPTIONS.iter().chain(more).map(|&option| option.to_owned()).collect();
+        let start = |n: usize| {
+            let id = format!("--server-id={}", n + 1);
+            Server::start(&library, &[OPTIONS, more, &[&id, ["--read-only=0", "--read-only=1"][n]]].concat()).unwrap()
+        };
+        let pair = Self { servers: [start(DB1), start(DB2)], home: tempfile::tempdir().unwrap(), options };
+        pair.sql(DB2, "SET GLOBAL read_only = 0");
+        for n in [DB1, DB2] {
+            pair.sql(n, "RESET MASTER");
+        }
+        pair.sql(DB2, "SET GLOBAL read_only = 1");
+        for sql in [
+            &format!("CREATE USER repl IDENTIFIED BY '{PASSWORD}'"),
+            "GRANT REPLICATION SLAVE ON *.* TO repl",
+            &format!("CREATE USER dba IDENTIFIED BY '{PASSWORD}'"),
+            "GRANT ALL ON *.* TO dba WITH GRANT OPTION",
+            &format!("CREATE USER app IDENTIFIED BY '{PASSWORD}'"),
+            "CREATE DATABASE shop",
+            "GRANT SELECT, INSERT, EXECUTE ON shop.* TO app",
+            "CREATE TABLE shop.orders (client INT, number INT, server INT, PRIMARY KEY (client, number))",
+            "CREATE TABLE shop.ticks (at DATETIME(6) PRIMARY KEY, server INT)",
+            "CREATE PROCEDURE shop.place(client INT, number INT) SQL SECURITY DEFINER INSERT INTO shop.orders VALUES (client, number, @@server_id)",
+            "CREATE EVENT shop.tick ON SCHEDULE EVERY 1 SECOND DO INSERT INTO shop.ticks VALUES (NOW(6), @@server_id)",
+        ] {
+            pair.sql(DB1, sql);
+        }
+        let port = pair.servers[DB1].address().port();
+        pair.sql(
+            DB2,
+            &format!(
+                "CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = {port}, MASTER_USER = 'repl', \
+                 MASTER_PASSWORD = '{PASSWORD}', MASTER_CONNECT_RETRY = 1, MASTER_USE_GTID = slave_pos"
+            ),
+        );
+        pair.sql(DB2, "START SLAVE");
+        pair.write_servers(|text| text);
+        pair.replicated(DB1, DB2);
+        pair
+    }
+
+    /// Writes the file with the servers.
+    pub(crate) fn write_servers(&self, change: impl Fn(String) -> String) {
+        let entry = |n: usize| {
+            let port = self.servers[n].address().port();
+            format!(
+                "[db{}]\nhost = 127.0.0.1\nport = {port}\nuser = dba\npassword = {PASSWORD}\nskip-ssl\ntarget = 127.0.0.1:{port}\n\
+                 replication-user = repl\nreplication-password = {PASSWORD}\n",
+                n + 1
+            )
+        };
+        let file = self.servers_file();
+        fs::write(&file, change(entry(DB1) + &entry(DB2))).unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    }
+
+    pub(crate) fn servers_file(&self) -> PathBuf {
+        self.home.path().join("servers.cnf")
+    }
+
+    /// The command, not yet started.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_instant-failover"));
+        command.arg("--servers").arg(self.servers_file()).args(arguments);
+        command.env("XDG_STATE_HOME", self.home.path()).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs the command, with limits that hold on a machine that is loaded.
+    pub(crate) fn run_patiently(&self, arguments: &[&str]) -> Ended {
+        let pause: &[&str] = if arguments[0] == "switchover" { &["--max-pause", "10"] } else { &[] };
+        self.run(&[arguments, &["--max-lag", "60"], pause].concat())
+    }
+
+    /// Runs the command.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
+        self.command(arguments).output().unwrap().into()
+    }
+
+    /// The same from a machine that has no state.
+    pub(crate) fn run_elsewhere(&self, arguments: &[&str]) -> Ended {
+        let elsewhere = tempfile::tempdir().unwrap();
+        self.command(arguments).env("XDG_STATE_HOME", elsewhere.path()).output().unwrap().into()
+    }
+
+    /// Kills a server, and starts it again: read only, as all should.
+    pub(crate) fn restart(&mut self, n: usize) {
+        self.servers[n].kill();
+        let id = format!("--server-id={}", n + 1);
+        let mut options: Vec<&str> = self.options.iter().map(String::as_str).collect();
+        options.extend([id.as_str(), "--read-only=1"]);
+        self.servers[n].start_again(&options).unwrap();
+    }
+
+    pub(crate) fn root(&self, server: usize) -> Session {
+        self.servers[server].root().unwrap()
+    }
+
+    /// Runs a statement as root.
+    pub(crate) fn sql(&self, server: usize, sql: &str) -> Vec<Vec<String>> {
+        self.root(server).query(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    pub(crate) fn value(&self, server: usize, sql: &str) -> String {
+        self.sql(server, sql).concat().concat()
+    }
+
+    /// Waits until one server has everything that the other one has written.
+    pub(crate) fn replicated(&self, from: usize, to: usize) {
+        let position = self.value(from, "SELECT @@gtid_binlog_pos");
+        assert_eq!(
+            self.value(to, &format!("SELECT MASTER_GTID_WAIT('{position}', 60)")),
+            "0",
+            "{:?}",
+            self.sql(to, "SHOW SLAVE STATUS")
+        );
+    }
+
+    /// Waits until a statement has this value.
+    pub(crate) fn wait_for(&self, server: usize, sql: &str, expected: &str) {
+        let end = Instant::now() + Duration::from_mins(1);
+        loop {
+            let value = self.value(server, sql);
+            if value == expected {
+                return;
+            }
+            assert!(Instant::now() < end, "{sql} is {value:?}, not {expected:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// db1 is the primary as if nothing had been.
+    pub(crate) fn is_as_before(&self) {
+        let ask = "SELECT @@read_only, @@instant_failover_mode, @@instant_failover_target, @@instant_failover_note, @@event_scheduler";
+        assert_eq!(self.sql(DB1, ask), [["0", "OFF", "", "", "ON"]]);
+        assert_eq!(self.sql(DB1, "SHOW ALL SLAVES STATUS"), Vec::<Vec<String>>::new());
+        assert_eq!(self.sql(DB2, ask), [["1", "OFF", "", "", "ON"]]);
+        self.sql(DB1, "INSERT INTO shop.orders SELECT 1000, COUNT(*), 1 FROM shop.orders WHERE client = 1000");
+        self.replicated(DB1, DB2);
+    }
+
+    /// db2 is the primary, and db1 redirects to it and is its replica.
+    pub(crate) fn is_switched(&self) {
+        let target = self.servers[DB2].address();
+        let ask = "SELECT @@read_only, @@instant_failover_mode, @@instant_failover_target, @@instant_failover_note, @@event_scheduler";
+        assert_eq!(self.sql(DB1, ask), [["1", "ON", &target.to_string(), "", "ON"]]);
+        assert_eq!(self.sql(DB2, ask), [["0", "OFF", "", "", "ON"]]);
+        assert_eq!(self.sql(DB2, "SHOW ALL SLAVES STATUS"), Vec::<Vec<String>>::new());
+        self.sql(DB2, "INSERT INTO shop.orders SELECT 1000, COUNT(*), 2 FROM shop.orders WHERE client = 1000");
+        self.replicated(DB2, DB1);
+        assert_eq!(self.value(DB1, "SELECT COUNT(*) FROM information_schema.EVENTS WHERE STATUS = 'ENABLED'"), "0");
+        assert_eq!(self.value(DB2, "SELECT COUNT(*) FROM information_schema.EVENTS WHERE STATUS <> 'ENABLED'"), "0");
+    }
+}

@@ -1,0 +1,137 @@
+//! From beginning to end.
+
+use super::application::{Application, Procedures};
+use super::pair::{DB1, DB2, Pair};
+
+#[test]
+fn there_and_back_again() {
+    for threads in ["one-thread-per-connection", "pool-of-threads"] {
+        let pair = Pair::start(&[&format!("--thread-handling={threads}")]);
+        let application = Application::start(&pair, Procedures::Yes);
+        application.writes(200);
+        let checked = pair.run_patiently(&["check", "db1", "db2"]);
+        assert_eq!(checked.status, Some(0), "{}", checked.text);
+        application.errors();
+        let switched = pair.run_patiently(&["switchover", "db1", "db2", "--yes"]);
+        println!("{}", switched.text);
+        assert_eq!(switched.status, Some(0), "{}", switched.text);
+        application.writes(200);
+        let errors = application.errors();
+        println!("{threads}: {} errors: {errors:#?}", errors.len());
+        pair.is_switched();
+        application.nothing_is_lost(&pair, DB2);
+
+        let back = pair.run_patiently(&["switchover", "db2", "db1", "--yes"]);
+        assert_eq!(back.status, Some(0), "{}", back.text);
+        application.writes(200);
+        println!("{threads}: {} errors", application.errors().len());
+        application.nothing_is_lost(&pair, DB1);
+        application.end();
+        let status = pair.run(&["status"]);
+        assert_eq!(status.status, Some(0), "{}", status.text);
+    }
+}
+
+/// Users that are exempt and may write in spite of `read_only` do not write to the old primary behind the switchover's back.
+#[test]
+fn exempt_users_that_may_always_write() {
+    let pair = Pair::start(&["--loose-instant-failover-exempt-users=repl,dba,ops"]);
+    pair.sql(DB1, "CREATE USER ops IDENTIFIED BY 'open sesame'");
+    pair.sql(DB1, "CREATE ROLE keeper");
+    pair.sql(DB1, "GRANT READ ONLY ADMIN, INSERT, SELECT ON *.* TO keeper");
+    pair.sql(DB1, "GRANT keeper TO ops");
+    pair.sql(DB1, "SET DEFAULT ROLE keeper FOR ops");
+    let application = Application::start_as(&pair, "ops");
+    application.writes(50);
+    let switched = pair.run_patiently(&["switchover", "db1", "db2", "--yes"]);
+    assert_eq!(switched.status, Some(0), "{}", switched.text);
+    assert!(
+        switched.text.contains("No longer exempt on db1, because they may write in spite of read_only: ops"),
+        "{}",
+        switched.text
+    );
+    application.writes(50);
+    application.nothing_is_lost(&pair, DB2);
+    assert_eq!(pair.value(DB1, "SELECT @@instant_failover_exempt_users"), "repl,dba");
+    pair.is_switched();
+    application.end();
+}
+
+#[test]
+fn status_shows_what_is_wrong() {
+    let mut pair = Pair::start(&[]);
+    let shows = |pair: &Pair, status: i32, expected: &str| {
+        let ended = pair.run(&["status"]);
+        assert_eq!(ended.status, Some(status), "{expected}: {}", ended.text);
+        assert!(ended.text.contains(expected), "{expected}: {}", ended.text);
+        let json = pair.run(&["status", "--json"]);
+        for line in json.text.lines() {
+            assert!(line.starts_with('{') && line.ends_with('}'), "{line}");
+        }
+    };
+    shows(&pair, 0, "server 1, PRIMARY, accepts writes, mode OFF");
+    pair.sql(DB1, "SET GLOBAL instant_failover_mode = HOLD, instant_failover_hold_timeout = 60");
+    shows(&pair, 1, "db1 holds clients, and no instant-failover is working on it");
+    pair.sql(DB1, "SET GLOBAL instant_failover_mode = OFF, instant_failover_hold_timeout = 10");
+    pair.sql(DB1, "SET GLOBAL instant_failover_exempt_users = 'dba'");
+    shows(&pair, 1, "repl, the user of replication, is not exempt on db1");
+    pair.sql(DB1, "SET GLOBAL instant_failover_exempt_users = 'repl,dba,root'");
+    pair.sql(DB2, "STOP SLAVE");
+    shows(&pair, 1, "replication has stopped on db2");
+    pair.sql(DB2, "START SLAVE");
+    pair.sql(DB1, "SET GLOBAL read_only = 1");
+    shows(&pair, 1, "db1 and db2 are both read only");
+    pair.sql(DB1, "SET GLOBAL read_only = 0");
+    let [one, other] = [DB1, DB2].map(|n| pair.servers[n].address());
+    pair.sql(DB1, &format!("SET GLOBAL instant_failover_target = '{other}', instant_failover_mode = ON"));
+    pair.sql(DB2, &format!("SET GLOBAL instant_failover_target = '{one}', instant_failover_mode = ON"));
+    shows(&pair, 1, "A CIRCLE: db1 and db2 redirect to each other");
+    for n in [DB1, DB2] {
+        pair.sql(n, "SET GLOBAL instant_failover_mode = OFF, instant_failover_target = ''");
+    }
+    pair.is_as_before();
+    pair.sql(DB2, "SET GLOBAL read_only = 0");
+    shows(&pair, 1, "TWO PRIMARIES: db1 and db2 both accept writes");
+    pair.sql(DB2, "STOP SLAVE");
+    pair.sql(DB2, "FLUSH HOSTS");
+    pair.sql(DB1, "FLUSH HOSTS");
+    shows(&pair, 1, "DIVERGED: only db1 has 0-1-");
+    // Neither command changes anything then.
+    for command in ["resume", "back"] {
+        let ended = pair.run(&[command, "db1", "db2", "--yes"]);
+        assert_eq!(ended.status, Some(4), "{}", ended.text);
+        assert!(ended.text.contains("two primaries"), "{}", ended.text);
+    }
+    assert_eq!([DB1, DB2].map(|n| pair.value(n, "SELECT @@read_only")), ["0", "0"]);
+    pair.servers[DB2].kill();
+    shows(&pair, 1, "db2 does not answer");
+}
+
+#[test]
+fn a_former_primary_rejoins() {
+    let mut pair = Pair::start(&[]);
+    let switched = pair.run_patiently(&["switchover", "db1", "db2", "--yes"]);
+    assert_eq!(switched.status, Some(0), "{}", switched.text);
+    let ended = pair.run(&["rejoin", "db2", "db1", "--yes"]);
+    assert_eq!(ended.status, Some(1), "{}", ended.text);
+    assert!(ended.text.contains("db1 is read only: it is not the primary"), "{}", ended.text);
+
+    // It comes back as an old option file has it: a second primary.
+    pair.sql(DB1, "STOP SLAVE");
+    pair.sql(DB1, "RESET SLAVE ALL");
+    pair.restart(DB1);
+    pair.sql(DB1, "SET GLOBAL read_only = 0");
+    let ended = pair.run(&["rejoin", "db1", "db2", "--yes"]);
+    assert_eq!(ended.status, Some(0), "{}", ended.text);
+    pair.is_switched();
+
+    // With a write of its own, it is left alone.
+    pair.sql(DB1, "STOP SLAVE");
+    pair.sql(DB1, "SET GLOBAL read_only = 0");
+    pair.sql(DB1, "INSERT INTO shop.orders VALUES (8, 8, 8)");
+    let position = pair.value(DB1, "SELECT @@gtid_binlog_pos");
+    let ended = pair.run(&["rejoin", "db1", "db2", "--yes"]);
+    assert_eq!(ended.status, Some(1), "{}", ended.text);
+    assert!(ended.text.contains(&position), "{position}: {}", ended.text);
+    assert_eq!(pair.value(DB1, "SELECT @@read_only"), "0");
+}
