@@ -220,6 +220,22 @@ pub(super) fn unmute(is_wanted: impl Fn(&Session) -> bool) {
     }
 }
 
+/// Returns whether it is muted now and was not before.
+fn mute_one(session: &Session) -> bool {
+    if !session.advance(Claim::None, Claim::Muted) {
+        return false;
+    }
+    if !socket::mute(session.socket, session.inode) {
+        session.advance(Claim::Muted, Claim::None);
+        return false;
+    }
+    // Its own thread may have undone it before it was done, or closed the session.
+    if session.is(Claim::None) {
+        socket::unmute(session.socket, session.inode);
+    }
+    session.is(Claim::Muted)
+}
+
 fn unmute_one(session: &Session) {
     // Undone before the other thread may mute it again.
     if session.is(Claim::Muted) {
@@ -269,20 +285,14 @@ fn has_transaction() -> bool {
     host::activity().has_transaction != 0
 }
 
-/// Ends the session of this thread, after a command.
+/// Ends the session of this thread, between two commands. One that is closing has been counted.
 ///
-/// What its client has sent already is executed, and answered: with TLS it may have been read. The rest is dropped, and the server
-/// finds the end of the connection. On a Unix socket nothing can be dropped, so all of it is read away.
+/// With TLS, the server may have read the next command together with the last one, if the client has sent both in one piece: that
+/// is executed, and not answered. Nothing tells us.
 fn end(session: &Session) {
-    if session.is_tcp {
-        socket::mute(session.socket, session.inode);
-        if session.advance(Claim::None, Claim::Closing) {
-            socket::end_reading(session.socket, session.inode);
-            status::count_drained();
-        }
-    } else {
-        session.set_ended();
-        socket::end(session.socket);
+    session.set_ended();
+    socket::end(session.socket);
+    if !session.is(Claim::Closing) {
         status::count_drained();
     }
 }
@@ -345,8 +355,7 @@ fn go_on(id: u64) {
     let began = Instant::now();
     let mut wait = None;
     if !has_transaction() {
-        // What has come is executed, and nothing more comes.
-        return;
+        return end(&session);
     }
     socket::unmute(session.socket, session.inode);
     loop {
@@ -402,17 +411,7 @@ pub(super) fn look(session: &Session, muted: &mut Option<Instant>, is_due: impl 
                 status::count_drained();
             }
         }
-        _ => {
-            // Its own thread may undo it from here on.
-            if session.advance(Claim::None, Claim::Muted) {
-                *muted = socket::mute(session.socket, session.inode).then(Instant::now);
-                if muted.is_none() || !session.is(Claim::Muted) {
-                    socket::unmute(session.socket, session.inode);
-                    session.advance(Claim::Muted, Claim::None);
-                    *muted = None;
-                }
-            }
-        }
+        _ => *muted = mute_one(session).then(Instant::now),
     }
     Some(doing)
 }
