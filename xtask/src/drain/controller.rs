@@ -39,13 +39,19 @@ pub(super) struct Controller<'a> {
     counted: [u64; 2],
     /// The auditors that are installed.
     auditors: [bool; 2],
+    /// Whether our plugin is taken away with sessions open. In a pool of threads, those that look for audit plugins meanwhile send us
+    /// no events afterwards, and are not ended while they are at work.
+    reinstalls: bool,
 }
 
 impl<'a> Controller<'a> {
     pub(super) fn new(leg: &'a Leg, seed: u64) -> Result<Self> {
+        let mut root = Client::connect(leg.server.extra_address())?.log_in(DBA, b"")?.session()?;
+        let handling = root.query("SELECT @@thread_handling")?;
         Ok(Self {
             leg,
-            root: Client::connect(leg.server.extra_address())?.log_in(DBA, b"")?.session()?,
+            root,
+            reinstalls: handling == [["one-thread-per-connection"]],
             random: fastrand::Rng::with_seed(seed),
             counts: Counts::default(),
             counted: [0; 2],
@@ -90,7 +96,7 @@ impl<'a> Controller<'a> {
 
     fn drain(&mut self) -> Result<()> {
         match self.random.u8(..16) {
-            0 => self.reinstall(true)?,
+            0 if self.reinstalls => self.reinstall(true)?,
             1 | 2 => self.toggle_auditor(),
             _ => {}
         }
@@ -160,7 +166,7 @@ impl<'a> Controller<'a> {
                 self.sql("SET GLOBAL instant_failover_mode = 'ALL'")?;
                 self.pause(50);
             }
-            3 => return self.reinstall(false),
+            3 if self.reinstalls => return self.reinstall(false),
             _ => {}
         }
         self.sql("SET GLOBAL instant_failover_mode = 'OFF'")?;
