@@ -12,7 +12,7 @@ use crate::{Outcome, clients, deb, drain, fuzz, mtr, recipes, sanitize, soak, sw
 /// For each target.
 const SECONDS_OF_FUZZING: u64 = 15;
 /// With each sanitizer.
-const SECONDS_IN_THE_HOST: u64 = 20;
+const SECONDS_IN_THE_HOST: u64 = 30;
 /// Tests to run under valgrind every time; `cargo xtask mtr --valgrind` runs more.
 const UNDER_VALGRIND: &[&str] = &["instant_failover", "change_user", "install_order"];
 const MINUTES_OF_SOAK: u64 = 2;
