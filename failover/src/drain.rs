@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-/// Pools often test a connection with a ping before they lend it. No session should be ended between such a ping and the first
-/// statement. So for so long after the beginning of a drain only sessions that have been idle for [`QUIET`] are ended,
+/// So long after the beginning of a drain, only sessions that have been idle for [`QUIET`] are ended. Pools often test a
+/// connection with a ping before they lend it, and no session should be ended between such a ping and the first statement.
 pub const POLITE: Duration = Duration::from_secs(1);
 
-/// and how long that is;
+/// How long a session is idle that no pool is about to lend.
 pub const QUIET: Duration = Duration::from_millis(50);
 
-/// until then only those that have been idle for [`BRIEF`]; and after that any.
+/// From [`POLITE`] until so long after the beginning, only sessions that have been idle for [`BRIEF`] are ended; after that, any.
 pub const PATIENT: Duration = Duration::from_secs(3);
 
-/// How long a session that is at work all the time is idle at least.
+/// How long even a session that is lent again and again is idle now and then.
 pub const BRIEF: Duration = Duration::from_millis(10);
 
 /// What a session is doing when it is looked at.
@@ -24,6 +24,18 @@ pub enum Doing {
     InTransaction,
     /// It waits for the next command, and nothing is open.
     Idle,
+}
+
+impl Doing {
+    /// What a session does that waits for its next command or does not, with or without a transaction open.
+    #[must_use]
+    pub const fn of(is_waiting: bool, has_transaction: bool) -> Self {
+        match (is_waiting, has_transaction) {
+            (false, _) => Self::Busy,
+            (true, true) => Self::InTransaction,
+            (true, false) => Self::Idle,
+        }
+    }
 }
 
 /// Whether a session that does this is ended now: `drained_for` is the time since the drain began, `quiet_for` how long the

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::sessions::Drainer;
+use super::sessions::{self, Drainer};
 use super::{state, variables};
 use crate::boundary;
 
@@ -56,7 +56,7 @@ fn run() {
         state::wait_for_change(number, pause, || STOPS.load(Ordering::SeqCst));
     }
     // Whatever was begun and can be undone.
-    let _ = boundary::catch("keeper", Drainer::rest);
+    let _ = boundary::catch("keeper", sessions::rest);
 }
 
 /// Does what is due. Returns how long there is nothing to do, while the policy with that number is in force.
@@ -66,7 +66,7 @@ fn step(drainer: &mut Option<Drainer>) -> (u64, Duration) {
     let hold = policy.hold_left(Instant::now()).unwrap_or(NOTHING_TO_DO);
     let Some(drain) = policy.drain else {
         *drainer = None;
-        return (policy.number, Drainer::rest().map_or(hold, |pause| hold.min(pause)));
+        return (policy.number, sessions::rest().map_or(hold, |pause| hold.min(pause)));
     };
     let drainer = match drainer {
         Some(drainer) if drainer.is_of(&policy) => drainer,

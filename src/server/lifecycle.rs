@@ -78,8 +78,7 @@ fn leave() {
 
 callback! {
     export fn ifo_rs_deinit(_plugin: *mut c_void) -> c_int {
-        // SAFETY: may be called on any server.
-        if !unsafe { sys::ifo_c_missing_export() }.is_null() {
+        if host::is_anything_missing() {
             // After an init that was refused: nothing was started, and there may be no way to log.
             return 0;
         }

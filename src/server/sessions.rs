@@ -1,8 +1,8 @@
 //! The open sessions, and how a drain ends them.
 //!
-//! A session is known from the moment at which its login succeeds ([`register`]). It is never ended by another thread: in
-//! its own thread, at the one point where no answer is due, it is asked what it is doing, and ends itself ([`idle`]). Sessions
-//! that wait for their clients already are woken by the [keeper](super::keeper), which sends their threads a [signal].
+//! A session is known from the moment at which its login succeeds ([`register`]). In its own thread, at the one point where no
+//! answer is due, it is asked what it is doing, and ends itself ([`idle`]). Sessions that wait for their clients already are woken
+//! by the [keeper](super::keeper), which sends their threads a [signal]. In a [pool] of threads those have none.
 //!
 //! - [`table`]: which sessions there are;
 //! - [`session`]: what is known of one, and who may write what;
@@ -20,16 +20,18 @@ mod signal;
 mod socket;
 mod table;
 
+use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 
-use super::host::{self, Feature, Login};
+use super::host::{self, Feature, Login, Statement};
 use super::state::{self, InForce};
 use crate::boundary::callback;
 use crate::sys::ifo_count;
 use failover::drain::Doing;
 
 pub(super) use drainer::Drainer;
+pub(super) use pool::rest;
 use session::Session;
 
 /// Notes the session whose login succeeds in this thread, or which goes on with another user.
@@ -58,11 +60,15 @@ pub(super) fn find_unknown() {
 /// # Errors
 /// Why nothing can be drained, for the DBA.
 pub(super) fn prepare() -> Result<(), String> {
-    if let Some(missing) = host::missing_for(Feature::IFO_FEATURE_DRAIN) {
+    let has_pool = host::has_thread_pool();
+    let feature = if has_pool { Feature::IFO_FEATURE_DRAIN_POOL } else { Feature::IFO_FEATURE_DRAIN };
+    if let Some(missing) = host::missing_for(feature) {
         return Err(format!("this server does not export {missing}; end sessions by KILL instead"));
     }
-    if host::has_thread_pool() {
-        pool::prepare()?;
+    if has_pool && !pool::is_installed() {
+        return Err("with thread_handling=pool-of-threads it needs the other plugin of the library, which is not installed; use \
+                    INSTALL PLUGIN instant_failover_sessions SONAME 'instant_failover' first"
+            .to_owned());
     }
     signal::prepare()?;
     idle::install();
@@ -75,6 +81,23 @@ struct Count {
     sessions: u64,
     busy: u64,
     in_transaction: u64,
+}
+
+thread_local! {
+    /// What the current statement has counted: its numbers belong together. Those of another statement mean nothing.
+    static COUNTED: Cell<Option<(Statement, Count)>> = const { Cell::new(None) };
+}
+
+fn counted() -> Count {
+    let statement = host::statement();
+    match COUNTED.get() {
+        Some((counted, count)) if counted == statement => count,
+        _ => {
+            let count = count(&state::policy());
+            COUNTED.set(Some((statement, count)));
+            count
+        }
+    }
 }
 
 fn count(policy: &InForce) -> Count {
@@ -155,11 +178,10 @@ callback! {
 
 callback! {
     export fn ifo_rs_count_sessions(which: ifo_count) -> u64 {
-        let policy = state::policy();
         match which {
-            ifo_count::IFO_SESSIONS => count(&policy).sessions,
-            ifo_count::IFO_SESSIONS_BUSY => count(&policy).busy,
-            ifo_count::IFO_SESSIONS_IN_TRANSACTION => count(&policy).in_transaction,
+            ifo_count::IFO_SESSIONS => counted().sessions,
+            ifo_count::IFO_SESSIONS_BUSY => counted().busy,
+            ifo_count::IFO_SESSIONS_IN_TRANSACTION => counted().in_transaction,
             ifo_count::IFO_SESSIONS_UNKNOWN => table::unknown(),
         }
     } on_panic {

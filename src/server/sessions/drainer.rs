@@ -1,5 +1,6 @@
 //! What the keeper does while sessions are drained.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::session::Session;
@@ -44,12 +45,6 @@ impl Drainer {
     /// A drain that began then.
     pub(in crate::server) const fn new(began: Instant) -> Self {
         Self { began, reported: began, known: Vec::new() }
-    }
-
-    /// Nothing is drained any more. Returns how long to wait before the next call; `None` if that is all.
-    pub(in crate::server) fn rest() -> Option<Duration> {
-        pool::unmute(|_| true);
-        pool::rest()
     }
 
     pub(in crate::server) fn is_of(&self, policy: &InForce) -> bool {
@@ -114,15 +109,13 @@ fn needs_waking(session: &Session, known: &Known, drained_for: Duration, now: In
         return false;
     }
     let quiet_for = now.saturating_duration_since(known.since);
-    match session.seen() {
-        Some(doing) => drain::ends(doing, drained_for, quiet_for),
-        // It may be in the middle of a statement, so it is not disturbed before it has done nothing for a while. Before the
-        // first wait that we are told of, only the system knows what it is doing.
-        None => {
-            quiet_for >= drain::QUIET
-                && (!known.wait.is_multiple_of(2) || known.wait == 0)
-                && session.thread.is_some_and(|thread| known.wait != 0 || signal::is_polling(thread) != Some(false))
-        }
+    match (session.seen(), known.wait) {
+        (Some(doing), _) => drain::ends(doing, drained_for, quiet_for),
+        // It may be in the middle of a statement, so it is not disturbed before it has done nothing for a while.
+        (None, _) if quiet_for < drain::QUIET => false,
+        // Before the first wait that we are told of, only the system knows what it is doing.
+        (None, 0) => session.thread.is_some_and(|thread| signal::is_polling(thread) != Some(false)),
+        (None, wait) => !wait.is_multiple_of(2),
     }
 }
 
@@ -132,14 +125,15 @@ fn wake(session: &Session, known: &mut Known) -> bool {
     known.woken = Some(known.wait);
     session.set_quiet(known.wait);
     // The thread serves this session as long as its connection is open.
-    session.is_open() && {
+    let is_open = session.is_open();
+    if is_open {
         signal::send(thread);
-        true
     }
+    is_open
 }
 
 /// Names what is left in the log.
-fn report(left: &mut [(std::sync::Arc<Session>, Known)], now: Instant) {
+fn report(left: &mut [(Arc<Session>, Known)], now: Instant) {
     left.sort_by_key(|(_, known)| known.since);
     let names: Vec<_> = left.iter().take(NAMED).map(|(session, known)| describe(session, known, now)).collect();
     if !names.is_empty() {

@@ -8,14 +8,12 @@
 //! never unmapped, and functions of the server.
 
 use std::cell::RefCell;
-use std::sync::Arc;
-use std::sync::Once;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Once};
+use std::time::Duration;
 
 use super::session::Session;
-use super::socket;
 use crate::boundary::{callback, catch};
-use crate::server::{host, state, status};
+use crate::server::{host, state};
 use crate::sys;
 use failover::drain::{self, Doing};
 
@@ -82,20 +80,11 @@ fn look(session: &Session, wait: u32) {
         // The session that we know has ended, and the thread serves another one.
         return;
     }
-    let doing = match (now.is_idle != 0, now.has_transaction != 0) {
-        (false, _) => Doing::Busy,
-        (true, true) => Doing::InTransaction,
-        (true, false) => Doing::Idle,
-    };
+    let doing = Doing::of(now.is_idle != 0, now.has_transaction != 0);
     session.saw(wait, doing);
     host::with_user(|user| session.set_user(user));
-    let policy = state::policy();
-    let Some(drain) = policy.drain else { return };
-    let drained_for = Instant::now().saturating_duration_since(drain.began);
     let quiet_for = if session.was_quiet(wait) { drain::QUIET } else { Duration::ZERO };
-    if drain::ends(doing, drained_for, quiet_for) && session.is_drained_by(&policy) && !session.is_ended() {
-        session.set_ended();
-        socket::end(session.socket);
-        status::count_drained();
+    if session.is_due(&state::policy(), doing, quiet_for) && !session.is_ended() {
+        session.end();
     }
 }

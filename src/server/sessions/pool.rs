@@ -4,7 +4,7 @@
 //! What is done instead needs events, which the other plugin of this library gets:
 //!
 //! - **after a command that went well**, in the thread that executed it, with its answer sent ([`command_done`]): outside a
-//!   transaction the session is ended there ([`end`]);
+//!   transaction the session is ended there ([`Session::end`]);
 //! - **while it is idle**, in two steps of the keeper ([`look`]). First it is muted: the system drops what the client sends, which
 //!   its own system will send again. If it is still idle a while later, nothing has been read that is not executed yet, and the
 //!   reading half of the connection is closed: the pool wakes, finds the end of the connection, and closes it;
@@ -24,10 +24,10 @@ use std::time::{Duration, Instant};
 
 use super::session::{Claim, Left, Session};
 use super::{socket, table};
-use crate::server::host::{self, Feature, Wait};
+use crate::server::host::{self, Wait};
 use crate::server::{hooks, state, status};
 use crate::sys::{self, MYSQL_AUDIT_CONNECTION_CLASSMASK, MYSQL_AUDIT_GENERAL_CLASSMASK};
-use failover::drain::{self, Doing};
+use failover::drain::Doing;
 
 /// That sessions begin and end.
 const CONNECTION: u64 = MYSQL_AUDIT_CONNECTION_CLASSMASK as u64;
@@ -102,20 +102,9 @@ pub(super) fn uninstall() {
     classes_of_ours().store(CONNECTION, Ordering::SeqCst);
 }
 
-/// Whether sessions of the pool can be drained.
-///
-/// # Errors
-/// What is missing, and what to do.
-pub(super) fn prepare() -> Result<(), String> {
-    if let Some(missing) = host::missing_for(Feature::IFO_FEATURE_DRAIN_POOL) {
-        return Err(format!("this server does not export {missing}; end sessions by KILL instead"));
-    }
-    if !INSTALLED.load(Ordering::SeqCst) {
-        return Err("with thread_handling=pool-of-threads it needs the other plugin of the library, which is not installed; use \
-                    INSTALL PLUGIN instant_failover_sessions SONAME 'instant_failover' first"
-            .to_owned());
-    }
-    Ok(())
+/// Whether the plugin that gets events is installed.
+pub(super) fn is_installed() -> bool {
+    INSTALLED.load(Ordering::SeqCst)
 }
 
 /// What our plugin wants. The server reads it in other threads at any time, as 8 aligned bytes.
@@ -126,14 +115,14 @@ fn classes_of_ours() -> &'static AtomicU64 {
 
 /// What all plugins want. The server changes it under a lock of its own.
 fn classes_of_all() -> &'static AtomicU64 {
-    // SAFETY: a variable of the server, aligned; prepare() has found that it is there.
+    // SAFETY: a variable of the server, aligned; sessions::prepare() has found that it is there.
     unsafe { AtomicU64::from_ptr(sys::ifo_c_audit_classes_of_all()) }
 }
 
 /// Has every session give back the plugins whose events it sends, before its next command ([`go_on`]), and ask again whose
 /// there are. As after INSTALL.
 fn renew() {
-    // SAFETY: a variable of the server, aligned, which it compares without a lock; prepare() has found that it is there.
+    // SAFETY: a variable of the server, aligned, which it compares without a lock; sessions::prepare() has found that it is there.
     unsafe { AtomicU32::from_ptr(sys::ifo_c_plugin_version()) }.fetch_add(1, Ordering::SeqCst);
 }
 
@@ -170,17 +159,18 @@ pub(super) fn wake() {
     }
 }
 
-/// No more events are needed. Returns how long to wait before the next call; `None` if that is all.
+/// Nothing is drained any more. Returns how long to wait before the next call; `None` if that is all.
 ///
 /// A session that has found that events are wanted, and then that no plugin wants them, remembers the former for good, and
 /// would send none to a plugin that wants them later. So at first only the server is told that nobody wants any.
 ///
 /// What another plugin wants stays on. One that is being installed meanwhile is found at the second look: its library is loaded
 /// before the server turns on what it wants.
-pub(super) fn rest() -> Option<Duration> {
+pub(in crate::server) fn rest() -> Option<Duration> {
     if !AWAKE.load(Ordering::SeqCst) {
         return None;
     }
+    unmute(|_| true);
     let mut phase = phase();
     match *phase {
         // Their events are needed until they have ended.
@@ -285,18 +275,6 @@ fn has_transaction() -> bool {
     host::activity().has_transaction != 0
 }
 
-/// Ends the session of this thread, between two commands. One that is closing has been counted.
-///
-/// With TLS, the server may have read the next command together with the last one, if the client has sent both in one piece: that
-/// is executed, and not answered. Nothing tells us.
-fn end(session: &Session) {
-    session.set_ended();
-    socket::end(session.socket);
-    if !session.is(Claim::Closing) {
-        status::count_drained();
-    }
-}
-
 /// The session of this thread has logged in, and we have been told.
 pub(super) fn session_begins(id: u64) {
     let _ = own(id);
@@ -321,13 +299,8 @@ pub(super) fn command_done(id: u64, went_well: bool) {
     if !went_well || session.is_ended() {
         return;
     }
-    let policy = state::policy();
-    let is_due = policy.drain.is_some_and(|drain| {
-        let drained_for = Instant::now().saturating_duration_since(drain.began);
-        drain::ends(Doing::Idle, drained_for, Duration::ZERO) && session.is_drained_by(&policy)
-    });
-    if is_due || session.is(Claim::Closing) {
-        end(&session);
+    if session.is(Claim::Closing) || session.is_due(&state::policy(), Doing::Idle, Duration::ZERO) {
+        session.end();
     }
 }
 
@@ -352,21 +325,18 @@ pub(super) fn released(id: u64) {
 /// This thread goes on with a session: there is something to read, or the end of what there is.
 fn go_on(id: u64) {
     let Some(session) = own(id).filter(|session| session.is(Claim::Closing) && !session.is_ended()) else { return };
-    let began = Instant::now();
-    let mut wait = None;
     if !has_transaction() {
-        return end(&session);
+        return session.end();
     }
     socket::unmute(session.socket, session.inode);
-    loop {
-        if socket::unread(session.socket) != Some(0)
-            || socket::has_peer_closed(session.socket)
-            || host::is_killed()
-            || host::is_shutting_down()
-            || began.elapsed() > MAX_CARRIED
-        {
-            return;
-        }
+    let began = Instant::now();
+    let mut wait = None;
+    while socket::unread(session.socket) == Some(0)
+        && !socket::has_peer_closed(session.socket)
+        && !host::is_killed()
+        && !host::is_shutting_down()
+        && began.elapsed() <= MAX_CARRIED
+    {
         wait.get_or_insert_with(Wait::begin);
         thread::sleep(if began.elapsed() < STEPS[1] { STEPS[0] } else { STEPS[1] });
     }
@@ -381,11 +351,7 @@ pub(super) fn look(session: &Session, muted: &mut Option<Instant>, is_due: impl 
     // SAFETY: it is alive: see ALIVE. What is read may change meanwhile, as for SHOW PROCESSLIST.
     let glance = unsafe { host::glance(session.thd.load(Ordering::Relaxed)) };
     let has_transaction = glance.has_transaction != 0 || session.has_left(Left::Transaction);
-    let doing = match (glance.is_idle != 0, has_transaction) {
-        (false, _) => Doing::Busy,
-        (true, true) => Doing::InTransaction,
-        (true, false) => Doing::Idle,
-    };
+    let doing = Doing::of(glance.is_idle != 0, has_transaction);
     // On a Unix socket nothing is dropped, and a client could not send any more.
     let may_end = is_due(doing) && session.is_tcp && socket::unread(session.socket) == Some(0);
     match *muted {

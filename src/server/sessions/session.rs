@@ -2,15 +2,16 @@
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
-
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::socket;
 use crate::server::host::{self, Login};
 use crate::server::state::InForce;
+use crate::server::status;
 use crate::sys::THD;
 use failover::Connection;
-use failover::drain::Doing;
+use failover::drain::{self, Doing};
 
 /// A session, from its login on. What does not change was written by the login.
 #[derive(Debug)]
@@ -86,15 +87,28 @@ impl Session {
     /// The session whose login succeeds; `None` if it has no socket.
     pub(super) fn of(login: &Login) -> Option<Self> {
         let socket = login.socket();
-        let thread = host::own_thread(login);
         Some(Self {
-            id: host::statement().session(),
-            socket,
-            inode: socket::inode(socket)?,
             thd: AtomicPtr::new(host::current_session()),
-            thread,
             is_tcp: login.is_tcp(),
-            who: Mutex::new(Who::new(login.user(), login.ip())),
+            ..Self::new(
+                host::statement().session(),
+                socket,
+                socket::inode(socket)?,
+                host::own_thread(login),
+                Who::new(login.user(), login.ip()),
+            )
+        })
+    }
+
+    fn new(id: u64, socket: RawFd, inode: u64, thread: Option<libc::pid_t>, who: Who) -> Self {
+        Self {
+            id,
+            socket,
+            inode,
+            thd: AtomicPtr::default(),
+            thread,
+            is_tcp: false,
+            who: Mutex::new(who),
             // In a pool of threads nobody tells us of the first wait, either.
             waits: AtomicU32::new(u32::from(thread.is_none())),
             seen: AtomicU64::new(0),
@@ -103,7 +117,7 @@ impl Session {
             left: AtomicU8::new(Left::Unknown as u8),
             claim: AtomicU8::new(Claim::None as u8),
             judged: AtomicU64::new(u64::MAX),
-        })
+        }
     }
 
     pub(super) const fn has_own_thread(&self) -> bool {
@@ -131,6 +145,12 @@ impl Session {
         let drains = policy.drains(&connection);
         self.judged.store(policy.number << 1 | u64::from(drains), Ordering::Relaxed);
         drains
+    }
+
+    /// Whether a drain by this policy ends it now, if it does that and has been quiet for so long.
+    pub(super) fn is_due(&self, policy: &InForce, doing: Doing, quiet_for: Duration) -> bool {
+        policy.drain.is_some_and(|drain| drain::ends(doing, drain.began.elapsed(), quiet_for))
+            && self.is_drained_by(policy)
     }
 
     fn who(&self) -> MutexGuard<'_, Who> {
@@ -202,8 +222,16 @@ impl Session {
         quiet != 0 && quiet.wrapping_add(2) == wait
     }
 
-    pub(super) fn set_ended(&self) {
+    /// Ends it, in its own thread, between two commands. One that is closing has been counted.
+    ///
+    /// In a pool of threads, with TLS, the server may have read the next command together with the last one, if the client has sent
+    /// both in one piece: that is executed, and not answered. Nothing tells us.
+    pub(super) fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
+        socket::end(self.socket);
+        if !self.is(Claim::Closing) {
+            status::count_drained();
+        }
     }
 
     pub(super) fn is_ended(&self) -> bool {
@@ -257,34 +285,14 @@ const fn doing(code: u64) -> Doing {
 mod tests {
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
-    use std::sync::Mutex;
-    use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64};
 
-    use super::{Claim, Doing, Left, Session, Who, socket};
-
-    fn session(socket: &UnixStream) -> Session {
-        Session {
-            id: 17,
-            socket: socket.as_raw_fd(),
-            inode: socket::inode(socket.as_raw_fd()).unwrap(),
-            thd: AtomicPtr::default(),
-            thread: Some(1),
-            is_tcp: false,
-            who: Mutex::new(Who::new(b"app\n", b"")),
-            waits: AtomicU32::new(0),
-            seen: AtomicU64::new(0),
-            quiet: AtomicU32::new(0),
-            ended: AtomicBool::new(false),
-            left: AtomicU8::new(Left::Unknown as u8),
-            claim: AtomicU8::new(Claim::None as u8),
-            judged: AtomicU64::new(u64::MAX),
-        }
-    }
+    use super::{Doing, Session, Who, socket};
 
     #[test]
     fn what_was_seen_holds_for_one_wait() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        let session = session(&ours);
+        let inode = socket::inode(ours.as_raw_fd()).unwrap();
+        let session = Session::new(17, ours.as_raw_fd(), inode, Some(1), Who::new(b"app\n", b""));
         assert_eq!(session.name(), "17 app\\n@localhost");
         assert!(session.is_open());
         session.set_user(b"dba");

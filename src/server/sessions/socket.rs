@@ -7,15 +7,11 @@ use std::os::fd::RawFd;
 
 /// The inode of the socket behind a descriptor; `None` if it is not a socket, or closed.
 pub(super) fn inode(socket: RawFd) -> Option<u64> {
-    let status = status(socket)?;
-    (status.st_mode & libc::S_IFMT == libc::S_IFSOCK).then_some(status.st_ino)
-}
-
-fn status(descriptor: RawFd) -> Option<libc::stat64> {
     // SAFETY: all zeros are a value of this struct, into which the system writes. A bad descriptor is an error.
     unsafe {
         let mut status: libc::stat64 = std::mem::zeroed();
-        (libc::fstat64(descriptor, &raw mut status) == 0).then_some(status)
+        let failed = libc::fstat64(socket, &raw mut status) != 0;
+        (!failed && status.st_mode & libc::S_IFMT == libc::S_IFSOCK).then_some(status.st_ino)
     }
 }
 
@@ -130,7 +126,7 @@ pub(super) fn connections() -> Vec<(RawFd, u64)> {
         Some((socket, inode(socket)?, listens(socket)?, Address::of(socket)?))
     });
     let (listening, others): (Vec<_>, Vec<_>) = sockets.partition(|&(_, _, listens, _)| listens);
-    let is_client = |address: &Address| listening.iter().any(|(.., place)| place.accepts(address));
+    let is_client = |address: &Address| listening.iter().any(|(.., place)| place == address);
     others.into_iter().filter(|(.., address)| is_client(address)).map(|(socket, inode, ..)| (socket, inode)).collect()
 }
 
@@ -173,11 +169,6 @@ impl Address {
             libc::AF_UNIX => Some(Self::Path(bytes.get(2..)?.split(|&byte| byte == 0).next()?.to_vec())),
             _ => None,
         }
-    }
-
-    /// Whether a socket that listens here accepts connections with that address of their own.
-    fn accepts(&self, address: &Self) -> bool {
-        self == address
     }
 }
 

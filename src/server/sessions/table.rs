@@ -33,15 +33,17 @@ pub(super) fn put(session: &Arc<Session>) {
 
 /// Forgets a session.
 pub(super) fn remove(session: &Arc<Session>) {
-    let Ok(index) = usize::try_from(session.socket) else { return };
-    let old = lock(&TABLE).get_mut(index).and_then(|entry| entry.take_if(|entry| Arc::ptr_eq(entry, session)));
-    drop(old);
+    clear_if(session.socket, |entry| Arc::ptr_eq(entry, session));
 }
 
 /// Forgets whatever session has that descriptor.
 pub(super) fn clear(socket: RawFd) {
+    clear_if(socket, |_| true);
+}
+
+fn clear_if(socket: RawFd, is_meant: impl FnOnce(&Arc<Session>) -> bool) {
     let Ok(index) = usize::try_from(socket) else { return };
-    let old = lock(&TABLE).get_mut(index).and_then(Option::take);
+    let old = lock(&TABLE).get_mut(index).and_then(|entry| entry.take_if(|entry| is_meant(entry)));
     drop(old);
 }
 
@@ -60,11 +62,16 @@ pub(super) fn open() -> Vec<Arc<Session>> {
     open
 }
 
+/// The descriptors of those that are open, in order.
+fn known() -> Vec<RawFd> {
+    open().iter().map(|session| session.socket).collect()
+}
+
 /// Notes which sessions are open without being known.
 pub(super) fn find_unknown() {
-    let known: Vec<_> = open().iter().map(|session| session.socket).collect();
+    let known = known();
     let mut connections = socket::connections();
-    connections.retain(|(socket, _)| !known.contains(socket));
+    connections.retain(|(socket, _)| known.binary_search(socket).is_err());
     *lock(&UNKNOWN) = connections;
 }
 
@@ -74,7 +81,7 @@ pub(super) fn unknown() -> u64 {
     if unknown.is_empty() {
         return 0;
     }
-    let known: Vec<_> = open().iter().map(|session| session.socket).collect();
-    unknown.retain(|&(socket, inode)| socket::inode(socket) == Some(inode) && !known.contains(&socket));
+    let known = known();
+    unknown.retain(|&(socket, inode)| socket::inode(socket) == Some(inode) && known.binary_search(&socket).is_err());
     unknown.len() as u64
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use support::build::Flavour;
-use support::server::Server;
+use support::server::{REPLICATION, Server};
 use support::wire::Session;
 use tempfile::TempDir;
 
@@ -16,13 +16,6 @@ pub(crate) const DB1: usize = 0;
 pub(crate) const DB2: usize = 1;
 
 const OPTIONS: &[&str] = &[
-    "--log-bin=binlog",
-    "--log-slave-updates=1",
-    "--gtid-strict-mode=1",
-    "--binlog-format=ROW",
-    "--sync-binlog=1",
-    "--innodb-flush-log-at-trx-commit=1",
-    "--event-scheduler=ON",
     "--plugin-load-add=instant_failover",
     "--loose-instant-failover-exempt-users=repl,dba,root",
     "--back-log=4096",
@@ -54,10 +47,14 @@ impl Pair {
     pub(crate) fn start(more: &[&str]) -> Self {
         let library = Flavour::Release.library();
         assert!(library.exists(), "build the plugin first: cargo build --release --package instant-failover");
-        let options: Vec<String> = OPTIONS.iter().chain(more).map(|&option| option.to_owned()).collect();
+        let options: Vec<String> = [REPLICATION, OPTIONS, more].concat().into_iter().map(str::to_owned).collect();
         let start = |n: usize| {
             let id = format!("--server-id={}", n + 1);
-            Server::start(&library, &[OPTIONS, more, &[&id, ["--read-only=0", "--read-only=1"][n]]].concat()).unwrap()
+            Server::start(
+                &library,
+                &[REPLICATION, OPTIONS, more, &[&id, ["--read-only=0", "--read-only=1"][n]]].concat(),
+            )
+            .unwrap()
         };
         let pair = Self { servers: [start(DB1), start(DB2)], home: tempfile::tempdir().unwrap(), options };
         pair.sql(DB2, "SET GLOBAL read_only = 0");

@@ -145,6 +145,17 @@ const SMALL: &[&str] = &[
     "--skip-name-resolve",
 ];
 
+/// What replication and a switchover that loses nothing need, but for a server id.
+pub const REPLICATION: &[&str] = &[
+    "--log-bin=binlog",
+    "--log-slave-updates=1",
+    "--gtid-strict-mode=1",
+    "--binlog-format=ROW",
+    "--sync-binlog=1",
+    "--innodb-flush-log-at-trx-commit=1",
+    "--event-scheduler=ON",
+];
+
 /// This machine's `mariadb` program, without its configuration.
 #[must_use]
 pub fn client() -> Command {

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use support::server::{self, Server};
+use support::server::{self, REPLICATION, Server};
 use support::system::System;
 use support::wire::{Client, LoggedIn, Reply, Session};
 use support::{output, project_root};
@@ -23,18 +23,6 @@ pub(super) const PASSWORD: &str = "open sesame";
 const DATABASE: &str = "shop";
 /// Events that write each second, with root as their definer.
 const EVENTS: std::ops::Range<u32> = 1..6;
-
-/// What replication and a lossless switchover need. The server id is added to these.
-const OPTIONS: [&str; 8] = [
-    "--log-bin=binlog",
-    "--log-slave-updates=1",
-    "--gtid-strict-mode=1",
-    "--binlog-format=ROW",
-    "--sync-binlog=1",
-    "--innodb-flush-log-at-trx-commit=1",
-    "--log-warnings=1",
-    "--event-scheduler=ON",
-];
 
 /// `db1` and `db2`.
 pub(crate) struct Pair {
@@ -66,7 +54,7 @@ impl Pair {
         System::this().install_client_plugins(&home.path().join("plugin"), library)?;
         let start = |server| {
             let id = format!("--server-id={}", number(server));
-            Server::start(library, &[&OPTIONS[..], &[&id]].concat())
+            Server::start(library, &[REPLICATION, &["--log-warnings=1", &id]].concat())
         };
         let servers = [start(0)?, start(1)?];
         let sessions = [servers[0].root()?, servers[1].root()?];
@@ -155,7 +143,7 @@ impl Pair {
     pub(super) fn start_again(&mut self, server: usize, options: &[&str]) -> Result<()> {
         println!("{:16}{}: mariadbd {}", "", name(server), options.join(" "));
         let id = format!("--server-id={}", number(server));
-        self.servers[server].start_again(&[&OPTIONS[..], &[&id], options].concat())
+        self.servers[server].start_again(&[REPLICATION, &["--log-warnings=1", &id], options].concat())
     }
 
     /// Reopens the DBA's session.
