@@ -124,9 +124,9 @@ impl Settings {
         new
     }
 
-    /// These settings once HOLD has ended by itself: in mode `OFF`.
+    /// These settings in mode `OFF`, with nothing drained: as they are once HOLD has ended by itself.
     #[must_use]
-    pub fn after_hold(&self) -> Self {
+    pub fn switched_off(&self) -> Self {
         Self { mode: Mode::Off, drain: Switch::Off, ..self.clone() }
     }
 
@@ -414,7 +414,7 @@ mod tests {
         assert!(held.drains());
         let ended = held.set(Variable::Mode, b"OFF").unwrap();
         assert!(!ended.drains() && ended.has_ended_drain(&held, Variable::Mode));
-        assert_eq!(held.after_hold(), ended);
+        assert_eq!(held.switched_off(), ended);
         assert_eq!(ended.value(Variable::HoldTimeout), "20");
         let on = held.set(Variable::Target, b"db2").unwrap().set(Variable::Mode, b"ON").unwrap();
         assert!(on.drains() && !on.has_ended_drain(&held, Variable::Mode));

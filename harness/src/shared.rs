@@ -254,7 +254,7 @@ impl Shared {
             let _alone = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
             let before = self.settings();
             // It may have been set again meanwhile.
-            let Some(after) = self.in_force().after_hold(now) else { return };
+            let Some(after) = self.in_force().switched_off(now) else { return };
             let settings = after.policy.settings().clone();
             self.in_force.store(Arc::new(after));
             (before, settings)

@@ -254,7 +254,7 @@ pub(super) fn end_hold_if_over() {
         return;
     }
     let before = policy.settings();
-    let after = before.after_hold();
+    let after = before.switched_off();
     let timeout = before.hold_timeout();
     let changes = before.changes(&after, None);
     // Only what a thread may show that has no lock of the server: nothing that is freed.
@@ -311,10 +311,12 @@ pub(super) fn begin(settings: Settings) {
     state::put_in_force(Policy::new(settings), None, None);
 }
 
-/// Redirects, holds and ends nobody any more. The values in SHOW VARIABLES stay until the server removes them.
+/// Redirects, holds and ends nobody any more. The target stays for an account that the server checks with our plugin even now.
+/// The values in SHOW VARIABLES stay until the server removes them.
 pub(super) fn end() {
     let _shown = shown();
-    state::put_in_force(Policy::default(), None, None);
+    let settings = state::policy().settings().switched_off();
+    state::put_in_force(Policy::new(settings), None, None);
 }
 
 /// The value that an option file, the command line or the default has given a variable before start-up.

@@ -338,6 +338,8 @@ fn tarball(library: &Path, harness: &Path, file: &Path) -> Result<()> {
         "docs",
         "examples",
     ]))?;
+    fs::create_dir(documents.join("switchover"))?;
+    fs::copy(root.join("switchover/README.md"), documents.join("switchover/README.md"))?;
     fs::copy(packaging.join("instant_failover.cnf"), documents.join("examples/instant_failover.cnf"))?;
     output(
         Command::new("tar")

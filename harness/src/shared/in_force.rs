@@ -63,9 +63,9 @@ impl InForce {
     }
 
     /// What is in force after HOLD, if that is over.
-    pub(super) fn after_hold(&self, now: Instant) -> Option<Self> {
+    pub(super) fn switched_off(&self, now: Instant) -> Option<Self> {
         self.hold_left(now).filter(Duration::is_zero)?;
-        Some(Self { policy: Policy::new(self.policy.settings().after_hold()), lease: None, drain: None })
+        Some(Self { policy: Policy::new(self.policy.settings().switched_off()), lease: None, drain: None })
     }
 
     /// How much of HOLD is left: nothing if it is over, and none in another mode.
@@ -109,8 +109,8 @@ mod tests {
             [left(&held, 0), left(&held, 9), left(&held, 10), left(&held, 99)],
             [Some(10), Some(1), Some(0), Some(0)]
         );
-        assert!(held.after_hold(after(9)).is_none());
-        let over = held.after_hold(after(10)).unwrap();
+        assert!(held.switched_off(after(9)).is_none());
+        let over = held.switched_off(after(10)).unwrap();
         assert_eq!((over.policy.settings().mode(), over.drain), (Mode::Off, None));
         assert_eq!(left(&over, 10), None);
         // A timeout counts from the beginning, a note changes nothing, and HOLD begins anew.
