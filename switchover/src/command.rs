@@ -1,6 +1,8 @@
 //! The command line.
 
 mod console;
+#[cfg(test)]
+mod manual;
 mod pair;
 mod status;
 mod switch;
@@ -10,7 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::servers::Servers;
 use crate::signals::Signals;
@@ -199,6 +201,12 @@ struct Context {
     store: Store,
     signals: Signals,
     console: Console,
+}
+
+/// The command line, for completions.
+#[must_use]
+pub fn command_line() -> clap::Command {
+    Arguments::command()
 }
 
 /// Runs a command line.
