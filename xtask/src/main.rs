@@ -104,7 +104,15 @@ impl Outcome {
     /// Ends a command: prints the result, and returns an error if anything failed.
     fn conclude(&self, complaint: &'static str) -> anyhow::Result<()> {
         println!("{self}");
-        if self.failed.is_empty() { Ok(()) } else { Err(anyhow::anyhow!(complaint)) }
+        if self.failed.is_empty() {
+            return Ok(());
+        }
+        // Of a long output often only the end is kept.
+        println!("\nIn short:");
+        for failed in &self.failed {
+            println!("{}", failed.lines().take(4).collect::<Vec<_>>().join("\n"));
+        }
+        Err(anyhow::anyhow!(complaint))
     }
 }
 
