@@ -357,8 +357,9 @@ fn report(journal: &Journal, switches: &[Switch]) -> String {
 fn plot(journal: &Journal, switch: &Switch) -> String {
     const BEFORE: f64 = 0.7;
     const WIDTH: f64 = 0.05;
+    const MOST: usize = 200;
     let start = switch.began - BEFORE;
-    let buckets = (0..).find(|&n| start + WIDTH * count(n) > switch.span.end).unwrap_or_default();
+    let buckets = (0..MOST).find(|&n| start + WIDTH * count(n) > switch.span.end).unwrap_or(MOST);
     let line = |server: usize| {
         let mut written = vec![0; buckets];
         for (at, _) in journal.written_on(number(server)) {

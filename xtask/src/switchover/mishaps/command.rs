@@ -26,6 +26,8 @@ impl Machines {
 }
 
 type Mishap = fn(&mut Pair, &Machines) -> Result<()>;
+/// What happens to the command, which is a process on this machine.
+type Fault = fn(&mut Pair, &Child) -> Result<()>;
 
 pub(super) const ALL: [(&str, Mishap); 5] = [
     ("The command, and servers that are not ready", not_ready),
@@ -100,9 +102,9 @@ fn wrong_file(pair: &mut Pair, machines: &Machines) -> Result<()> {
 
 /// The command goes back if the replica does not get the last write, which the fence has waited for.
 fn no_replica(pair: &mut Pair, machines: &Machines) -> Result<()> {
-    let signals: [(&str, fn(&mut Pair, &Child) -> Result<()>); 3] = [
-        ("SIGTERM", |_, child| kill(&["-TERM", &child.id().to_string()])),
-        ("SIGINT", |_, child| kill(&["-INT", "--", &format!("-{}", child.id())])),
+    let faults: [(&str, Fault); 3] = [
+        ("interrupted", |_, child| kill(&["-TERM", &child.id().to_string()])),
+        ("interrupted", |_, child| kill(&["-INT", "--", &format!("-{}", child.id())])),
         ("the lock on the old primary was lost", |pair, _| {
             // Of the command's two sessions there, the one with the lock.
             let sessions = pair.query(
@@ -112,7 +114,7 @@ fn no_replica(pair: &mut Pair, machines: &Machines) -> Result<()> {
             sessions.concat().iter().try_for_each(|id| pair.sql(DB2, &format!("KILL {id}")).map(drop))
         }),
     ];
-    for (why, then) in signals {
+    for (why, then) in faults {
         let (ended, write) = without_a_replica(pair, machines, then)?;
         ended.expect(3, why)?;
         pair.sql(DB1, "UNLOCK TABLES")?;
