@@ -35,8 +35,8 @@ impl Flavour {
     /// # Errors
     /// If cargo fails; it prints the reason.
     pub fn build(self) -> Result<PathBuf> {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.current_dir(project_root()).args(["build", "--quiet", "--release", "--lib", "--package"]);
+        let mut cargo = cargo_build();
+        cargo.args(["--lib", "--package"]);
         cargo.arg("instant-failover").arg("--target-dir").arg(self.target_dir());
         if self == Self::PanicInjection {
             cargo.args(["--features", "panic-injection"]);
@@ -44,6 +44,20 @@ impl Flavour {
         run(&mut cargo)?;
         Ok(self.library())
     }
+}
+
+/// A release build, without what `cargo run` tells the program that it runs: for `ring` that would be reason to build everything
+/// again.
+fn cargo_build() -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(project_root()).args(["build", "--quiet", "--release"]);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| text.starts_with(prefix)) {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo
 }
 
 /// A program with a package of its own. Each is built in a directory of its own: the plugin and the programs use the same
@@ -65,8 +79,8 @@ impl Program {
     }
 
     fn build(&self) -> Result<PathBuf> {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.current_dir(project_root()).args(["build", "--quiet", "--release", "--bin", self.name, "--package"]);
+        let mut cargo = cargo_build();
+        cargo.args(["--bin", self.name, "--package"]);
         run(cargo.arg(self.package).arg("--target-dir").arg(target_dir().join(self.directory)))?;
         Ok(self.path())
     }

@@ -118,7 +118,7 @@ impl Machine {
         for line in output.lines() {
             let (line, now) = (line?, pair.now());
             let value: Value = serde_json::from_str(&line).unwrap_or_default();
-            if value["finding"]["level"] != "ok" {
+            if value["finding"]["level"] != "ok" && value.get("progress").is_none() {
                 println!("{:16}{line}", "");
             }
             if let Some(step) = value["begins"].as_str() {

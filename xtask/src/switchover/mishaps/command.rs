@@ -111,7 +111,8 @@ fn no_replica(pair: &mut Pair, machines: &Machines) -> Result<()> {
                 DB2,
                 "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = 'dba' AND ID <> IS_USED_LOCK('instant_failover')",
             )?;
-            sessions.concat().iter().try_for_each(|id| pair.sql(DB2, &format!("KILL {id}")).map(drop))
+            sessions.concat().iter().try_for_each(|id| pair.sql(DB2, &format!("KILL {id}")).map(drop))?;
+            pair.sql(DB1, "UNLOCK TABLES").map(drop)
         }),
     ];
     for (why, then) in faults {
