@@ -82,12 +82,13 @@ impl Live<'_> {
         Ok(rows.iter().map(name).collect::<Vec<_>>().join(", "))
     }
 
-    /// A condition: not our own sessions, and not those of replication and of the server itself.
+    /// A condition: not our own sessions, and not those of replication and of the server itself. Nor logins: those that were held
+    /// are just being told where to go.
     fn ours_and_replication(&self) -> String {
         let ours = [self.old.id(), self.fence.as_ref().map(|fence| fence.session.id())];
         let ours: Vec<_> = ours.into_iter().flatten().map(|id| id.to_string()).collect();
         format!(
-            "ID NOT IN (0, {}) AND COMMAND NOT LIKE 'Binlog Dump%' AND COMMAND <> 'Daemon' \
+            "ID NOT IN (0, {}) AND COMMAND NOT LIKE 'Binlog Dump%' AND COMMAND NOT IN ('Connect', 'Daemon') \
              AND USER NOT IN ('system user', 'event_scheduler', 'unauthenticated user')",
             if ours.is_empty() { "0".to_owned() } else { ours.join(", ") }
         )

@@ -18,8 +18,10 @@ pub(super) struct Ended {
     pub(super) status: Option<i32>,
     /// Everything that it printed.
     pub(super) text: String,
-    /// When each line arrived, in seconds since 1970, and the line, if it is JSON.
-    pub(super) lines: Vec<(f64, Value)>,
+    /// When it began to count, in seconds since 1970.
+    began: f64,
+    /// Each line, if it is JSON.
+    lines: Vec<Value>,
 }
 
 impl Ended {
@@ -41,8 +43,8 @@ impl Ended {
     }
 
     fn last(&self, what: &str, step: &str) -> Option<f64> {
-        let is_it = |line: &&(f64, Value)| line.1[what].as_str().is_some_and(|text| text.contains(step));
-        self.lines.iter().rfind(is_it).map(|line| line.0)
+        let is_it = |line: &&Value| line[what].as_str().is_some_and(|text| text.contains(step));
+        Some(self.began + self.lines.iter().rfind(is_it)?["at"].as_f64()?)
     }
 }
 
@@ -114,7 +116,7 @@ impl Machine {
     ) -> Result<Ended> {
         let mut child = self.start(arguments)?;
         let output = BufReader::new(child.stdout.take().context("no output")?);
-        let (mut text, mut lines) = (String::new(), Vec::new());
+        let (mut text, mut lines, mut began) = (String::new(), Vec::new(), f64::INFINITY);
         for line in output.lines() {
             let (line, now) = (line?, pair.now());
             let value: Value = serde_json::from_str(&line).unwrap_or_default();
@@ -126,13 +128,15 @@ impl Machine {
             }
             text += &line;
             text.push('\n');
-            lines.push((now, value));
+            // Its own times are right; a line may arrive late.
+            began = value["at"].as_f64().map_or(began, |at| began.min(now - at));
+            lines.push(value);
         }
         let mut errors = String::new();
         child.stderr.take().context("no errors")?.read_to_string(&mut errors)?;
         if !errors.is_empty() {
             println!("{:16}{}", "", errors.trim());
         }
-        Ok(Ended { status: child.wait()?.code(), text: text + &errors, lines })
+        Ok(Ended { status: child.wait()?.code(), text: text + &errors, began, lines })
     }
 }
