@@ -38,9 +38,6 @@ impl Console {
     pub(super) fn begin(&mut self, old: &str, new: &str) {
         self.names = [old.to_owned(), new.to_owned()];
         self.began = Instant::now();
-        if !self.json {
-            self.bar.enable_steady_tick(Duration::from_millis(100));
-        }
     }
 
     /// No more progress.
@@ -130,6 +127,9 @@ impl Report for Console {
                 self.bar.set_message(self.text(step));
                 if self.json {
                     self.object(&json!({ "at": at.as_secs_f64(), "begins": step.text() }));
+                } else {
+                    // Not before: it would wipe out the question.
+                    self.bar.enable_steady_tick(Duration::from_millis(100));
                 }
             }
             Event::Succeeded(step) => {
