@@ -10,5 +10,5 @@ include!(concat!(env!("OUT_DIR"), "/shim.rs"));
 const _: () = assert!(size_of::<ifo_connection>() == 24);
 const _: () = assert!(size_of::<ifo_statement>() == 16);
 const _: () = assert!(size_of::<ifo_activity>() == 16);
-const _: () = assert!(size_of::<ifo_glance>() == 3);
+const _: () = assert!(size_of::<ifo_glance>() == 4);
 const _: () = assert!(size_of::<ifo_counters>() == 13 * 8);

@@ -281,6 +281,12 @@ pub(super) fn activity() -> sys::ifo_activity {
     unsafe { sys::ifo_c_activity() }
 }
 
+/// When the current session began its last command: another number after each command. Only where [`missing_for`] a drain is `None`.
+pub(super) fn last_command() -> u64 {
+    // SAFETY: called for a session, on a server that has this.
+    unsafe { sys::ifo_c_last_command() }
+}
+
 /// What can be seen of a session in another thread.
 ///
 /// # Safety

@@ -110,7 +110,7 @@ fn count(policy: &InForce) -> Count {
             count.sessions += 1;
             match session.doing() {
                 Doing::Busy => count.busy += 1,
-                Doing::InTransaction => count.in_transaction += 1,
+                Doing::InTransaction | Doing::LockingTables => count.in_transaction += 1,
                 Doing::Idle => {}
             }
         }

@@ -25,17 +25,21 @@ const REPORT: Duration = Duration::from_secs(10);
 /// How many sessions it names.
 const NAMED: usize = 5;
 
+/// How many sessions the log names at the end of a drain that they have outlived, each in a line of its own.
+const NAMED_AT_THE_END: usize = 10;
+
 /// What is remembered from one look to the next.
 pub(in crate::server) struct Drainer {
     /// The drain that this belongs to.
     began: Instant,
     reported: Instant,
-    known: Vec<Known>,
+    /// Those that were left at the last look, by their numbers.
+    left: Vec<(Arc<Session>, Known)>,
 }
 
-/// A session that is still there.
+/// What is known of a session that is still there.
+#[derive(Clone, Copy)]
 struct Known {
-    id: u64,
     /// Its wait at the last look, and since when it has been at it.
     wait: u32,
     since: Instant,
@@ -43,12 +47,14 @@ struct Known {
     woken: Option<Instant>,
     /// In a pool of threads: since when it has been muted.
     muted: Option<Instant>,
+    /// What it did at the last look.
+    doing: Doing,
 }
 
 impl Drainer {
     /// A drain that began then.
     pub(in crate::server) const fn new(began: Instant) -> Self {
-        Self { began, reported: began, known: Vec::new() }
+        Self { began, reported: began, left: Vec::new() }
     }
 
     pub(in crate::server) fn is_of(&self, policy: &InForce) -> bool {
@@ -72,25 +78,40 @@ impl Drainer {
             } else if woken < BATCH && needs_waking(&session, &known, drained_for, now) {
                 woken += usize::from(wake(&session, &mut known, now));
             }
+            known.doing = session.doing();
             left.push((session, known));
         }
         if now.saturating_duration_since(self.reported) >= REPORT {
             self.reported = now;
-            report(&mut left, now);
+            report(&left, now);
         }
-        self.known = left.into_iter().map(|(_, known)| known).collect();
-        self.known.sort_unstable_by_key(|known| known.id);
+        left.sort_unstable_by_key(|(session, _)| session.id);
+        self.left = left;
         // With many sessions a look takes long: it must not take all the time.
         TICK.max(now.elapsed() * 4)
     }
 
     fn find(&self, id: u64, wait: u32, now: Instant) -> Known {
-        match self.known.binary_search_by_key(&id, |known| known.id) {
-            Ok(index) if self.known[index].wait == wait => {
-                let Known { since, woken, muted, .. } = self.known[index];
-                Known { id, wait, since, woken, muted }
-            }
-            _ => Known { id, wait, since: now, woken: None, muted: None },
+        match self.left.binary_search_by_key(&id, |(session, _)| session.id) {
+            Ok(index) if self.left[index].1.wait == wait => self.left[index].1,
+            _ => Known { wait, since: now, woken: None, muted: None, doing: Doing::Busy },
+        }
+    }
+
+    /// The drain is over: names in the log who has outlived it.
+    pub(in crate::server) fn finish(mut self) {
+        self.left.retain(|(session, _)| session.is_open() && !session.is_ended());
+        if self.left.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let note = |text: &str| host::log(Severity::IFO_NOTE, text);
+        note(&format!("the drain has ended, {}", how_many_left(self.left.len())));
+        for (session, known) in oldest(&self.left, NAMED_AT_THE_END) {
+            note(&format!("not drained: {}", describe(session, known, now)));
+        }
+        if let Some(others @ 1..) = self.left.len().checked_sub(NAMED_AT_THE_END) {
+            note(&format!("not drained: and {others} more"));
         }
     }
 }
@@ -140,20 +161,31 @@ fn wake(session: &Session, known: &mut Known, now: Instant) -> bool {
 }
 
 /// Names what is left in the log.
-fn report(left: &mut [(Arc<Session>, Known)], now: Instant) {
-    left.sort_by_key(|(_, known)| known.since);
-    let names: Vec<_> = left.iter().take(NAMED).map(|(session, known)| describe(session, known, now)).collect();
+fn report(left: &[(Arc<Session>, Known)], now: Instant) {
+    let names: Vec<_> = oldest(left, NAMED).map(|(session, known)| describe(session, known, now)).collect();
     if !names.is_empty() {
-        let sessions = if left.len() == 1 { "session" } else { "sessions" };
-        host::log(Severity::IFO_NOTE, &format!("draining, {} {sessions} left: {}", left.len(), names.join(", ")));
+        let text = format!("draining, {}: {}", how_many_left(left.len()), names.join(", "));
+        host::log(Severity::IFO_NOTE, &text);
     }
+}
+
+fn how_many_left(sessions: usize) -> String {
+    format!("{sessions} {} left", if sessions == 1 { "session" } else { "sessions" })
+}
+
+/// Those of the sessions that have been doing the same for the longest time.
+fn oldest(left: &[(Arc<Session>, Known)], at_most: usize) -> impl Iterator<Item = (&Session, &Known)> {
+    let mut left: Vec<_> = left.iter().map(|(session, known)| (&**session, known)).collect();
+    left.sort_by_key(|(_, known)| known.since);
+    left.into_iter().take(at_most)
 }
 
 /// `17 app@192.0.2.1 in a transaction since 2026-11-26T03:04:05Z`
 fn describe(session: &Session, known: &Known, now: Instant) -> String {
-    let doing = match session.doing() {
+    let doing = match known.doing {
         Doing::Busy => "busy",
         Doing::InTransaction => "in a transaction",
+        Doing::LockingTables => "in LOCK TABLES",
         Doing::Idle => "idle",
     };
     let since = SystemTime::now() - now.saturating_duration_since(known.since);

@@ -69,7 +69,11 @@ callback! {
     export fn ifo_rs_after_wait() {
         // SAFETY: what the server's own callback does.
         unsafe { sys::ifo_c_wait_end() };
-        with_own(Session::end_wait);
+        with_own(|session| {
+            if session.end_wait() {
+                session.set_last_command(host::last_command());
+            }
+        });
     } on_panic {}
 }
 
@@ -80,10 +84,11 @@ fn look(session: &Session, wait: u32) {
         // The session that we know has ended, and the thread serves another one.
         return;
     }
-    let doing = Doing::of(now.is_idle != 0, now.has_transaction != 0);
+    let doing = Doing::of(now.is_idle != 0, now.has_transaction != 0, now.has_locked_tables != 0);
     session.saw(wait, doing);
     host::with_user(|user| session.set_user(user));
-    let quiet_for = if session.was_quiet(wait) { drain::QUIET } else { Duration::ZERO };
+    let was_quiet = session.was_quiet(wait, host::last_command());
+    let quiet_for = if was_quiet { drain::QUIET } else { Duration::ZERO };
     if session.is_due(&state::policy(), doing, quiet_for) && !session.is_ended() {
         session.end();
     }

@@ -34,6 +34,8 @@ pub(super) struct Session {
     seen: AtomicU64,
     /// The wait at which the keeper found that it had been quiet long enough. Written by the keeper.
     quiet: AtomicU32,
+    /// When it had begun its last command, at the end of the wait from which the keeper has woken it. Written by its own thread.
+    last_command: AtomicU64,
     /// Whether a drain has ended it. Written by its own thread.
     ended: AtomicBool,
     /// In a pool of threads: what was open after its last command, a [`Left`]. Written by its own thread; by the keeper, that it
@@ -113,6 +115,7 @@ impl Session {
             waits: AtomicU32::new(u32::from(thread.is_none())),
             seen: AtomicU64::new(0),
             quiet: AtomicU32::new(0),
+            last_command: AtomicU64::new(u64::MAX),
             ended: AtomicBool::new(false),
             left: AtomicU8::new(Left::Unknown as u8),
             claim: AtomicU8::new(Claim::None as u8),
@@ -174,11 +177,18 @@ impl Session {
         wait
     }
 
-    /// Its own thread has waited.
-    pub(super) fn end_wait(&self) {
+    /// Its own thread has waited. Returns whether the keeper has woken it, which need not be what ended the wait.
+    pub(super) fn end_wait(&self) -> bool {
+        let is_woken = self.quiet.load(Ordering::Relaxed) == self.wait() | 1;
         // The callbacks may have been installed during the first wait, the beginning of which we were not told of.
         let wait = self.wait().wrapping_add(if self.is_waiting() { 1 } else { 2 });
         self.waits.store(wait, Ordering::Relaxed);
+        is_woken
+    }
+
+    /// Its own thread has been woken, and began its last command then.
+    pub(super) fn set_last_command(&self, began: u64) {
+        self.last_command.store(began, Ordering::Relaxed);
     }
 
     /// It has executed a command, in a pool of threads, where its waits are not known.
@@ -216,10 +226,11 @@ impl Session {
         self.quiet.store(wait | 1, Ordering::Relaxed);
     }
 
-    /// Whether the keeper has found it quiet at the wait before this one, from which it was woken.
-    pub(super) fn was_quiet(&self, wait: u32) -> bool {
+    /// Whether the keeper has found it quiet at the wait before this one, and it has executed nothing since: a command may have come
+    /// just when it was woken. `last_command` is when it began its last one.
+    pub(super) fn was_quiet(&self, wait: u32, last_command: u64) -> bool {
         let quiet = self.quiet.load(Ordering::Relaxed);
-        quiet != 0 && quiet.wrapping_add(2) == wait
+        quiet != 0 && quiet.wrapping_add(2) == wait && self.last_command.load(Ordering::Relaxed) == last_command
     }
 
     /// Ends it, in its own thread, between two commands. One that is closing has been counted.
@@ -267,7 +278,8 @@ impl Session {
 
 const fn code(doing: Doing) -> u64 {
     match doing {
-        Doing::Busy => 1,
+        Doing::Busy => 0,
+        Doing::LockingTables => 1,
         Doing::InTransaction => 2,
         Doing::Idle => 3,
     }
@@ -275,6 +287,7 @@ const fn code(doing: Doing) -> u64 {
 
 const fn doing(code: u64) -> Doing {
     match code {
+        1 => Doing::LockingTables,
         2 => Doing::InTransaction,
         3 => Doing::Idle,
         _ => Doing::Busy,
@@ -299,21 +312,30 @@ mod tests {
         assert_eq!(session.name(), "17 dba@localhost");
         // The callbacks were installed during its first wait, from which it was woken.
         session.set_quiet(session.wait());
-        session.end_wait();
+        assert!(session.end_wait());
+        session.set_last_command(1000);
         let first = session.begin_wait();
-        assert!(session.was_quiet(first));
-        for doing in [Doing::Busy, Doing::InTransaction, Doing::Idle] {
+        assert!(session.was_quiet(first, 1000));
+        // A command has come at the same time.
+        assert!(!session.was_quiet(first, 1001));
+        for doing in [Doing::Busy, Doing::LockingTables, Doing::InTransaction, Doing::Idle] {
             let wait = session.wait();
             assert_eq!(session.seen(), None);
             session.saw(wait, doing);
             assert_eq!(session.seen(), Some(doing));
-            session.end_wait();
+            assert!(!session.end_wait());
             assert_eq!((session.seen(), session.doing()), (None, Doing::Busy));
-            assert!(!session.was_quiet(session.begin_wait()));
+            assert!(!session.was_quiet(session.begin_wait(), 1000));
         }
         session.set_quiet(session.wait());
-        session.end_wait();
-        assert!(session.was_quiet(session.begin_wait()));
+        assert!(session.end_wait());
+        session.set_last_command(2000);
+        assert!(session.was_quiet(session.begin_wait(), 2000));
+        // It was woken when the wait had just ended, so it has remembered nothing.
+        let wait = session.wait();
+        assert!(!session.end_wait());
+        session.set_quiet(wait);
+        assert!(!session.was_quiet(session.begin_wait(), 3000));
         drop(ours);
         assert!(!session.is_open());
     }
