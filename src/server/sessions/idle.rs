@@ -23,10 +23,14 @@ thread_local! {
     static OWN: RefCell<Option<Arc<Session>>> = const { RefCell::new(None) };
 }
 
-/// This thread serves that session from now on.
-pub(super) fn set_own(session: Arc<Session>) {
-    let old = OWN.with(|own| own.try_borrow_mut().ok().and_then(|mut own| own.replace(session)));
-    drop(old);
+/// This thread serves that session from now on. It gives up the one before first, whose memory can serve again then.
+pub(super) fn set_own(session: impl FnOnce() -> Option<Arc<Session>>) {
+    OWN.with(|own| {
+        if let Ok(mut own) = own.try_borrow_mut() {
+            *own = None;
+            *own = session();
+        }
+    });
 }
 
 fn with_own(act: impl FnOnce(&Session)) {
