@@ -27,8 +27,8 @@ pub(super) struct Session {
     pub(super) is_tcp: bool,
     /// Written by its own thread.
     who: Mutex<Who>,
-    /// How often it has begun and ended to wait for its client: odd while it waits. Zero until the first wait that we are
-    /// told of. Written by its own thread.
+    /// How often it has begun to wait for its client: odd from then on, and even again once it has waited, if something was
+    /// drained then. Zero until the first wait that we are told of. Written by its own thread.
     waits: AtomicU32,
     /// What it was found doing, and at which of its waits. Written by its own thread; in a pool of threads, by the keeper.
     seen: AtomicU64,
@@ -209,15 +209,15 @@ impl Session {
 
     /// Its own thread begins to wait for the client. Returns the number of the wait.
     pub(super) fn begin_wait(&self) -> u32 {
-        let wait = self.wait().wrapping_add(if self.is_waiting() { 2 } else { 1 });
+        let wait = self.wait().wrapping_add(1) | 1;
         self.waits.store(wait, Ordering::Relaxed);
         wait
     }
 
-    /// Its own thread has waited.
+    /// Its own thread has waited, while something is drained.
     pub(super) fn end_wait(&self) {
         // The callbacks may have been installed during the first wait, the beginning of which we were not told of.
-        let wait = self.wait().wrapping_add(if self.is_waiting() { 1 } else { 2 });
+        let wait = self.wait().wrapping_add(2) & !1;
         self.waits.store(wait, Ordering::Relaxed);
     }
 
@@ -231,6 +231,7 @@ impl Session {
         self.waits.load(Ordering::Relaxed)
     }
 
+    /// Whether it waits, or had been waiting when the drain began and has gone on since.
     fn is_waiting(&self) -> bool {
         !self.wait().is_multiple_of(2)
     }

@@ -61,10 +61,14 @@ pub(super) fn find(id: u64) -> Option<Arc<Session>> {
     lock(&TABLE).iter().flatten().find(|session| session.id == id).cloned()
 }
 
+/// The sessions, some of which may have ended.
+pub(super) fn all() -> Vec<Arc<Session>> {
+    lock(&TABLE).iter().flatten().cloned().collect()
+}
+
 /// The sessions that are open. Those that have ended are forgotten.
 pub(super) fn open() -> Vec<Arc<Session>> {
-    let all: Vec<_> = lock(&TABLE).iter().flatten().cloned().collect();
-    let (open, ended): (Vec<_>, Vec<_>) = all.into_iter().partition(|session| session.is_open());
+    let (open, ended): (Vec<_>, Vec<_>) = all().into_iter().partition(|session| session.is_open());
     for session in &ended {
         remove(session);
     }
