@@ -49,7 +49,7 @@ const BEFORE: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_millis(500);
 
 /// A session that is still there by then is an error.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// One run.
 struct Drain {
