@@ -226,11 +226,6 @@ int ifo_c_has_thread_pool(void)
   return &thread_handling && thread_handling >= POOL_OF_THREADS;
 }
 
-MYSQL_THD ifo_c_session(void)
-{
-  return _current_thd();
-}
-
 int ifo_c_has_implicit_transaction(MYSQL_THD thd)
 {
   MYSQL_XID xid;
@@ -337,18 +332,20 @@ unsigned long ifo_c_audit_classes(const struct st_maria_plugin *plugin)
 struct ifo_connection ifo_c_connection(MYSQL_PLUGIN_VIO *vio)
 {
   MYSQL_THD thd= _current_thd();
-  struct ifo_connection connection= {0};
   /* Newer servers write more than the struct of our headers holds. */
   union { MYSQL_PLUGIN_VIO_INFO info; char room[256]; } channel;
 
-  memset(&channel, 0, sizeof channel);
+  memset(&channel.info, 0, sizeof channel.info);
   vio->info(vio, &channel.info);
-  connection.user= thd_user_name(thd);
-  connection.ip= thd_client_ip(thd);
-  connection.socket= channel.info.socket;
-  connection.is_tcp= channel.info.protocol == MYSQL_VIO_TCP;
-  connection.is_change_user= thd_current_command(thd) == COM_CHANGE_USER;
-  return connection;
+  return (struct ifo_connection) {
+    .user= thd_user_name(thd),
+    .ip= thd_client_ip(thd),
+    .session= thd,
+    .session_id= thd_get_thread_id(thd),
+    .socket= channel.info.socket,
+    .is_tcp= channel.info.protocol == MYSQL_VIO_TCP,
+    .is_change_user= thd_current_command(thd) == COM_CHANGE_USER,
+  };
 }
 
 ifo_read_packet_fn ifo_c_swap_read_packet(MYSQL_PLUGIN_VIO *vio, ifo_read_packet_fn read_packet)
@@ -628,7 +625,7 @@ struct st_mysql_auth ifo_c_auth= {
   preprocess_hash
 };
 
-_Static_assert(sizeof(struct ifo_connection) == 24, "as in src/sys.rs");
+_Static_assert(sizeof(struct ifo_connection) == 40, "as in src/sys.rs");
 _Static_assert(sizeof(struct ifo_statement) == 16, "as in src/sys.rs");
 _Static_assert(sizeof(struct ifo_activity) == 16, "as in src/sys.rs");
 _Static_assert(sizeof(struct ifo_glance) == 4, "as in src/sys.rs");

@@ -56,6 +56,8 @@ enum ifo_presence {
 struct ifo_connection {
   const char *user;  /* NULL until the client has sent it */
   const char *ip;    /* NULL for a Unix socket */
+  MYSQL_THD session;
+  uint64_t session_id;
   int socket;        /* descriptor */
   char is_tcp;       /* with or without TLS */
   char is_change_user;
@@ -171,8 +173,7 @@ void ifo_c_wait_end(void);
 /* Whether the server runs sessions in a pool of threads; 0 where it does not
    tell. May be called on any server. */
 int ifo_c_has_thread_pool(void);
-/* The current session, and what it is doing; without one, NULL and zeros. */
-MYSQL_THD ifo_c_session(void);
+/* What the current session is doing; zeros without one. */
 struct ifo_activity ifo_c_activity(void);
 /* When the current session began its last command: another number after each
    command, whatever kind it is. */
