@@ -50,9 +50,15 @@ pub(crate) fn test() -> Result<Outcome> {
     packages::install(&[packages::PACKAGES_TEST, packages::ROOTS])?;
     let packages = Packages::build()?;
     let mut outcome = Outcome::default();
-    for script in
-        ["install.sh", "plugin/preinst", "plugin/postinst", "plugin/postrm", "test/packages.sh", "test/systemd.sh"]
-    {
+    for script in [
+        "install.sh",
+        "plugin/preinst",
+        "plugin/postinst",
+        "plugin/postrm",
+        "test/packages.sh",
+        "test/systemd.sh",
+        "galera-notify",
+    ] {
         run(Command::new("shellcheck").current_dir(project_root()).arg("-x").arg(packaging().join(script)))?;
         outcome.passed += 1;
     }
