@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ::failover::Mode;
+
 use super::run::{confirm, go, hook, id, live, show_steps, who, written};
 use super::{Context, Ended, Exit, Failover, How, pair};
 use crate::dead::Dead;
@@ -58,9 +60,10 @@ pub(super) fn failover(context: &mut Context, arguments: &Failover) -> Ended {
         );
         return Err((Exit::Refused, why));
     }
-    judge(context, &mut live)?;
+    let mode = judge(context, &mut live, true)?;
     let left_out = |step: &Step| match step {
         Step::HoldAtStandIn | Step::RedirectAtStandIn => live.dead.as_ref().is_none_or(|dead| dead.stand_in.is_none()),
+        Step::Admit => mode == Mode::Off,
         Step::Repoint => live.dead.as_ref().is_none_or(|dead| dead.replicas.is_empty()),
         _ => false,
     };
@@ -89,7 +92,7 @@ pub(super) fn failover(context: &mut Context, arguments: &Failover) -> Ended {
             hook("fenced-by", command, &record).map_err(|why| {
                 (Exit::Refused, format!("{why}: it is not certain that {old_name} is off; nothing else was done"))
             })?;
-            judge(context, &mut live)?;
+            judge(context, &mut live, false)?;
         }
     }
     if let Some(failover) = &mut record.failover {
@@ -98,17 +101,20 @@ pub(super) fn failover(context: &mut Context, arguments: &Failover) -> Ended {
     go(context, live, record, Goal::Forward, 1)
 }
 
-/// Refuses what must not be.
-fn judge(context: &Context, live: &mut Live<'_>) -> Result<(), (Exit, String)> {
-    let Some(dead) = &mut live.dead else { return Ok(()) };
+/// Refuses what must not be. Returns the mode of the new primary.
+fn judge(context: &Context, live: &mut Live<'_>, shows: bool) -> Result<Mode, (Exit, String)> {
+    let Some(dead) = &mut live.dead else { return Ok(Mode::Off) };
     let facts =
         dead.facts(&mut live.new).map_err(|error| (Exit::Refused, format!("{}: {error}", live.new.entry.name)))?;
     let findings = check(&facts);
-    context.console.findings(&format!("failover from {} to {}", facts.old, facts.new), &findings);
-    if worst(&findings) == Level::Failure {
+    let is_refused = worst(&findings) == Level::Failure;
+    if shows || is_refused {
+        context.console.findings(&format!("failover from {} to {}", facts.old, facts.new), &findings);
+    }
+    if is_refused {
         return Err((Exit::Refused, "nothing has changed".to_owned()));
     }
-    Ok(())
+    Ok(facts.replica.map_or(Mode::Off, |server| server.seen.mode))
 }
 
 fn how(arguments: &Failover) -> How {

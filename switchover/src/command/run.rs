@@ -10,7 +10,7 @@ use crate::live::{Live, Options, hooks};
 use crate::plan::drive::{End, Limits, World as _, drive};
 use crate::plan::next::Goal;
 use crate::plan::record::Record;
-use crate::plan::step::Step;
+use crate::plan::step::{Step, with_names};
 use crate::servers::Entry;
 
 /// Tries of a step that must not be left out, and looks at a server that does not answer: one a second.
@@ -127,7 +127,7 @@ pub(super) fn go(context: &Context, mut live: Live<'_>, mut record: Record, goal
     match end {
         End::Done(warnings) => {
             for warning in &warnings {
-                console.say("warning", &format!("not done: {}", warning.replace("OLD", old).replace("NEW", new)));
+                console.say("warning", &format!("not done: {}", with_names(warning, old, new)));
             }
             let hook = after.map_or(Ok(()), |command| hook("after", &command, &record));
             let rest = if is_failover { "" } else { &format!(", and {old} redirects to it") };
@@ -162,7 +162,7 @@ pub(super) fn go(context: &Context, mut live: Live<'_>, mut record: Record, goal
             format!(
                 "went back ({why}): {}not all is as before: {}",
                 if is_failover { String::new() } else { format!("{old} is the primary and accepts writes; but ") },
-                warnings.join("; ").replace("OLD", old).replace("NEW", new)
+                with_names(&warnings.join("; "), old, new)
             ),
         )),
         End::TooLate => Err((

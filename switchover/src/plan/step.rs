@@ -147,7 +147,7 @@ impl Step {
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {
-            Self::Begin => "leave a note on both servers",
+            Self::Begin => "leave a note on the servers",
             Self::Prepare => "OLD: replicate from NEW, which is still read only",
             Self::Aim => "OLD: set the target",
             Self::Hold => "OLD: hold new clients and drain the sessions",
@@ -156,7 +156,7 @@ impl Step {
             Self::CatchUp => "NEW: wait until it has everything",
             Self::StopReplica => "NEW: stop replication",
             Self::Promote => "check the fence, then NEW: read_only = 0",
-            Self::Note => "note the promotion on both servers",
+            Self::Note => "note the promotion on the servers",
             Self::Reopen => "NEW: read_only = 0 again",
             Self::CloseOld => "OLD: read_only = 1, events off",
             Self::Mark => "NEW: mark the promotion in the binary log (FLUSH HOSTS)",
@@ -169,7 +169,7 @@ impl Step {
             Self::Repoint => "other replicas: replicate from NEW",
             Self::Detach => "NEW: forget OLD as its primary",
             Self::MoveEvents => "NEW: enable the events that were enabled on OLD",
-            Self::HoldAtStandIn => "stand-in: hold clients (mode HOLD)",
+            Self::HoldAtStandIn => "stand-in: hold clients",
             Self::Sever => "replicas: receive nothing more from OLD",
             Self::Apply => "NEW: apply everything that was received",
             Self::TakeOver => "check that OLD is still silent, then NEW: read_only = 0",
@@ -188,7 +188,32 @@ impl Step {
     /// The same with the names of the servers.
     #[must_use]
     pub fn with_names(self, old: &str, new: &str) -> String {
-        self.text().replace("OLD", old).replace("NEW", new)
+        with_names(self.text(), old, new)
+    }
+}
+
+/// A text about OLD and NEW with the names of the servers.
+#[must_use]
+pub fn with_names(text: &str, old: &str, new: &str) -> String {
+    let is_end = |c: char| !c.is_ascii_alphanumeric() && c != '_';
+    let words = text.split_inclusive(is_end).map(|word| {
+        let (name, rest) = word.split_at(word.find(is_end).unwrap_or(word.len()));
+        match name {
+            "OLD" => format!("{old}{rest}"),
+            "NEW" => format!("{new}{rest}"),
+            _ => word.to_owned(),
+        }
+    });
+    words.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_names;
+
+    #[test]
+    fn only_whole_words_are_names() {
+        assert_eq!(with_names("OLD: mode HOLD, NEW_ (NEW), RENEW OLD", "a", "b"), "a: mode HOLD, NEW_ (b), RENEW a");
     }
 }
 

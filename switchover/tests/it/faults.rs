@@ -37,7 +37,7 @@ enum Fault {
 }
 
 /// Starts the command, and does something as soon as a step begins. Returns how it ended, and whether it came to that step.
-fn interrupted(mut child: Child, step: &str, mut fault: impl FnMut(&Child)) -> (Ended, bool) {
+pub(crate) fn interrupted(mut child: Child, step: &str, mut fault: impl FnMut(&Child)) -> (Ended, bool) {
     let mut output = BufReader::new(child.stdout.take().unwrap());
     let (mut text, mut line, mut reached) = (String::new(), String::new(), false);
     while output.read_line(&mut line).unwrap() > 0 {
@@ -54,7 +54,7 @@ fn interrupted(mut child: Child, step: &str, mut fault: impl FnMut(&Child)) -> (
     (Ended { status: status.code(), text: text + &errors }, reached)
 }
 
-fn signal(child: &Child, name: &str) {
+pub(crate) fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
 }
 

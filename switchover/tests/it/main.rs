@@ -8,6 +8,7 @@
 )]
 
 mod application;
+mod failover;
 mod faults;
 mod pair;
 mod refusals;
