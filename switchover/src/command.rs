@@ -121,6 +121,9 @@ struct How {
     /// Kill sessions that do not end in time, with their open transactions
     #[arg(long)]
     force: bool,
+    /// Kill sessions that are idle in a transaction and have modified nothing; they do not drain
+    #[arg(long)]
+    kill_idle_readers: bool,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -330,6 +333,7 @@ impl How {
             max_pause,
             rest: max_pause,
             force: self.force,
+            kill_idle_readers: self.kill_idle_readers,
             not_after: self.not_after,
             replicas: Vec::new(),
             hooks: Hooks { before: None, after_promotion: self.after_promotion.clone(), after: self.after.clone() },

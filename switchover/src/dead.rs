@@ -25,6 +25,8 @@ pub struct Dead {
     pub stand_in: Option<StandInLink>,
     /// Whether a command ends the old primary, or has done so.
     pub fenced: bool,
+    /// Whether a switchover has promoted the new primary already.
+    pub promoted: bool,
     /// Other servers that accept writes, and have what the old primary wrote.
     primaries: Vec<String>,
 }
@@ -56,7 +58,16 @@ impl Dead {
                 None => {}
             }
         }
-        Self { old, old_id, replicas, without, stand_in: stand_in.map(StandInLink::new), fenced: false, primaries }
+        Self {
+            old,
+            old_id,
+            replicas,
+            without,
+            stand_in: stand_in.map(StandInLink::new),
+            fenced: false,
+            promoted: false,
+            primaries,
+        }
     }
 
     /// What the servers around the old primary show.
@@ -132,6 +143,7 @@ impl Dead {
             others: around.replicas,
             without: self.without.clone(),
             primaries: self.primaries.clone(),
+            promoted: self.promoted,
             stand_in: self.stand_in.as_ref().map(|one| (one.entry.name.clone(), around.stand_in)),
         })
     }

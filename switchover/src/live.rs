@@ -32,6 +32,8 @@ pub struct Options {
     pub rest: Duration,
     /// Kill sessions that do not drain in time.
     pub force: bool,
+    /// Kill sessions that are idle in a transaction and have modified nothing.
+    pub kill_idle_readers: bool,
     /// No attempt begins after this.
     pub not_after: Option<SystemTime>,
     /// Other replicas of the old primary, which follow the new one.
@@ -211,7 +213,13 @@ impl<'a> Live<'a> {
         let patience = self.pause_left().as_secs().clamp(1, 5);
         self.old.session()?;
         let mut session = Session::open(&self.old.entry)?;
-        let result = lock(&mut session, patience);
+        let id = session.id();
+        let result = lock(&mut session, patience).and_then(|()| {
+            if self.options.kill_idle_readers && self.old.abilities.hold {
+                self.kill_idle_readers(id)?;
+            }
+            final_position(&mut session)
+        });
         match result {
             Ok(position) => {
                 self.fence = Some(Fence { session, position: position.clone() });
@@ -529,12 +537,16 @@ impl<'a> Live<'a> {
 }
 
 /// Nothing can be written from here on, not even by those that `read_only` does not stop.
-fn lock(session: &mut Session, patience: u64) -> Result<Position, Failure> {
+fn lock(session: &mut Session, patience: u64) -> Result<(), Failure> {
     session.run(&format!("SET SESSION wait_timeout = 30, lock_wait_timeout = {patience}"))?;
     if session.value("SELECT @@global.event_scheduler")? == "ON" {
         session.run("SET GLOBAL event_scheduler = OFF")?;
     }
-    session.run("FLUSH TABLES WITH READ LOCK")?;
+    Ok(session.run("FLUSH TABLES WITH READ LOCK")?)
+}
+
+/// Under the lock.
+fn final_position(session: &mut Session) -> Result<Position, Failure> {
     session.run("SET GLOBAL read_only = 1")?;
     let position = session.value("SELECT @@gtid_binlog_pos")?;
     let position: Position = position.parse().map_err(|_| Failure(format!("the position is '{position}'")))?;

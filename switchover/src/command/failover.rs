@@ -53,13 +53,7 @@ pub(super) fn failover(context: &mut Context, arguments: &Failover) -> Ended {
     let mut options = how.options(MAX_PAUSE);
     options.hooks.before.clone_from(&arguments.before);
     let mut live = live(context, &mut console, [old, new], options, Some(dead));
-    if let Some(record) = written(context, &mut live)? {
-        let why = format!(
-            "the switchover or failover from {} to {} that began {} is unfinished: resume, or back",
-            record.old.name, record.new.name, record.by
-        );
-        return Err((Exit::Refused, why));
-    }
+    let earlier = unfinished_before(context, &mut live)?;
     let mode = judge(context, &mut live, true)?;
     let left_out = |step: &Step| match step {
         Step::HoldAtStandIn | Step::RedirectAtStandIn => live.dead.as_ref().is_none_or(|dead| dead.stand_in.is_none()),
@@ -73,6 +67,10 @@ pub(super) fn failover(context: &mut Context, arguments: &Failover) -> Ended {
     }
     let question = format!("Make {new_name} the primary, because {old_name} is dead?");
     let mut record = record(&mut live, &arguments.without);
+    if let Some(earlier) = earlier.filter(|earlier| earlier.promoting) {
+        record.promoting = true;
+        record.position = earlier.position.or(record.position);
+    }
     match &arguments.fenced_by {
         None => {
             let text = format!(
@@ -99,6 +97,26 @@ pub(super) fn failover(context: &mut Context, arguments: &Failover) -> Ended {
         failover.fenced = arguments.fenced_by.is_some();
     }
     go(context, live, record, Goal::Forward, 1)
+}
+
+/// The switchover between the same servers in which the old primary died: this continues it. A failover is resumed instead.
+fn unfinished_before(context: &Context, live: &mut Live<'_>) -> Result<Option<Record>, (Exit, String)> {
+    let seen = live.look();
+    let note = seen.new.as_ref().and_then(|server| Record::from_note(&server.note));
+    let note = note.filter(|note| note.old.name == live.old.entry.name && note.new.name == live.new.entry.name);
+    let file = written(context, live)?;
+    let Some(earlier) = file.into_iter().chain(note.clone()).next().map(|record| record.merged(note)) else {
+        return Ok(None);
+    };
+    if earlier.failover.is_some() {
+        let why = format!("the failover that began {} is unfinished: resume, or back", earlier.by);
+        return Err((Exit::Refused, why));
+    }
+    context.console.say("note", &format!("this takes the place of the switchover that began {}", earlier.by));
+    if let (Some(dead), Some(new)) = (&mut live.dead, &seen.new) {
+        dead.promoted = earlier.promoting && !new.read_only;
+    }
+    Ok(Some(earlier))
 }
 
 /// Refuses what must not be. Returns the mode of the new primary.

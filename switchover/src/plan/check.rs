@@ -65,6 +65,10 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let (Some(old), Some(new)) = (&facts.old, &facts.new) {
         let pair = Pair { facts, old, new };
+        if let Some(finding) = roles::swapped(&pair) {
+            // Everything else would be said the wrong way round.
+            return vec![finding];
+        }
         roles::check(&pair, &mut findings);
         replication::check(&pair, &mut findings);
         accounts::check(&pair, &mut findings);

@@ -188,6 +188,30 @@ fn the_one_with_everything() {
     is_failed_over(&pair, DB3);
 }
 
+/// It dies in the middle of a switchover: before the promotion, and after it.
+#[test]
+fn it_dies_in_a_switchover() {
+    for step in ["check the fence", "redirect clients"] {
+        let mut pair = Pair::start(&[]);
+        let child = pair.command(&["switchover", "db1", "db2", "--yes", "--json", "--max-lag", "60"]).spawn().unwrap();
+        let (ended, reached) = interrupted(child, step, |child| {
+            signal(child, "-KILL");
+            pair.servers[DB1].kill();
+        });
+        assert!(reached, "{}", ended.text);
+        let resumed = pair.command(&["resume", "--yes", "--json"]).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        signal(&resumed, "-KILL");
+        resumed.wait_with_output().unwrap();
+        let ended = pair.run_elsewhere(&["failover", "db2", "--fenced-by", "true", "--yes"]);
+        assert_eq!(ended.status, Some(0), "{step}: {}", ended.text);
+        assert!(ended.text.contains("this takes the place of the switchover that began"), "{}", ended.text);
+        let ask = "SELECT @@read_only, @@instant_failover_mode, @@instant_failover_note";
+        assert_eq!(pair.sql(DB2, ask), [["0", "OFF", ""]]);
+        assert_eq!(pair.sql(DB2, "SHOW ALL SLAVES STATUS"), Vec::<Vec<String>>::new());
+    }
+}
+
 /// At a terminal, which `script` provides.
 #[test]
 fn its_name_must_be_typed() {

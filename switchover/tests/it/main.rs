@@ -12,4 +12,5 @@ mod failover;
 mod faults;
 mod pair;
 mod refusals;
+mod ways;
 mod whole;

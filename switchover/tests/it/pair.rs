@@ -2,12 +2,13 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use support::build::Flavour;
 use support::server::{REPLICATION, Server};
+use support::system::System;
 use support::wire::Session;
 use tempfile::TempDir;
 
@@ -47,11 +48,20 @@ impl From<Output> for Ended {
 impl Pair {
     pub(crate) fn start(more: &[&str]) -> Self {
         let library = Flavour::Release.library();
-        assert!(library.exists(), "build the plugin first: cargo build --release --package instant-failover");
+        let here = System::this();
+        Self::start_with([(&here, &library), (&here, &library)], more)
+    }
+
+    /// With mariadbd of other systems, or other plugins.
+    pub(crate) fn start_with(of: [(&System, &Path); 2], more: &[&str]) -> Self {
+        for (_, library) in of {
+            assert!(library.exists(), "build the plugin first: cargo build --release --package instant-failover");
+        }
         let options: Vec<String> = [REPLICATION, OPTIONS, more].concat().into_iter().map(str::to_owned).collect();
         let mut pair = Self { servers: Vec::new(), home: tempfile::tempdir().unwrap(), options };
         for (n, read_only) in [(DB1, false), (DB2, true)] {
-            let server = Server::start(&library, &pair.arguments(n, read_only)).unwrap();
+            let (system, library) = of[n];
+            let server = Server::start_of(system, library, &pair.arguments(n, read_only)).unwrap();
             pair.servers.push(server);
         }
         pair.sql(DB2, "SET GLOBAL read_only = 0");
@@ -105,7 +115,8 @@ impl Pair {
             n,
             &format!(
                 "CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = {port}, MASTER_USER = 'repl', \
-                 MASTER_PASSWORD = '{PASSWORD}', MASTER_CONNECT_RETRY = 1, MASTER_USE_GTID = slave_pos"
+                 MASTER_PASSWORD = '{PASSWORD}', MASTER_CONNECT_RETRY = 1, MASTER_USE_GTID = slave_pos, MASTER_SSL = 0, \
+                 MASTER_SSL_VERIFY_SERVER_CERT = 0"
             ),
         );
         self.sql(n, "START SLAVE");
@@ -129,6 +140,13 @@ impl Pair {
 
     pub(crate) fn servers_file(&self) -> PathBuf {
         self.home.path().join("servers.cnf")
+    }
+
+    /// A directory for the state, besides the one that commands use.
+    pub(crate) fn state_directory(&self) -> PathBuf {
+        let directory = self.home.path().join("state");
+        fs::create_dir_all(&directory).unwrap();
+        directory
     }
 
     /// The command, not yet started.

@@ -26,6 +26,8 @@ pub struct Facts {
     pub without: Vec<String>,
     /// Other servers that accept writes, and have what the old primary wrote.
     pub primaries: Vec<String>,
+    /// Whether a switchover has promoted the new primary already, before the old one died.
+    pub promoted: bool,
     /// The name of the stand-in, and what it shows.
     pub stand_in: Option<(String, Option<StandIn>)>,
 }
@@ -154,6 +156,8 @@ fn role(facts: &Facts, server: &ServerFacts, findings: &mut Vec<Finding>) {
     let new = &facts.new;
     findings.push(if server.seen.read_only {
         Finding::ok("replica", format!("{new} is read only"))
+    } else if facts.promoted {
+        Finding::ok("replica", format!("{new} accepts writes: a switchover has promoted it"))
     } else {
         let cure = format!("SET GLOBAL read_only = 1 on {new}; then check for transactions that only it has");
         Finding::failure("replica", format!("{new} accepts writes"), cure)
@@ -381,6 +385,14 @@ mod tests {
         assert_eq!(worst(&check(&facts)), Level::Warning);
         facts.addresses[0].1 = Answer::Server("10.11".to_owned());
         assert_eq!(worst(&check(&facts)), Level::Failure);
+    }
+
+    #[test]
+    fn one_that_a_switchover_has_promoted() {
+        let mut facts = facts();
+        facts.promoted = true;
+        own(&mut facts).read_only = false;
+        assert_eq!(worst(&check(&facts)), Level::Warning);
     }
 
     #[test]
