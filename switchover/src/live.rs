@@ -487,7 +487,8 @@ impl<'a> Live<'a> {
             self.old.server_id = Some(dead.old_id);
             replicas.append(&mut dead.replicas);
         }
-        for replica in &mut replicas {
+        let without = self.dead.as_ref().map(|dead| dead.without.clone()).unwrap_or_default();
+        for replica in replicas.iter_mut().filter(|replica| !without.contains(&replica.entry.name)) {
             if let Err(Failure(why)) = self.repoint_one(replica) {
                 failed.push(format!("{}: {why}", replica.entry.name));
             }

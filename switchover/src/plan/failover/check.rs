@@ -126,7 +126,7 @@ fn primaries(facts: &Facts, findings: &mut Vec<Finding>) {
             "dead",
             format!("{name} accepts writes, and has what {} wrote", facts.old),
             format!(
-                "is {name} already the primary? If so, rejoin {} {name}; if not, SET GLOBAL read_only = 1 there",
+                "is {name} already the primary? If so, let {} replicate from it; if not, SET GLOBAL read_only = 1 there",
                 facts.new
             ),
         ));
@@ -241,7 +241,7 @@ fn others(facts: &Facts, server: &ServerFacts, findings: &mut Vec<Finding>) {
             None if facts.without.contains(name) => Finding::warning(
                 "replicas",
                 format!("{name} does not answer and is left out: what only it has received is lost"),
-                format!("later, rejoin {name} {new}"),
+                format!("when it is back, compare its GTIDs with those of {new} before it replicates from there"),
             ),
             None => Finding::failure(
                 "replicas",
