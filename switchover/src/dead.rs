@@ -143,6 +143,7 @@ impl Dead {
             others: around.replicas,
             without: self.without.clone(),
             primaries: self.primaries.clone(),
+            has_replication_user: new.entry.replication.user.is_some(),
             promoted: self.promoted,
             stand_in: self.stand_in.as_ref().map(|one| (one.entry.name.clone(), around.stand_in)),
         })

@@ -22,13 +22,13 @@ fn certificates(directory: &Path) -> [PathBuf; 4] {
         let status = Command::new("openssl").args(arguments.split(' ')).current_dir(directory).output().unwrap();
         assert!(status.status.success(), "{arguments}: {}", String::from_utf8_lossy(&status.stderr));
     };
-    fs::write(path("names"), "subjectAltName=IP:127.0.0.1,DNS:db.example.com\n").unwrap();
+    fs::write(path("names"), "subjectAltName=IP:127.0.0.1\n").unwrap();
     for name in ["ca", "other"] {
         openssl(&format!(
             "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN={name} -keyout {name}.key -out {name}.pem"
         ));
     }
-    openssl("req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=db -keyout db.key -out db.csr");
+    openssl("req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=127.0.0.1 -keyout db.key -out db.csr");
     openssl("x509 -req -in db.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out db.pem");
     ["ca.pem", "other.pem", "db.pem", "db.key"].map(path)
 }

@@ -26,6 +26,8 @@ pub struct Facts {
     pub without: Vec<String>,
     /// Other servers that accept writes, and have what the old primary wrote.
     pub primaries: Vec<String>,
+    /// Whether the file says how others replicate from the new primary.
+    pub has_replication_user: bool,
     /// Whether a switchover has promoted the new primary already, before the old one died.
     pub promoted: bool,
     /// The name of the stand-in, and what it shows.
@@ -273,6 +275,18 @@ fn settings(facts: &Facts, server: &ServerFacts, findings: &mut Vec<Finding>) {
             format!("log_bin or log_slave_updates is off on {new}: no other server could replicate from it"),
             "choose another replica",
         ));
+    }
+    if server.is_on("rpl_semi_sync_master_enabled") {
+        let seen = format!(
+            "rpl_semi_sync_master_enabled is ON on {new}: until a replica is attached, a write waits for up to {} ms",
+            server.variable("rpl_semi_sync_master_timeout")
+        );
+        let cure = format!("SET GLOBAL rpl_semi_sync_master_enabled = 0 on {new} until then");
+        findings.push(Finding::warning("semi-sync", seen, cure));
+    }
+    if !facts.others.is_empty() && !facts.has_replication_user {
+        let seen = format!("{new} has no replication-user in the file with the servers: no replica can follow it");
+        findings.push(Finding::warning("replicas", seen, "add replication-user and replication-password"));
     }
     if server.prepared > 0 {
         let seen = format!("{} prepared XA transactions on {new}", server.prepared);
