@@ -470,7 +470,23 @@ impl<'a> Live<'a> {
         Ok(())
     }
 
+    /// What the old primary applies as a replica would wait there for an answer of its own replicas, as the writes of its
+    /// clients did. If it has none any more, it would wait for `rpl_semi_sync_master_timeout`.
+    fn end_semi_sync(&mut self) -> Result<(), Failure> {
+        let sql = "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'RPL_SEMI_SYNC_MASTER_CLIENTS'";
+        if is_on(&self.old.value("SELECT @@global.rpl_semi_sync_master_enabled")?) && self.old.value(sql)? == "0" {
+            self.old.run("SET GLOBAL rpl_semi_sync_master_enabled = 0")?;
+            let text = format!(
+                "rpl_semi_sync_master_enabled is OFF on {} now: no replica is left there. Set it on {} if its writes should wait",
+                self.old.entry.name, self.new.entry.name
+            );
+            self.report.note(&text);
+        }
+        Ok(())
+    }
+
     fn await_mark(&mut self) -> Result<(), Failure> {
+        self.end_semi_sync()?;
         let position = self.new.value("SELECT @@gtid_binlog_pos")?;
         let position: Position = position.parse().map_err(|_| Failure(format!("the position is '{position}'")))?;
         let received = position.received_by(self.old.server_id.unwrap_or_default());

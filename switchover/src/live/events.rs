@@ -26,6 +26,9 @@ impl Live<'_> {
     /// Enables on the new primary the events that are enabled on the old one. The statements are replicated to the old one,
     /// and disable them there. Only then may its scheduler run.
     pub(super) fn move_events(&mut self, record: &Record) -> Result<(), Failure> {
+        if record.way.reverse {
+            self.end_semi_sync()?;
+        }
         for event in self.old.rows(ENABLED)? {
             self.new.run(&enable(event.at(0), event.at(1), event.at(2)))?;
         }
