@@ -6,7 +6,7 @@ use super::host::{self, Severity};
 use super::{extra_ports, hooks, keeper, sessions, state, status, variables};
 use crate::boundary::{self, callback};
 use crate::sys;
-use failover::{Settings, Variable};
+use failover::{SettingError, Settings, Variable};
 
 callback! {
     export fn ifo_rs_init(_plugin: *mut c_void) -> c_int {
@@ -42,11 +42,11 @@ fn start() {
     let mut good = true;
     // The mode last: it is in force only if everything else is right.
     for variable in Variable::ALL.into_iter().filter(|&variable| variable != Variable::Mode).chain([Variable::Mode]) {
-        if variable == Variable::Mode && !good {
-            continue;
-        }
         match settings.set_at_start(variable, &variables::given(variable)) {
+            Ok(_) if variable == Variable::Mode && !good => {}
             Ok(new) => settings = new,
+            // What it is without has been reported.
+            Err(SettingError::NoTarget(_)) if !good => {}
             Err(error) => {
                 good = false;
                 host::report(Severity::IFO_ERROR, &format!("{error}. Starting with instant_failover_mode OFF"));

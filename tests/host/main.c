@@ -38,15 +38,10 @@ void failed(const char *what, const char *detail)
   names of libraries and dlclose() frees them. For that it forgets who has read a
   name, but not the NUL at its end: a false report wherever the length of a path is
   a multiple of 8.
-
-  It takes any use of a descriptor that another thread closes for a race. The plugin
-  knows that a descriptor may have been closed, and given to something else: see
-  src/server/sessions/socket.rs, which touches no other memory.
 */
 const char *__tsan_default_suppressions(void)
 {
-  return "called_from_lib:/ld-linux-\n"
-         "race:^instant_failover::server::sessions::socket::\n";
+  return "called_from_lib:/ld-linux-\n";
 }
 
 /* ---- What is in force ---- */
@@ -511,7 +506,7 @@ static void *clients(void *seed)
     thd.hangs_up= !random_below(&thd, 10);
     connect_client(thd.way_in, &thd.socket, &thd.client);
     list_session(&thd);
-    if (!random_below(&thd, 20))
+    if (!random_below(&thd, 10))
       leave_early(&thd);
     log_in_and_judge(&thd, any_account(&thd), 0);
     if (thd.outcome.accepted)
@@ -657,7 +652,10 @@ static void *administrator(void *seed)
       if (!random_below(&thd, 3))
         hold_too_long(&thd, &state);
       break;
-    default: change_settings(&thd, &state);
+    default:
+      change_settings(&thd, &state);
+      if (state.drain && !random_below(&thd, 4))
+        install_again(&thd, &state);
     }
     if (!has_audit() && !random_below(&thd, 4))
       install_sessions(&thd);

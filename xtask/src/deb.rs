@@ -56,6 +56,7 @@ pub(crate) fn test() -> Result<Outcome> {
         "test/packages.sh",
         "test/systemd.sh",
         "../examples/switchover.sh",
+        "galera-notify",
     ] {
         run(Command::new("shellcheck").current_dir(project_root()).arg("-x").arg(packaging().join(script)))?;
         outcome.passed += 1;

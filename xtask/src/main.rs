@@ -7,6 +7,7 @@ mod deb;
 mod demo;
 mod drain;
 mod fuzz;
+mod galera;
 mod mtr;
 mod recipes;
 mod sanitize;
@@ -49,6 +50,8 @@ enum Task {
     Recipes,
     /// Fuzz the parsers of untrusted input: all of them, or those named
     Fuzz(fuzz::Arguments),
+    /// Run a Galera cluster, and check what happens to its clients
+    Galera(galera::Arguments),
     /// Run the plugin from many threads with sanitizers: memory errors, leaks, undefined behaviour, data races
     Sanitize(sanitize::Arguments),
     /// Connect clients of every kind while the server's settings change, and check every answer
@@ -71,6 +74,7 @@ fn main() -> anyhow::Result<()> {
         Task::Deb(arguments) => deb::command(&arguments),
         Task::Recipes => recipes::command(),
         Task::Fuzz(arguments) => fuzz::command(&arguments),
+        Task::Galera(arguments) => galera::command(&arguments),
         Task::Sanitize(arguments) => sanitize::command(&arguments),
         Task::Soak(arguments) => soak::command(&arguments),
         Task::Drain(arguments) => drain::command(&arguments),
@@ -104,7 +108,15 @@ impl Outcome {
     /// Ends a command: prints the result, and returns an error if anything failed.
     fn conclude(&self, complaint: &'static str) -> anyhow::Result<()> {
         println!("{self}");
-        if self.failed.is_empty() { Ok(()) } else { Err(anyhow::anyhow!(complaint)) }
+        if self.failed.is_empty() {
+            return Ok(());
+        }
+        // Of a long output often only the end is kept.
+        println!("\nIn short:");
+        for failed in &self.failed {
+            println!("{}", failed.lines().take(4).collect::<Vec<_>>().join("\n"));
+        }
+        Err(anyhow::anyhow!(complaint))
     }
 }
 

@@ -5,6 +5,7 @@
 //! these; only then does its silence mean something.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -256,16 +257,20 @@ impl Build {
 
 /// Runs a checked program, and keeps its output. Returns whether it succeeded.
 fn run_into(program: &mut Command, log: &Path) -> Result<bool> {
-    let file = File::create(log)?;
+    let mut file = File::create(log)?;
     let status = program
         .env("ASAN_OPTIONS", "detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1")
         .env("UBSAN_OPTIONS", "print_stacktrace=1")
         .env("TSAN_OPTIONS", "second_deadlock_stack=1")
         .stdin(Stdio::null())
         .stdout(file.try_clone()?)
-        .stderr(file)
+        .stderr(file.try_clone()?)
         .status()
         .with_context(|| format!("cannot start {program:?}"))?;
+    if status.code().is_none() {
+        // Of a hang there is nothing else: the host is ended by SIGALRM.
+        writeln!(file, "{status}")?;
+    }
     Ok(status.success())
 }
 

@@ -15,6 +15,10 @@ const TICK: Duration = Duration::from_millis(5);
 /// How many sessions are woken at one look, so that those that stay are served meanwhile.
 const BATCH: usize = 100;
 
+/// After how long a session that is still in the same wait is woken again: the signal came before its thread was in `poll()`, so
+/// that it interrupted nothing.
+const AGAIN: Duration = Duration::from_millis(500);
+
 /// How often the log names what is left.
 const REPORT: Duration = Duration::from_secs(10);
 
@@ -35,8 +39,8 @@ struct Known {
     /// Its wait at the last look, and since when it has been at it.
     wait: u32,
     since: Instant,
-    /// The wait at which it was last woken.
-    woken: Option<u32>,
+    /// When it was last woken during this wait.
+    woken: Option<Instant>,
     /// In a pool of threads: since when it has been muted.
     muted: Option<Instant>,
 }
@@ -66,7 +70,7 @@ impl Drainer {
             if !session.has_own_thread() {
                 look_in_pool(&session, &mut known, drained_for, now);
             } else if woken < BATCH && needs_waking(&session, &known, drained_for, now) {
-                woken += usize::from(wake(&session, &mut known));
+                woken += usize::from(wake(&session, &mut known, now));
             }
             left.push((session, known));
         }
@@ -105,7 +109,8 @@ fn look_in_pool(session: &Session, known: &mut Known, drained_for: Duration, now
 /// Whether a session is to be woken: it waits, and either nobody has looked at it during this wait, or it is idle and was
 /// not ended, because it had not been quiet long enough.
 fn needs_waking(session: &Session, known: &Known, drained_for: Duration, now: Instant) -> bool {
-    if session.is_ended() || known.woken == Some(known.wait) {
+    let has_just_been_woken = |at| now.saturating_duration_since(at) < AGAIN;
+    if session.is_ended() || known.woken.is_some_and(has_just_been_woken) {
         return false;
     }
     let quiet_for = now.saturating_duration_since(known.since);
@@ -113,16 +118,18 @@ fn needs_waking(session: &Session, known: &Known, drained_for: Duration, now: In
         (Some(doing), _) => drain::ends(doing, drained_for, quiet_for),
         // It may be in the middle of a statement, so it is not disturbed before it has done nothing for a while.
         (None, _) if quiet_for < drain::QUIET => false,
-        // Before the first wait that we are told of, only the system knows what it is doing.
-        (None, 0) => session.thread.is_some_and(|thread| signal::is_polling(thread) != Some(false)),
+        // Before the first wait that we are told of, only the system knows what it is doing; in poll(), the signal has interrupted it.
+        (None, 0) => {
+            known.woken.is_none() && session.thread.is_some_and(|thread| signal::is_polling(thread) != Some(false))
+        }
         (None, wait) => !wait.is_multiple_of(2),
     }
 }
 
 /// Returns whether it was woken.
-fn wake(session: &Session, known: &mut Known) -> bool {
+fn wake(session: &Session, known: &mut Known, now: Instant) -> bool {
     let Some(thread) = session.thread else { return false };
-    known.woken = Some(known.wait);
+    known.woken = Some(now);
     session.set_quiet(known.wait);
     // The thread serves this session as long as its connection is open.
     let is_open = session.is_open();
