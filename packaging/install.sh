@@ -8,7 +8,7 @@ usage() {
 usage: ./install.sh [--uninstall] [--prefix=DIR] [--destdir=DIR] [--plugin-dir=DIR] [--client-plugin-dir=DIR]
 
   --uninstall              remove what was installed; changed configuration files are kept
-  --prefix=DIR             where to install the program and its documents (/usr/local)
+  --prefix=DIR             where to install the programs and their documents (/usr/local)
   --destdir=DIR            install everything below this directory, for a package or an image
   --plugin-dir=DIR         the server's plugin directory; by default, ask mariadbd
   --client-plugin-dir=DIR  Connector/C's plugin directory; by default, ask mariadb_config
@@ -84,8 +84,14 @@ put_configuration() {
 
 [ -z "$plugins" ] || put 644 lib/instant_failover.so "${plugins%/}/instant_failover.so"
 [ -z "$client_plugins" ] || put 644 lib/instant_failover.so "${client_plugins%/}/instant_failover.so"
-put 755 bin/instant-failover-harness "$prefix/bin/instant-failover-harness"
+for program in instant-failover instant-failover-harness; do
+    put 755 "bin/$program" "$prefix/bin/$program"
+done
+put 644 man/instant-failover.1 "$prefix/share/man/man1/instant-failover.1"
 put 644 man/instant-failover-harness.8 "$prefix/share/man/man8/instant-failover-harness.8"
+put 644 completions/instant-failover.bash "$prefix/share/bash-completion/completions/instant-failover"
+put 644 completions/_instant-failover "$prefix/share/zsh/site-functions/_instant-failover"
+put 644 completions/instant-failover.fish "$prefix/share/fish/vendor_completions.d/instant-failover.fish"
 documents=$prefix/share/doc/instant-failover
 if [ "$uninstall" = yes ]; then
     rm -rf "$destdir$documents"
@@ -107,7 +113,8 @@ done
 
 if [ "$uninstall" = yes ]; then
     # Those of them that hold nothing else.
-    for directory in share/doc share/man/man8; do
+    for directory in share/doc share/man/man1 share/man/man8 share/bash-completion/completions share/bash-completion \
+        share/zsh/site-functions share/zsh share/fish/vendor_completions.d share/fish; do
         rmdir "$destdir$prefix/$directory" 2>/dev/null || true
     done
     cat <<'TEXT'

@@ -77,6 +77,28 @@ stands_in() {
     wait $program
 }
 
+# The command needs no server.
+command=$packages/instant-failover_${version}-1_amd64.deb
+version_of() { [ "$("$1" --version)" = "instant-failover $version" ]; }
+needs_only_libc() { ! dpkg-deb --field "$command" Depends | tr , '\n' | sed 's/^ *//; s/ .*//' | grep -vxE 'libc6|libgcc-s1'; }
+# has_completions BASH ZSH FISH: each knows a command and an option.
+has_completions() {
+    for file; do
+        grep -q switchover "$file" && grep -q max-pause "$file" || return 1
+    done
+    bash -n "$1"
+}
+# What it is told to copy is not yet valid, but for its form: these names do not exist.
+example_is_understood() {
+    install -m 600 "$1" "$work/servers.cnf"
+    ! instant-failover --servers "$work/servers.cnf" status >"$work/status" 2>&1 &&
+        grep '^db1 .*does not answer' "$work/status" && grep '^db2 .*does not answer' "$work/status"
+}
+refuses_a_file_for_all() {
+    chmod 644 "$work/servers.cnf"
+    ! instant-failover --servers "$work/servers.cnf" status && instant-failover --servers "$work/servers.cnf" status 2>&1 | grep 'chmod 600'
+}
+
 tar --extract --gzip --directory "$work" --file "$packages/instant-failover-$version-linux-x86_64.tar.gz"
 installer="$work/instant-failover-$version-linux-x86_64/install.sh"
 install -d -o mysql /run/mysqld
@@ -180,7 +202,21 @@ start_server /run/mysqld/mysqld.sock
 check 'stand-in: the server is back' let_in
 check 'stand-in: nothing is left' same_files
 
+check 'command: needs nothing but the C library' needs_only_libc
+check 'command: installs' dpkg --install "$command"
+check 'command: runs' version_of /usr/bin/instant-failover
+check 'command: its manual page is there' gzip --test /usr/share/man/man1/instant-failover.1.gz
+check 'command: its completions are there' has_completions /usr/share/bash-completion/completions/instant-failover \
+    /usr/share/zsh/vendor-completions/_instant-failover /usr/share/fish/vendor_completions.d/instant-failover.fish
+check 'command: its example is right' example_is_understood /usr/share/doc/instant-failover/examples/servers.cnf
+check 'command: refuses a file that all can read' refuses_a_file_for_all
+check 'command: purge' dpkg --purge instant-failover
+check 'command: nothing is left' same_files
+
 check 'tarball: installs' "$installer"
+check 'tarball: the command runs' version_of /usr/local/bin/instant-failover
+check 'tarball: its completions are there' has_completions /usr/local/share/bash-completion/completions/instant-failover \
+    /usr/local/share/zsh/site-functions/_instant-failover /usr/local/share/fish/vendor_completions.d/instant-failover.fish
 check 'tarball: its documents are complete' links /usr/local/share/doc/instant-failover
 check 'tarball: INSTALL SONAME' sql "INSTALL SONAME 'instant_failover'"
 check 'tarball: SET GLOBAL' switch

@@ -2,6 +2,8 @@
 
 mod console;
 mod failover;
+#[cfg(test)]
+mod manual;
 mod pair;
 mod rolling;
 mod run;
@@ -13,7 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::live::{Hooks, Options};
 use crate::servers::Servers;
@@ -263,6 +265,12 @@ struct Context {
     store: Store,
     signals: Signals,
     console: Console,
+}
+
+/// The command line, for completions.
+#[must_use]
+pub fn command_line() -> clap::Command {
+    Arguments::command()
 }
 
 /// Runs a command line.

@@ -1,7 +1,5 @@
 //! One command for the DBA: switches the roles of a MariaDB primary and its replica, without a write that is lost.
 //!
-//! A first part: `README.md` in this folder says what is missing.
-//!
 //! # Layout
 //! - [`plan`]: what is done, and when; no I/O
 //! - [`servers`]: the option file with the servers

@@ -42,11 +42,18 @@ def say(what, server=0, number=0, words=""):
 
 
 def connection_of_pool():
-    """One that is idle, the last used first, or a new one."""
-    try:
-        return idle.pop()
-    except IndexError:
-        pass
+    """One that is idle and still open, the last used first, or a new one."""
+    while idle:
+        try:
+            connection = idle.pop()
+        except IndexError:
+            # Another thread was faster.
+            break
+        try:
+            connection.ping()
+            return connection
+        except MySQLdb.Error:
+            connection.close()
     connection = MySQLdb.connect(**LOGIN)
     cursor = connection.cursor()
     cursor.execute("SELECT @@server_id")

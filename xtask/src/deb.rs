@@ -1,5 +1,5 @@
 //! `cargo xtask deb`: Debian packages and a tarball, and a test of them in a system of their own. What is in them is in
-//! `packaging/`, and in the `[package.metadata.deb]` of the two `Cargo.toml`s.
+//! `packaging/`, and in the `[package.metadata.deb]` of each `Cargo.toml`.
 
 use std::fmt;
 use std::fs;
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
+use clap_complete::Shell;
 use support::build::{self, Flavour};
 use support::{output, packages, project_root, run, system, target_dir};
 
@@ -28,6 +29,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The crates with packages, and what each package is called.
 const PLUGIN: [&str; 2] = ["instant-failover", "mariadb-plugin-instant-failover"];
 const HARNESS: [&str; 2] = ["instant-failover-harness", "instant-failover-harness"];
+const COMMAND: [&str; 2] = ["instant-failover-switchover", "instant-failover"];
 
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     if arguments.test {
@@ -55,14 +57,13 @@ pub(crate) fn test() -> Result<Outcome> {
         "plugin/postrm",
         "test/packages.sh",
         "test/systemd.sh",
-        "../examples/switchover.sh",
         "galera-notify",
     ] {
         run(Command::new("shellcheck").current_dir(project_root()).arg("-x").arg(packaging().join(script)))?;
         outcome.passed += 1;
     }
     let maintainer = Maintainer::of_this_build()?.to_string();
-    for file in [&packages.plugin, &packages.harness] {
+    for file in [&packages.plugin, &packages.harness, &packages.command] {
         let field = output(Command::new("dpkg-deb").arg("--field").arg(file).arg("Maintainer"))?;
         outcome += Outcome::of(field.trim() == maintainer, format!("the maintainer is {field}, not {maintainer}"));
         let mut lintian = Command::new("lintian");
@@ -91,6 +92,7 @@ struct Packages {
     directory: PathBuf,
     plugin: PathBuf,
     harness: PathBuf,
+    command: PathBuf,
     tarball: PathBuf,
 }
 
@@ -197,17 +199,19 @@ impl Packages {
             bail!("packaging/changelog does not begin with version {VERSION}-1");
         }
         let maintainer = Maintainer::of_this_build()?;
-        // Where the two Cargo.toml look for it.
+        // Where each Cargo.toml looks for it.
         let signed = project_root().join("target/debian/changelog");
         fs::create_dir_all(signed.parent().context("a file has a directory")?)?;
         fs::write(&signed, changelog.replace("@MAINTAINER@", &maintainer.to_string()))?;
-        let (library, harness) = (Flavour::Release.build()?, build::harness()?);
+        let (library, harness, command) = (Flavour::Release.build()?, build::harness()?, build::command()?);
+        let completions = completions()?;
         let directory = target_dir().join("debian");
         fs::create_dir_all(&directory)?;
         let deb = |name| directory.join(format!("{name}_{VERSION}-1_amd64.deb"));
         let packages = Self {
             plugin: deb(PLUGIN[1]),
             harness: deb(HARNESS[1]),
+            command: deb(COMMAND[1]),
             tarball: directory.join(format!("{}.tar.gz", tarball_name())),
             directory,
         };
@@ -215,12 +219,13 @@ impl Packages {
         let release = |program: &Path| program.ancestors().nth(2).map_or_else(target_dir, Path::to_path_buf);
         package(&cargo_deb, PLUGIN[0], &maintainer, &release(&library), &packages.plugin)?;
         package(&cargo_deb, HARNESS[0], &maintainer, &release(&harness), &packages.harness)?;
-        tarball(&library, &harness, &packages.tarball)?;
+        package(&cargo_deb, COMMAND[0], &maintainer, &release(&command), &packages.command)?;
+        tarball([&library, &harness, &command], &completions, &packages.tarball)?;
         Ok(packages)
     }
 
-    fn all(&self) -> [&Path; 3] {
-        [&self.plugin, &self.harness, &self.tarball]
+    fn all(&self) -> [&Path; 4] {
+        [&self.plugin, &self.harness, &self.command, &self.tarball]
     }
 
     /// Runs the tests of `packaging/test/` in a copy of that root directory, and counts what they say.
@@ -303,12 +308,23 @@ fn package(cargo_deb: &Path, name: &str, maintainer: &Maintainer, built: &Path, 
     output(command.arg("--output").arg(file).env("CARGO_TARGET_DIR", built)).map(drop)
 }
 
+/// Writes the command's completions where its Cargo.toml looks for them, and returns the directory.
+fn completions() -> Result<PathBuf> {
+    let directory = project_root().join("target/debian/completions");
+    fs::create_dir_all(&directory)?;
+    let mut line = switchover::command::command_line();
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        clap_complete::generate_to(shell, &mut line, COMMAND[1], &directory)?;
+    }
+    Ok(directory)
+}
+
 fn tarball_name() -> String {
     format!("instant-failover-{VERSION}-linux-x86_64")
 }
 
 /// What there is for systems without Debian's packages; `install.sh` knows where each file goes.
-fn tarball(library: &Path, harness: &Path, file: &Path) -> Result<()> {
+fn tarball([library, harness, command]: [&Path; 3], completions: &Path, file: &Path) -> Result<()> {
     let staged = tempfile::tempdir()?;
     let top = staged.path().join(tarball_name());
     let (root, packaging) = (project_root(), packaging());
@@ -319,6 +335,11 @@ fn tarball(library: &Path, harness: &Path, file: &Path) -> Result<()> {
         (packaging.join("instant-failover-harness.service"), "systemd/instant-failover-harness.service", 0o644),
         (packaging.join("instant-failover-harness.socket"), "systemd/instant-failover-harness.socket", 0o644),
         (packaging.join("instant-failover-harness.8"), "man/instant-failover-harness.8", 0o644),
+        (command.to_path_buf(), "bin/instant-failover", 0o755),
+        (packaging.join("instant-failover.1"), "man/instant-failover.1", 0o644),
+        (completions.join("instant-failover.bash"), "completions/instant-failover.bash", 0o644),
+        (completions.join("_instant-failover"), "completions/_instant-failover", 0o644),
+        (completions.join("instant-failover.fish"), "completions/instant-failover.fish", 0o644),
         (packaging.join("install.sh"), "install.sh", 0o755),
     ] {
         let destination = top.join(destination);
@@ -337,11 +358,11 @@ fn tarball(library: &Path, harness: &Path, file: &Path) -> Result<()> {
         "SECURITY.md",
         "clients",
         "docs",
-        "examples",
     ]))?;
-    fs::create_dir(documents.join("switchover"))?;
-    fs::copy(root.join("switchover/README.md"), documents.join("switchover/README.md"))?;
-    fs::copy(packaging.join("instant_failover.cnf"), documents.join("examples/instant_failover.cnf"))?;
+    fs::create_dir(documents.join("examples"))?;
+    for example in ["instant_failover.cnf", "servers.cnf"] {
+        fs::copy(packaging.join(example), documents.join("examples").join(example))?;
+    }
     output(
         Command::new("tar")
             .args(["--create", "--gzip", "--sort=name", "--owner=root:0", "--group=root:0", "--directory"])

@@ -154,3 +154,30 @@ pub(crate) fn run_statement(pair: &mut Pair, statement: &Statement) -> Result<Ve
     }
     Ok(rows)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use support::project_root;
+
+    use super::DOCUMENTS;
+
+    /// The command's options are as its command line has them. What it does is tested by `cargo xtask switchover`.
+    #[test]
+    fn commands_in_the_documents_are_valid() {
+        let mut found = 0;
+        for path in DOCUMENTS.iter().chain(&["packaging/instant-failover.1"]) {
+            let text = fs::read_to_string(project_root().join(path)).unwrap();
+            // In the manual page without a prompt, and in a loop.
+            let lines = text.lines().map(|line| line.trim().trim_start_matches("$ "));
+            for line in lines.filter(|line| line.starts_with("instant-failover ")) {
+                let line = line.split(" #").next().unwrap_or_default().split(" ||").next().unwrap_or_default();
+                let parsed = switchover::command::command_line().try_get_matches_from(line.split_whitespace());
+                assert!(parsed.is_ok(), "{path}: {line}: {}", parsed.unwrap_err());
+                found += 1;
+            }
+        }
+        assert!(found > 10, "{found}");
+    }
+}

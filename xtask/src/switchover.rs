@@ -1,10 +1,11 @@
 //! `cargo xtask switchover`: a primary and its replica swap roles while an application writes.
 //!
-//! The statements are read from `docs/operations.md`; each is printed with its time. Nothing may be committed on the old
-//! primary after the position that the new one waits for. In the end every acknowledged write must exist exactly once, also
-//! those of procedures and events with root as their definer.
+//! The DBA runs the command `instant-failover`, or the statements of `docs/operations.md` by hand; each is printed with its time.
+//! Nothing may be committed on the old primary after the position that the new one waits for. In the end every acknowledged write
+//! must exist exactly once, also those of procedures and events with root as their definer.
 
 mod application;
+mod command;
 mod mishaps;
 pub(crate) mod pair;
 
@@ -15,8 +16,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use support::build::Flavour;
-use support::{output, packages, project_root};
+use support::build::{self, Flavour};
+use support::{packages, project_root};
 
 use crate::Outcome;
 use crate::common::plot::{Axis, Line, count, lines_with_marks};
@@ -25,11 +26,12 @@ use crate::common::tools::{Tool, Tools};
 use crate::recipes::{self, Document};
 
 use application::{Application, Crowd, Journal, in_words};
+use command::Machine;
 use pair::{Pair, name, number};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Switch by the script only, not by hand
+    /// Switch by the command only, not by hand
     #[arg(long, conflicts_with = "keep")]
     pub(crate) short: bool,
     /// Write the result to docs/results/README.md and docs/switchover.svg
@@ -37,43 +39,124 @@ pub(crate) struct Arguments {
     pub(crate) keep: bool,
 }
 
-/// How the DBA switches over. New connections are redirected only once the new primary is writable: before that, a
-/// procedure whose definer is root would write to it while it is a replica, and replication would stop.
+/// How the DBA switches over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
-    /// As in `docs/operations.md`: the fence, promote, and only then mode ON.
-    Runbook,
-    /// By `examples/switchover.sh`.
-    Script,
+    /// By `instant-failover switchover`.
+    Command,
+    /// By `instant-failover prepare`, and then `switchover`.
+    Prepared,
+    /// By hand, as in `docs/operations.md`, with a pause between two steps.
+    ByHand(Duration),
+    /// By hand without hold and drain, as before there were any: sessions are killed in the middle of what they do.
+    Kill,
 }
 
-/// The order of the steps, and how long the DBA waits between two steps.
-type Plan = (Order, Duration);
-
-const AT_ONCE: Duration = Duration::ZERO;
-const BY_HAND: Duration = Duration::from_millis(300);
-/// An odd number, so that db2 is the primary at the end.
-const PLANS: &[Plan] = &[(Order::Runbook, AT_ONCE), (Order::Runbook, BY_HAND), (Order::Script, AT_ONCE)];
-const SHORT: &[Plan] = &[(Order::Script, AT_ONCE)];
+const ORDERS: &[Order] = &[
+    Order::Command,
+    Order::Prepared,
+    Order::ByHand(Duration::ZERO),
+    Order::ByHand(Duration::from_millis(300)),
+    Order::Kill,
+];
+const SHORT: &[Order] = &[Order::Command];
+// The mishaps need db2 as the primary.
+const _: () = assert!(ORDERS.len() % 2 == 1 && SHORT.len() % 2 == 1);
 
 impl Order {
-    fn name(self) -> &'static str {
+    fn name(self) -> String {
         match self {
-            Self::Runbook => "the fence, promote, `ON`, `KILL`",
-            Self::Script => "`examples/switchover.sh`",
+            Self::Command => "the command".to_owned(),
+            Self::Prepared => "the command, after `prepare`".to_owned(),
+            Self::ByHand(Duration::ZERO) => "by hand, without a pause".to_owned(),
+            Self::ByHand(thinks) => format!("by hand, {thinks:?} between the steps"),
+            Self::Kill => "by hand, without hold and drain".to_owned(),
         }
     }
 }
 
-/// The section of the runbook with the steps.
-const SECTION: &str = "Switchover";
+/// The section of the runbook with the steps by hand.
+const SECTION: &str = "Switchover by hand";
 
-/// A finished switchover: its time and its steps.
+/// A part of a switchover, by its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Hold,
+    Drain,
+    Fence,
+    CatchUp,
+    Promote,
+    Redirect,
+    Kill,
+}
+
+impl Part {
+    const ALL: [Self; 7] =
+        [Self::Hold, Self::Drain, Self::Fence, Self::CatchUp, Self::Promote, Self::Redirect, Self::Kill];
+
+    /// What happened by its end, for the plot.
+    fn mark(self) -> Option<&'static str> {
+        match self {
+            Self::Hold => Some("hold"),
+            Self::Drain => Some("drained"),
+            Self::Fence => Some("fenced"),
+            Self::CatchUp => None,
+            Self::Promote => Some("promoted"),
+            Self::Redirect => Some("redirected"),
+            Self::Kill => Some("rest killed"),
+        }
+    }
+
+    /// What takes the time until its end, for the table.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Hold => "hold",
+            Self::Drain => "drain",
+            Self::Fence => "fence",
+            Self::CatchUp => "wait for the replica",
+            Self::Promote => "stop replication, promote",
+            Self::Redirect => "redirect",
+            Self::Kill => "kill what is left",
+        }
+    }
+
+    /// The step of the command, by a part of its text.
+    fn of_command(self) -> &'static str {
+        match self {
+            Self::Hold => "hold new clients",
+            Self::Drain => "wait until the sessions are drained",
+            Self::Fence => "fence",
+            Self::CatchUp => "wait until it has everything",
+            Self::Promote => "check the fence",
+            Self::Redirect => "redirect clients",
+            Self::Kill => "kill the sessions",
+        }
+    }
+}
+
+/// A finished switchover.
 struct Switch {
-    plan: Plan,
+    order: Order,
     from: usize,
+    /// From the first step that clients can feel to the last, and a second more.
     span: Range<f64>,
-    marks: Vec<(f64, &'static str)>,
+    /// When that first step began.
+    began: f64,
+    /// When each part ended.
+    parts: Vec<(Part, f64)>,
+}
+
+impl Switch {
+    fn end(&self, part: Part) -> Option<f64> {
+        self.parts.iter().find(|(other, _)| *other == part).map(|(_, at)| *at)
+    }
+
+    /// How long a part took, in seconds.
+    fn took(&self, part: Part) -> Option<f64> {
+        let end = self.end(part)?;
+        let before = self.parts.iter().map(|(_, at)| *at).take_while(|at| *at < end).last();
+        Some(end - before.unwrap_or(self.began))
+    }
 }
 
 /// How long the application needs to settle.
@@ -85,27 +168,27 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Moves the primary by hand and by the script, or by the script only, and tests the mishaps.
+/// Moves the primary in every order, or by the command only, and tests the mishaps.
 ///
 /// # Errors
 /// If a write is lost or duplicated, or anything else differs from `docs/operations.md`.
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     packages::install(&[packages::BUILD, packages::SERVER, &Tool::Python.packages()])?;
-    let library = Flavour::Release.build()?;
+    let (library, program) = (Flavour::Release.build()?, build::command()?);
     Tools::default().prepare(Tool::Python)?;
-    let plans = if arguments.short { SHORT } else { PLANS };
+    let orders = if arguments.short { SHORT } else { ORDERS };
 
     let runbook = Document::read(recipes::RUNBOOK)?;
     let mut pair = Pair::start(&library)?;
+    let machine_of_dba = Machine::new(&program, &pair, "dba")?;
     println!("\n== Switchover, {} ==", machine());
     let mut running = Application::start(pair.application()?, Crowd::default())?;
     let mut switches = Vec::new();
     let (mut from, mut to) = (0, 1);
-    for &plan in plans {
+    for &order in orders {
         running.wait_for_writes(number(from), 250)?;
-        switches.push(switch(&mut pair, &runbook, plan, from, to)?);
+        switches.push(switch(&mut pair, &runbook, &machine_of_dba, order, from, to)?);
         running.wait_for_writes(number(to), 100)?;
-        pair.becomes_replica(&runbook)?;
         sleep(SETTLE);
         (from, to) = (to, from);
     }
@@ -124,8 +207,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     pair.no_more_events(from)?;
     pair.wait_for_replica(from, to)?;
     let mut outcome = Outcome { passed: switches.len(), ..Outcome::default() };
-    ensure!(from == 1, "the mishaps need db2 as the primary");
-    outcome.passed += mishaps::all(&mut pair)?;
+    outcome.passed += mishaps::all(&mut pair, &program)?;
     println!("\n{report}\n");
     if arguments.keep {
         fs::write(project_root().join(PLOT), plot).with_context(|| PLOT)?;
@@ -134,9 +216,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// Users with sessions that are idle at the time, and must be gone afterwards: an exempt administrator, a user with an odd
+/// name, and one with a host.
+const IDLE: [&str; 3] = ["dba", "\"o'brien\" app", "jo"];
+
 /// Makes `to` the primary instead of `from`.
-fn switch(pair: &mut Pair, runbook: &Document, plan: Plan, from: usize, to: usize) -> Result<Switch> {
-    let (order, thinks) = plan;
+fn switch(
+    pair: &mut Pair,
+    runbook: &Document,
+    machine: &Machine,
+    order: Order,
+    from: usize,
+    to: usize,
+) -> Result<Switch> {
     println!("\n-- {} to {}: {}", name(from), name(to), order.name());
     pair.takes_over(from, to);
     for server in [from, to] {
@@ -144,30 +236,65 @@ fn switch(pair: &mut Pair, runbook: &Document, plan: Plan, from: usize, to: usiz
     }
     pair.replica_runs(to)?;
     nothing_takes_long(pair, from)?;
+    let idle = IDLE.iter().map(|user| pair.session(from, user)).collect::<Result<Vec<_>>>()?;
 
-    let start = pair.now();
-    let mut marks = Vec::new();
-    if order == Order::Script {
-        println!("{:16}{}", "", output(&mut pair.script(from, to)?)?.trim());
-        marks.push((pair.now(), "switchover.sh"));
-        // The script ends every session on the old primary, including this one.
-        pair.log_in(from)?;
-    } else {
-        pair.sql(from, &format!("SET GLOBAL instant_failover_target = '{}'", pair.address(to)))?;
-        let position = pair.fence(runbook)?;
-        marks.push((pair.now(), "locked"));
-        for (step, mark) in [(2, None), (3, Some("promoted")), (4, Some("ON")), (5, Some("killed"))] {
-            sleep(thinks);
-            pair.step(runbook, step)?;
-            marks.extend(mark.map(|mark| (pair.now(), mark)));
-        }
-        pair.step(runbook, 6)?;
-        let now = pair.value(from, "SELECT @@gtid_binlog_pos")?;
-        ensure!(now == position, "{} wrote despite the fence: {position} became {now}", name(from));
+    let (began, parts) = match order {
+        Order::Command | Order::Prepared => by_command(pair, machine, order, from, to)?,
+        Order::ByHand(thinks) => by_hand(pair, runbook, true, thinks)?,
+        Order::Kill => by_hand(pair, runbook, false, Duration::ZERO)?,
+    };
+    let last = parts.last().map_or(began, |(_, at)| *at);
+    for (user, mut session) in IDLE.iter().zip(idle) {
+        ensure!(session.query("DO 1").is_err(), "the session of {user} is still open on {}", name(from));
     }
-    let span = start..pair.now() + 1.0;
+    pair.wait_for_replica(to, from)?;
     pair.nothing_is_left_behind(from, to)?;
-    Ok(Switch { plan, from, span, marks })
+    Ok(Switch { order, from, span: began..last + 1.0, began, parts })
+}
+
+/// When it began, and when each part ended.
+type Times = (f64, Vec<(Part, f64)>);
+
+fn by_command(pair: &mut Pair, machine: &Machine, order: Order, from: usize, to: usize) -> Result<Times> {
+    let names = [name(from), name(to)];
+    let patient = ["--max-lag", "10", "--json"];
+    if order == Order::Prepared {
+        machine.run(pair, &[&["prepare"], &names[..], &patient[..]].concat())?.expect(0, "done")?;
+    }
+    let ended = machine.run(pair, &[&["switchover"], &names[..], &["--yes"], &patient[..]].concat())?;
+    // It ends every session on the old primary, including this one.
+    pair.log_in(from)?;
+    ended.expect(0, "is the primary, and")?;
+    // If the replica has everything already, there is nothing to wait for.
+    let parts = Part::ALL.into_iter().filter_map(|part| Some((part, ended.done(part.of_command())?)));
+    let began = ended.began(Part::Hold.of_command()).context("it did not hold clients")?;
+    Ok((began, parts.collect()))
+}
+
+fn by_hand(pair: &mut Pair, runbook: &Document, holds: bool, thinks: Duration) -> Result<Times> {
+    let [from, to] = pair.roles();
+    pair.sql(from, &format!("SET GLOBAL instant_failover_target = '{}'", pair.address(to)))?;
+    let began = pair.now();
+    let mut parts = Vec::new();
+    if holds {
+        pair.step(runbook, 0)?;
+        parts.push((Part::Hold, pair.now()));
+        pair.drained(from)?;
+        parts.push((Part::Drain, pair.now()));
+        sleep(thinks);
+    }
+    let position = pair.fence(runbook)?;
+    parts.push((Part::Fence, pair.now()));
+    for (step, part) in [(2, Part::CatchUp), (3, Part::Promote), (4, Part::Redirect), (5, Part::Kill)] {
+        sleep(thinks);
+        pair.step(runbook, step)?;
+        parts.push((part, pair.now()));
+    }
+    pair.step(runbook, 6)?;
+    let now = pair.value(from, "SELECT @@gtid_binlog_pos")?;
+    ensure!(now == position, "{} wrote despite the fence: {position} became {now}", name(from));
+    pair.step(runbook, 7)?;
+    Ok((began, parts))
 }
 
 /// A long transaction would be killed, and `read_only` would wait for a long statement.
@@ -184,25 +311,41 @@ fn nothing_takes_long(pair: &mut Pair, server: usize) -> Result<()> {
 }
 
 fn report(journal: &Journal, switches: &[Switch]) -> String {
-    let mut report =
-        "| order of steps | from the first step to the last, ms | longest pause of a writer, ms | errors that \
-                      the application saw |\n|---|--:|--:|---|\n"
-            .to_owned();
-    for Switch { plan: (order, thinks), span, marks, .. } in switches {
-        let last = marks.last().map_or(span.start, |(at, _)| *at);
-        let pause = journal.longest_pause(span).unwrap_or_default();
-        let errors = in_words(&journal.errors(span));
-        let (steps, pause) = ((last - span.start) * 1e3, pause * 1e3);
-        let by_hand = if thinks.is_zero() { String::new() } else { format!(", {thinks:?} between the steps") };
-        let _ = writeln!(report, "| {}{by_hand} | {steps:.0} | {pause:.0} | {errors} |", order.name());
+    let mut report = "| |".to_owned();
+    let mut row = |title: &str, cell: &dyn Fn(&Switch) -> String| {
+        let _ = write!(report, "\n| {title} |");
+        for switch in switches {
+            let _ = write!(report, " {} |", cell(switch));
+        }
+    };
+    let milliseconds = |time: Option<f64>| time.map_or_else(|| "–".to_owned(), |time| format!("{:.0}", time * 1e3));
+    for part in Part::ALL {
+        row(&format!("{}, ms", part.name()), &|switch| milliseconds(switch.took(part)));
     }
+    row("**from the first to the redirect, ms**", &|switch| {
+        milliseconds(switch.end(Part::Redirect).map(|at| at - switch.began))
+    });
+    row("**no client can write, from the fence to the redirect, ms**", &|switch| {
+        let (end, fence) = (switch.end(Part::Redirect), switch.end(Part::Fence));
+        milliseconds(end.zip(fence).map(|(end, fence)| end - fence + switch.took(Part::Fence).unwrap_or_default()))
+    });
+    row("**longest pause of a writer, ms**", &|switch| milliseconds(journal.longest_pause(&switch.span)));
+    row("errors that the application saw", &|switch| in_words(&journal.errors(&switch.span)));
+    let mut header = String::from("| |");
+    for switch in switches {
+        let _ = write!(header, " {} |", switch.order.name());
+    }
+    header += "\n|---|";
+    header += &"--:|".repeat(switches.len());
+    report.replace_range(..3, &header);
     let Crowd { writers, slow, callers, readers, .. } = Crowd::default();
     let _ = write!(
         report,
-        "\n{writers} writers, {slow} more that hold each transaction open for half a second, {callers} callers of a procedure whose \
-         definer is root, and {readers} readers, on mysqlclient with the client plugin, with a pool that throws a connection away on any error or after half a second, and \
-         tries again after 20 ms; and five events that write each second. {} writes were acknowledged, {} reads answered. No acknowledged write was lost, none was doubled, \
-         and the tables of both servers were the same. {}",
+        "\n\n{writers} writers, {slow} more that hold each transaction open for half a second, {callers} callers of a procedure \
+         whose definer is root, and {readers} readers, on mysqlclient with the client plugin. Their pool tests a connection before it \
+         lends it, throws it away on any error or after half a second, and tries again after 20 ms. Five events write each second. \
+         {} writes were acknowledged, {} reads answered. No acknowledged write was lost, none was doubled, and the tables of both \
+         servers were the same. {}",
         journal.acknowledged().len(),
         journal.reads(),
         machine()
@@ -212,27 +355,29 @@ fn report(journal: &Journal, switches: &[Switch]) -> String {
 
 /// Writes per second on either server around a switch.
 fn plot(journal: &Journal, switch: &Switch) -> String {
-    const BEFORE: f64 = 1.0;
+    const BEFORE: f64 = 0.7;
     const WIDTH: f64 = 0.05;
-    const BUCKETS: usize = 50;
-    let start = switch.span.start - BEFORE;
+    const MOST: usize = 200;
+    let start = switch.began - BEFORE;
+    let buckets = (0..MOST).find(|&n| start + WIDTH * count(n) > switch.span.end).unwrap_or(MOST);
     let line = |server: usize| {
-        let mut buckets = [0; BUCKETS];
+        let mut written = vec![0; buckets];
         for (at, _) in journal.written_on(number(server)) {
-            let place = (0..BUCKETS).find(|&n| (start + WIDTH * count(n)..start + WIDTH * count(n + 1)).contains(&at));
+            let place = (0..buckets).find(|&n| (start + WIDTH * count(n)..start + WIDTH * count(n + 1)).contains(&at));
             if let Some(place) = place {
-                buckets[place] += 1;
+                written[place] += 1;
             }
         }
-        let points = (0..BUCKETS).map(|n| (WIDTH * (count(n) + 0.5), count(buckets[n]) / WIDTH)).collect();
+        let points = (0..buckets).map(|n| (WIDTH * (count(n) + 0.5), count(written[n]) / WIDTH)).collect();
         Line { name: format!("acknowledged by {}", name(server)), points }
     };
     let lines = [line(switch.from), line(1 - switch.from)];
     let highest = lines.iter().flat_map(|line| &line.points).map(|point| point.1).fold(0.0, f64::max);
-    let marks: Vec<_> = switch.marks.iter().map(|&(at, words)| (at - start, words.to_owned())).collect();
+    let marks = switch.parts.iter().filter_map(|&(part, at)| Some((at - start, part.mark()?.to_owned())));
+    let marks: Vec<_> = marks.collect();
     lines_with_marks(
-        "A switchover while clients write",
-        &Axis::up_to("seconds", WIDTH * count(BUCKETS)),
+        "A switchover by the command, while clients write",
+        &Axis::up_to("seconds", WIDTH * count(buckets)),
         &Axis::up_to("writes per second", 1.4 * highest),
         &lines,
         &marks,

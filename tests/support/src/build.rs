@@ -1,4 +1,4 @@
-//! Builds the plugin and the stand-in with cargo.
+//! Builds the plugin, the stand-in and the command with cargo.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -35,8 +35,8 @@ impl Flavour {
     /// # Errors
     /// If cargo fails; it prints the reason.
     pub fn build(self) -> Result<PathBuf> {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.current_dir(project_root()).args(["build", "--quiet", "--release", "--lib", "--package"]);
+        let mut cargo = cargo_build();
+        cargo.args(["--lib", "--package"]);
         cargo.arg("instant-failover").arg("--target-dir").arg(self.target_dir());
         if self == Self::PanicInjection {
             cargo.args(["--features", "panic-injection"]);
@@ -46,18 +46,50 @@ impl Flavour {
     }
 }
 
-const HARNESS: &str = "instant-failover-harness";
+/// A release build, without what `cargo run` tells the program that it runs: for `ring` that would be reason to build everything
+/// again.
+fn cargo_build() -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(project_root()).args(["build", "--quiet", "--release"]);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| text.starts_with(prefix)) {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo
+}
 
-/// A separate directory: the plugin and the stand-in use the same dependencies with different features. In one directory,
-/// each build would undo the other.
-fn harness_dir() -> PathBuf {
-    target_dir().join("harness")
+/// A program with a package of its own. Each is built in a directory of its own: the plugin and the programs use the same
+/// dependencies with different features. In one directory, each build would undo the other.
+struct Program {
+    package: &'static str,
+    name: &'static str,
+    directory: &'static str,
+}
+
+const HARNESS: Program =
+    Program { package: "instant-failover-harness", name: "instant-failover-harness", directory: "harness" };
+const COMMAND: Program =
+    Program { package: "instant-failover-switchover", name: "instant-failover", directory: "switchover" };
+
+impl Program {
+    fn path(&self) -> PathBuf {
+        target_dir().join(self.directory).join("release").join(self.name)
+    }
+
+    fn build(&self) -> Result<PathBuf> {
+        let mut cargo = cargo_build();
+        cargo.args(["--bin", self.name, "--package"]);
+        run(cargo.arg(self.package).arg("--target-dir").arg(target_dir().join(self.directory)))?;
+        Ok(self.path())
+    }
 }
 
 /// The path of the built stand-in.
 #[must_use]
 pub fn harness_program() -> PathBuf {
-    harness_dir().join("release").join(HARNESS)
+    HARNESS.path()
 }
 
 /// Builds the release build of the stand-in, and returns its path.
@@ -65,8 +97,13 @@ pub fn harness_program() -> PathBuf {
 /// # Errors
 /// If cargo fails; it prints the reason.
 pub fn harness() -> Result<PathBuf> {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(project_root()).args(["build", "--quiet", "--release", "--bin", HARNESS, "--package", HARNESS]);
-    run(cargo.arg("--target-dir").arg(harness_dir()))?;
-    Ok(harness_program())
+    HARNESS.build()
+}
+
+/// Builds the release build of the command `instant-failover`, and returns its path.
+///
+/// # Errors
+/// If cargo fails; it prints the reason.
+pub fn command() -> Result<PathBuf> {
+    COMMAND.build()
 }

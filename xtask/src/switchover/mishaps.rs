@@ -1,17 +1,19 @@
 //! What goes wrong in a switchover, and what helps. db2 is the primary here, db1 its replica that redirects.
 
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Output, Stdio};
+mod command;
+
+use std::path::Path;
 use std::thread::{self, sleep};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use support::run;
 use support::wire::{Reply, Session};
 
 use super::application::{Application, Crowd};
 use super::pair::{PASSWORD, Pair, name};
 use crate::recipes::{Document, RUNBOOK};
+
+use command::Machines;
 
 const DB1: usize = 0;
 const DB2: usize = 1;
@@ -25,10 +27,9 @@ const SLEEPS: &str = "SELECT ID FROM information_schema.PROCESSLIST WHERE STATE 
 
 type Mishap = fn(&mut Pair) -> Result<()>;
 
-/// Runs each mishap, and returns their number.
-pub(super) fn all(pair: &mut Pair) -> Result<usize> {
-    let mishaps: [(&str, Mishap); 8] = [
-        ("The script, and a replica that does not follow", no_replica),
+/// Runs each mishap, and returns their number. `program` is the command.
+pub(super) fn all(pair: &mut Pair, program: &Path) -> Result<usize> {
+    let mishaps: [(&str, Mishap); 7] = [
         ("read_only, which is no fence, and the fence", fence),
         ("The fence, and a long statement", long_statement),
         ("The target is mistyped", mistyped),
@@ -38,11 +39,16 @@ pub(super) fn all(pair: &mut Pair) -> Result<usize> {
         ("The new primary dies", dies),
     ];
     pair.takes_over(DB2, DB1);
+    let machines = Machines::new(program, pair)?;
+    for (title, mishap) in command::ALL {
+        println!("\n-- {title}");
+        mishap(pair, &machines).with_context(|| title)?;
+    }
     for (title, mishap) in mishaps {
         println!("\n-- {title}");
         mishap(pair).with_context(|| title)?;
     }
-    Ok(mishaps.len())
+    Ok(command::ALL.len() + mishaps.len())
 }
 
 /// What a client shows must contain a text.
@@ -220,77 +226,6 @@ fn long_statement(pair: &mut Pair) -> Result<()> {
     pair.sql(DB2, &format!("KILL QUERY {}", ids.concat()))?;
     ensure!(matches!(update.join(), Ok(Err(_))), "the statement was not killed");
     Ok(())
-}
-
-/// The script reverts its changes, and both servers are as before.
-fn no_replica(pair: &mut Pair) -> Result<()> {
-    const WAITS: &str = "SELECT ID FROM information_schema.PROCESSLIST WHERE INFO LIKE 'SELECT MASTER_GTID_WAIT%'";
-    const FENCE: &str = "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = 'root' AND COMMAND = 'Sleep'";
-    let refused = |pair: &mut Pair, ended: &Output, why: &str, read_only: &str| {
-        let said = String::from_utf8_lossy(&ended.stderr);
-        println!("{:16}{}", "", said.trim());
-        ensure!(!ended.status.success(), "the script succeeded");
-        expect(&said, why)?;
-        let db2 = pair.sql(DB2, "SELECT @@read_only, @@event_scheduler")?.concat();
-        ensure!(db2 == [read_only, "ON"], "db2 is not as it was: {db2:?}");
-        pair.sql(DB2, "SET GLOBAL read_only = 0")?;
-        ensure!(pair.client(DB2, WRITE)? == "2", "db2 accepts no writes");
-        let db1 = pair.sql(DB1, "SELECT @@read_only, @@instant_failover_mode")?.concat();
-        ensure!(db1 == ["1", "ON"], "db1 is not as it was: {db1:?}");
-        Ok(())
-    };
-    pair.sql(DB1, "STOP SLAVE SQL_THREAD")?;
-    let ended = pair.script(DB2, DB1)?.output()?;
-    refused(pair, &ended, "replication is not running", "0")?;
-    pair.sql(DB1, "START SLAVE SQL_THREAD")?;
-    let ended = pair.script(DB1, DB2)?.output()?;
-    refused(pair, &ended, "replication is not running", "0")?;
-    pair.sql(DB1, "FLUSH TABLES WITH READ LOCK")?;
-    pair.sql(DB2, "INSERT INTO shop.orders VALUES (1001, 1, 2)")?;
-    let ended = pair.script(DB2, DB1)?.output()?;
-    refused(pair, &ended, "more than 10 s behind", "0")?;
-    pair.sql(DB1, "UNLOCK TABLES")?;
-    pair.wait_for_replica(DB2, DB1)?;
-
-    // The replica keeps up until the last write, which the fence waits for.
-    for (n, why) in ["as it was before", "as it was before", "the lock was lost"].into_iter().enumerate() {
-        pair.sql(DB1, "LOCK TABLES shop.ticks READ")?;
-        // The previous value is not always 0.
-        let read_only = if n == 1 { "1" } else { "0" };
-        pair.sql(DB2, &format!("SET GLOBAL read_only = {read_only}"))?;
-        let mut root = pair.servers[DB2].root()?;
-        let write = thread::spawn(move || root.query("INSERT INTO shop.ticks SELECT 99, NOW(6), 2 + SLEEP(2)"));
-        while pair.query(DB2, SLEEPS)?.is_empty() {
-            ensure!(!write.is_finished(), "the statement ended at once");
-            sleep(Duration::from_millis(5));
-        }
-        let mut waiting =
-            pair.script(DB2, DB1)?.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        while pair.query(DB1, WAITS)?.is_empty() {
-            ensure!(waiting.try_wait()?.is_none(), "the script does not wait");
-            sleep(Duration::from_millis(5));
-        }
-        match n {
-            // SIGTERM does not leave the old primary fenced.
-            0 => run(Command::new("kill").args(["-TERM", &waiting.id().to_string()]))?,
-            1 => {
-                println!("{:16}^C", "");
-                run(Command::new("kill").args(["-INT", "--", &format!("-{}", waiting.id())]))?;
-            }
-            _ => {
-                let fence = pair.query(DB2, FENCE)?.concat().concat();
-                pair.sql(DB2, &format!("KILL {fence}"))?;
-                pair.sql(DB1, "UNLOCK TABLES")?;
-            }
-        }
-        refused(pair, &waiting.wait_with_output()?, why, read_only)?;
-        pair.sql(DB1, "UNLOCK TABLES")?;
-        ensure!(write.join().is_ok_and(|written| written.is_ok()), "an earlier write did not finish");
-        pair.replica_runs(DB1)?;
-        pair.wait_for_replica(DB2, DB1)?;
-    }
-    pair.sql(DB2, "DELETE FROM shop.orders WHERE client = 1001")?;
-    pair.wait_for_replica(DB2, DB1)
 }
 
 fn mistyped(pair: &mut Pair) -> Result<()> {

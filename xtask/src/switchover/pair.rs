@@ -1,17 +1,17 @@
 //! Two servers, one a replica of the other, and the DBA's sessions on them.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
+use support::output;
 use support::server::{self, REPLICATION, Server};
 use support::system::System;
 use support::wire::{Client, LoggedIn, Reply, Session};
-use support::{output, project_root};
 use tempfile::TempDir;
 
 use super::SECTION;
@@ -31,8 +31,8 @@ pub(crate) struct Pair {
     roles: [usize; 2],
     /// Sessions of root, through the sockets.
     sessions: [Session; 2],
-    /// Connector/C's plugins.
-    home: TempDir,
+    /// Connector/C's plugins, and the command's files.
+    pub(super) home: TempDir,
     started: Instant,
     started_at: f64,
 }
@@ -70,7 +70,9 @@ impl Pair {
         pair.sql(0, "GRANT REPLICATION SLAVE ON *.* TO repl")?;
         pair.sql(0, &format!("CREATE USER dba IDENTIFIED BY '{PASSWORD}'"))?;
         pair.sql(0, "GRANT ALL ON *.* TO dba")?;
-        pair.sql(0, &format!("CREATE USER app IDENTIFIED BY '{PASSWORD}'"))?;
+        for account in ["app", "`\"o'brien\" app`", "jo@127.0.0.1"] {
+            pair.sql(0, &format!("CREATE USER {account} IDENTIFIED BY '{PASSWORD}'"))?;
+        }
         pair.sql(0, &format!("CREATE DATABASE {DATABASE}"))?;
         pair.sql(0, &format!("GRANT SELECT, INSERT, UPDATE ON {DATABASE}.* TO app"))?;
         pair.sql(
@@ -168,21 +170,6 @@ impl Pair {
         Client::connect(self.address(server))?.log_in_by_password(user, PASSWORD)?.session()
     }
 
-    /// The script that makes `to` the primary instead of `from`.
-    pub(super) fn script(&self, from: usize, to: usize) -> Result<Command> {
-        let file = |server: usize| -> Result<String> {
-            let file = self.home.path().join(name(server)).with_extension("cnf");
-            let socket = self.servers[server].socket();
-            fs::write(&file, format!("[client]\nsocket = {}\nuser = root\n", socket.display()))?;
-            Ok(file.display().to_string())
-        };
-        let (old, new, target) = (file(from)?, file(to)?, self.address(to).to_string());
-        println!("{:16}$ switchover.sh {}.cnf {}.cnf {target}", "", name(from), name(to));
-        let mut script = Command::new(project_root().join("examples/switchover.sh"));
-        script.args([&old, &new, &target]);
-        Ok(script)
-    }
-
     /// From now on `from` is the runbook's db1, and `to` its db2.
     pub(super) fn takes_over(&mut self, from: usize, to: usize) {
         self.roles = [from, to];
@@ -219,12 +206,19 @@ impl Pair {
         back.statements.iter().try_for_each(|statement| run_statement(self, statement).map(drop))
     }
 
-    /// Steps 6 and 7: the old primary becomes the replica of the new one, and the events move.
-    pub(super) fn becomes_replica(&mut self, runbook: &Document) -> Result<()> {
-        let [from, to] = self.roles;
-        self.step(runbook, 6)?;
-        self.step(runbook, 7)?;
-        self.wait_for_replica(to, from)
+    /// Waits until nothing is left that a drain can end.
+    pub(super) fn drained(&mut self, server: usize) -> Result<()> {
+        let sessions = "SHOW GLOBAL STATUS LIKE 'Instant_failover_sessions'";
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.query(server, sessions)?.concat().get(1).is_none_or(|left| left != "0") {
+            ensure!(Instant::now() < deadline, "the sessions on {} do not end: {:?}", name(server), self.processes(server)?);
+            sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    fn processes(&mut self, server: usize) -> Result<Vec<Vec<String>>> {
+        self.query(server, "SELECT * FROM information_schema.PROCESSLIST")
     }
 
     /// A statement of a document with the names, positions and passwords of these servers.
