@@ -19,6 +19,7 @@ const char *thd_client_host(MYSQL_THD thd);
 const char *thd_client_ip(MYSQL_THD thd);
 int thd_current_command(MYSQL_THD thd);
 long long thd_query_id(const MYSQL_THD thd);
+unsigned long long thd_start_utime(const MYSQL_THD thd);
 void my_message(unsigned int code, const char *text, unsigned long flags);
 void vio_set_wait_callback(void (*before)(void), void (*after)(void));
 /*
@@ -49,7 +50,7 @@ extern volatile char abort_loop;
 extern unsigned long mysql_global_audit_mask[];
 extern unsigned int global_plugin_version;
 /* OpenSSL's, which the server is linked with. Not there where TLS is WolfSSL's. */
-extern void ERR_clear_error(void);
+extern void OPENSSL_thread_stop(void);
 
 #pragma weak _current_thd
 #pragma weak thd_user_name
@@ -57,6 +58,7 @@ extern void ERR_clear_error(void);
 #pragma weak thd_client_ip
 #pragma weak thd_current_command
 #pragma weak thd_query_id
+#pragma weak thd_start_utime
 #pragma weak thd_get_thread_id
 #pragma weak thd_strmake
 #pragma weak my_message
@@ -73,7 +75,7 @@ extern void ERR_clear_error(void);
 #pragma weak abort_loop
 #pragma weak mysql_global_audit_mask
 #pragma weak global_plugin_version
-#pragma weak ERR_clear_error
+#pragma weak OPENSSL_thread_stop
 #pragma weak set_thd_proc_info
 #pragma weak vio_set_wait_callback
 #pragma weak thd_kill_level
@@ -176,6 +178,7 @@ const char *ifo_c_missing_for(enum ifo_feature feature)
   case IFO_FEATURE_DRAIN:
     NEED(thread_handling);
     NEED(vio_set_wait_callback);
+    NEED(thd_start_utime);
     NEED(thd_test_options);
     NEED(thd_get_xid);
   }
@@ -223,11 +226,6 @@ int ifo_c_has_thread_pool(void)
   return &thread_handling && thread_handling >= POOL_OF_THREADS;
 }
 
-MYSQL_THD ifo_c_session(void)
-{
-  return _current_thd();
-}
-
 int ifo_c_has_implicit_transaction(MYSQL_THD thd)
 {
   MYSQL_XID xid;
@@ -247,7 +245,13 @@ struct ifo_activity ifo_c_activity(void)
   activity.is_idle= thd_current_command(thd) == COM_SLEEP;
   activity.has_transaction= thd_test_options(thd, OPTION_BEGIN | OPTION_TABLE_LOCK) != 0 ||
                             ifo_c_has_implicit_transaction(thd);
+  activity.has_locked_tables= thd_test_options(thd, OPTION_TABLE_LOCK) != 0;
   return activity;
+}
+
+uint64_t ifo_c_last_command(void)
+{
+  return thd_start_utime(_current_thd());
 }
 
 struct ifo_glance ifo_c_glance(MYSQL_THD thd)
@@ -256,6 +260,7 @@ struct ifo_glance ifo_c_glance(MYSQL_THD thd)
 
   glance.is_idle= thd_current_command(thd) == COM_SLEEP;
   glance.has_transaction= thd_test_options(thd, OPTION_BEGIN | OPTION_TABLE_LOCK) != 0;
+  glance.has_locked_tables= thd_test_options(thd, OPTION_TABLE_LOCK) != 0;
   glance.has_no_autocommit= thd_test_options(thd, OPTION_NOT_AUTOCOMMIT) != 0;
   return glance;
 }
@@ -278,9 +283,11 @@ static void event_notify(MYSQL_THD thd, unsigned int class, const void *event)
   {
     ifo_rs_session_ends(thd_get_thread_id(thd));
     /* From OpenSSL 3 on, the end of a connection without close_notify leaves an error with the thread, and the server does not
-       take it away: the next session over TLS in this thread that has to wait in the middle of a command would be closed. */
-    if (ERR_clear_error)
-      ERR_clear_error();
+       take it away: the next session over TLS in this thread that has to wait in the middle of a command would be closed. So all
+       that OpenSSL keeps for this thread is freed. ERR_clear_error() would not do: in a thread that has nothing it allocates, and
+       a thread with something may abort when it ends while the server exits. */
+    if (OPENSSL_thread_stop)
+      OPENSSL_thread_stop();
   }
   else if (class == MYSQL_AUDIT_CONNECTION_CLASS)
     ifo_rs_session_begins(thd_get_thread_id(thd));
@@ -325,18 +332,20 @@ unsigned long ifo_c_audit_classes(const struct st_maria_plugin *plugin)
 struct ifo_connection ifo_c_connection(MYSQL_PLUGIN_VIO *vio)
 {
   MYSQL_THD thd= _current_thd();
-  struct ifo_connection connection= {0};
   /* Newer servers write more than the struct of our headers holds. */
   union { MYSQL_PLUGIN_VIO_INFO info; char room[256]; } channel;
 
-  memset(&channel, 0, sizeof channel);
+  memset(&channel.info, 0, sizeof channel.info);
   vio->info(vio, &channel.info);
-  connection.user= thd_user_name(thd);
-  connection.ip= thd_client_ip(thd);
-  connection.socket= channel.info.socket;
-  connection.is_tcp= channel.info.protocol == MYSQL_VIO_TCP;
-  connection.is_change_user= thd_current_command(thd) == COM_CHANGE_USER;
-  return connection;
+  return (struct ifo_connection) {
+    .user= thd_user_name(thd),
+    .ip= thd_client_ip(thd),
+    .session= thd,
+    .session_id= thd_get_thread_id(thd),
+    .socket= channel.info.socket,
+    .is_tcp= channel.info.protocol == MYSQL_VIO_TCP,
+    .is_change_user= thd_current_command(thd) == COM_CHANGE_USER,
+  };
 }
 
 ifo_read_packet_fn ifo_c_swap_read_packet(MYSQL_PLUGIN_VIO *vio, ifo_read_packet_fn read_packet)
@@ -616,8 +625,8 @@ struct st_mysql_auth ifo_c_auth= {
   preprocess_hash
 };
 
-_Static_assert(sizeof(struct ifo_connection) == 24, "as in src/sys.rs");
+_Static_assert(sizeof(struct ifo_connection) == 40, "as in src/sys.rs");
 _Static_assert(sizeof(struct ifo_statement) == 16, "as in src/sys.rs");
 _Static_assert(sizeof(struct ifo_activity) == 16, "as in src/sys.rs");
-_Static_assert(sizeof(struct ifo_glance) == 3, "as in src/sys.rs");
+_Static_assert(sizeof(struct ifo_glance) == 4, "as in src/sys.rs");
 _Static_assert(sizeof(struct ifo_counters) == 13 * 8, "as in src/sys.rs");

@@ -56,6 +56,8 @@ enum ifo_presence {
 struct ifo_connection {
   const char *user;  /* NULL until the client has sent it */
   const char *ip;    /* NULL for a Unix socket */
+  MYSQL_THD session;
+  uint64_t session_id;
   int socket;        /* descriptor */
   char is_tcp;       /* with or without TLS */
   char is_change_user;
@@ -72,12 +74,14 @@ struct ifo_activity {
   uint64_t thread_id;
   char is_idle;            /* it waits for its next command, and no answer is due */
   char has_transaction;    /* or LOCK TABLES, or a part of an XA transaction */
+  char has_locked_tables;  /* LOCK TABLES */
 };
 
 /* The same, from another thread. */
 struct ifo_glance {
   char is_idle;
   char has_transaction;    /* BEGIN, XA START or LOCK TABLES */
+  char has_locked_tables;  /* LOCK TABLES */
   char has_no_autocommit;  /* so it may have one without any of these */
 };
 
@@ -169,9 +173,11 @@ void ifo_c_wait_end(void);
 /* Whether the server runs sessions in a pool of threads; 0 where it does not
    tell. May be called on any server. */
 int ifo_c_has_thread_pool(void);
-/* The current session, and what it is doing; without one, NULL and zeros. */
-MYSQL_THD ifo_c_session(void);
+/* What the current session is doing; zeros without one. */
 struct ifo_activity ifo_c_activity(void);
+/* When the current session began its last command: another number after each
+   command, whatever kind it is. */
+uint64_t ifo_c_last_command(void);
 /* Puts ifo_rs_before_wait and ifo_rs_after_wait around every wait for a client,
    in the place of what the server itself has there. Never taken back: a thread
    may be between the two at any time. */

@@ -7,8 +7,8 @@
 include!(concat!(env!("OUT_DIR"), "/shim.rs"));
 
 // The other half of the assertions at the end of c-shim/server_plugin.c.
-const _: () = assert!(size_of::<ifo_connection>() == 24);
+const _: () = assert!(size_of::<ifo_connection>() == 40);
 const _: () = assert!(size_of::<ifo_statement>() == 16);
 const _: () = assert!(size_of::<ifo_activity>() == 16);
-const _: () = assert!(size_of::<ifo_glance>() == 3);
+const _: () = assert!(size_of::<ifo_glance>() == 4);
 const _: () = assert!(size_of::<ifo_counters>() == 13 * 8);

@@ -22,18 +22,21 @@ pub enum Doing {
     Busy,
     /// It waits for the next command inside a transaction.
     InTransaction,
+    /// It waits for the next command and holds tables by `LOCK TABLES`.
+    LockingTables,
     /// It waits for the next command, and nothing is open.
     Idle,
 }
 
 impl Doing {
-    /// What a session does that waits for its next command or does not, with or without a transaction open.
+    /// What a session does that waits for its next command or does not, with or without a transaction open and tables locked.
     #[must_use]
-    pub const fn of(is_waiting: bool, has_transaction: bool) -> Self {
-        match (is_waiting, has_transaction) {
-            (false, _) => Self::Busy,
-            (true, true) => Self::InTransaction,
-            (true, false) => Self::Idle,
+    pub const fn of(is_waiting: bool, has_transaction: bool, has_locked_tables: bool) -> Self {
+        match (is_waiting, has_transaction, has_locked_tables) {
+            (false, ..) => Self::Busy,
+            (true, _, true) => Self::LockingTables,
+            (true, true, false) => Self::InTransaction,
+            (true, false, false) => Self::Idle,
         }
     }
 }
@@ -69,9 +72,25 @@ mod tests {
             (Doing::Idle, late, Duration::ZERO, true),
             (Doing::InTransaction, soon, QUIET, false),
             (Doing::InTransaction, late * 1000, late * 1000, false),
+            (Doing::LockingTables, late * 1000, late * 1000, false),
             (Doing::Busy, late * 1000, late * 1000, false),
         ] {
             assert_eq!(ends(doing, drained_for, quiet_for), expected, "{doing:?} {drained_for:?} {quiet_for:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_session_does() {
+        for (is_waiting, has_transaction, has_locked_tables, expected) in [
+            (false, false, false, Doing::Busy),
+            (false, true, true, Doing::Busy),
+            (true, false, false, Doing::Idle),
+            (true, true, false, Doing::InTransaction),
+            (true, false, true, Doing::LockingTables),
+            // With autocommit=0, LOCK TABLES opens a transaction, too.
+            (true, true, true, Doing::LockingTables),
+        ] {
+            assert_eq!(Doing::of(is_waiting, has_transaction, has_locked_tables), expected);
         }
     }
 }

@@ -162,6 +162,16 @@ impl Login {
         unsafe { bytes(self.raw.ip) }
     }
 
+    /// The connection id of its session.
+    pub(super) const fn session_id(&self) -> u64 {
+        self.raw.session_id
+    }
+
+    /// Its session.
+    pub(super) const fn session(&self) -> Thd {
+        self.raw.session
+    }
+
     /// The descriptor of the connection. It is open as long as the session lasts.
     pub(super) const fn socket(&self) -> RawFd {
         self.raw.socket
@@ -269,16 +279,16 @@ pub(super) fn own_thread(login: &Login) -> Option<libc::pid_t> {
 /// A session of the server. It may be another thread's, and may have ended: then it must not be looked at.
 pub(super) type Thd = sys::MYSQL_THD;
 
-/// The current session; NULL if there is none.
-pub(super) fn current_session() -> Thd {
-    // SAFETY: no arguments.
-    unsafe { sys::ifo_c_session() }
-}
-
 /// What the current session is doing. All zeros if there is none. Only where [`missing_for`] a drain is `None`.
 pub(super) fn activity() -> sys::ifo_activity {
     // SAFETY: on a server that has this.
     unsafe { sys::ifo_c_activity() }
+}
+
+/// When the current session began its last command: another number after each command. Only where [`missing_for`] a drain is `None`.
+pub(super) fn last_command() -> u64 {
+    // SAFETY: called for a session, on a server that has this.
+    unsafe { sys::ifo_c_last_command() }
 }
 
 /// What can be seen of a session in another thread.

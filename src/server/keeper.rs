@@ -57,6 +57,7 @@ fn run() {
     }
     // Whatever was begun and can be undone.
     let _ = boundary::catch("keeper", sessions::rest);
+    let _ = boundary::catch("keeper", || drainer.map(Drainer::finish));
 }
 
 /// Does what is due. Returns how long there is nothing to do, while the policy with that number is in force.
@@ -64,13 +65,12 @@ fn step(drainer: &mut Option<Drainer>) -> (u64, Duration) {
     variables::end_hold_if_over();
     let policy = state::policy();
     let hold = policy.hold_left(Instant::now()).unwrap_or(NOTHING_TO_DO);
+    if let Some(over) = drainer.take_if(|drainer| !drainer.is_of(&policy)) {
+        over.finish();
+    }
     let Some(drain) = policy.drain else {
-        *drainer = None;
         return (policy.number, sessions::rest().map_or(hold, |pause| hold.min(pause)));
     };
-    let drainer = match drainer {
-        Some(drainer) if drainer.is_of(&policy) => drainer,
-        other => other.insert(Drainer::new(drain.began)),
-    };
+    let drainer = drainer.get_or_insert_with(|| Drainer::new(drain.began));
     (policy.number, drainer.look(&policy).min(hold))
 }

@@ -22,7 +22,6 @@ mod table;
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
-use std::sync::Arc;
 
 use super::host::{self, Feature, Login, Statement};
 use super::state::{self, InForce};
@@ -32,22 +31,23 @@ use failover::drain::Doing;
 
 pub(super) use drainer::Drainer;
 pub(super) use pool::rest;
-use session::Session;
+use session::Facts;
 
 /// Notes the session whose login succeeds in this thread, or which goes on with another user.
 pub(super) fn register(login: &Login) {
-    let Some(session) = Session::of(login) else { return };
-    let session = Arc::new(session);
-    table::put(&session);
-    if session.has_own_thread() {
-        idle::set_own(session);
+    let Some(facts) = Facts::of(login) else { return };
+    let put = || table::put(login.socket(), |session| session.begin(login, facts));
+    if facts.has_own_thread() {
+        idle::set_own(put);
+    } else {
+        put();
     }
 }
 
 /// Forgets the session that a login was about to begin in this thread.
 pub(super) fn forget(login: &Login) {
     table::clear(login.socket());
-    pool::forget(host::statement().session());
+    pool::forget(login.session_id());
 }
 
 /// Notes how many sessions there are that cannot be known: they were open before the plugin was loaded.
@@ -110,7 +110,7 @@ fn count(policy: &InForce) -> Count {
             count.sessions += 1;
             match session.doing() {
                 Doing::Busy => count.busy += 1,
-                Doing::InTransaction => count.in_transaction += 1,
+                Doing::InTransaction | Doing::LockingTables => count.in_transaction += 1,
                 Doing::Idle => {}
             }
         }

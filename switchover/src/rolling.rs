@@ -90,8 +90,7 @@ impl<'a> Rolling<'a> {
     fn one(&mut self, record: &mut Record) -> Result<(), End> {
         let name = record.nodes[record.done].clone();
         if record.stage == Stage::Ready {
-            let nodes = self.look(record.how.max_lag);
-            let to = target(&nodes, record.done).map_err(End::Back)?;
+            let (nodes, to) = self.await_all(record).map_err(End::Back)?;
             let node = &nodes[record.done];
             record.before = (node.target.clone(), node.note.clone());
             record.target = self.links[to].entry.target.to_string();
@@ -136,6 +135,25 @@ impl<'a> Rolling<'a> {
         })?;
         self.report.note(&format!("{name}: is back and serves"));
         Ok(())
+    }
+
+    /// Looks until the current node may be taken out, and where its clients go then. After a node has come back, others may not be
+    /// ready for a moment: they have given it what it had missed.
+    fn await_all(&mut self, record: &Record) -> Result<(Vec<Node>, usize), String> {
+        let patience = if record.done > 0 { record.how.max_wait } else { 0 };
+        let end = Instant::now() + Duration::from_secs(patience);
+        loop {
+            let nodes = self.look(record.how.max_lag);
+            match target(&nodes, record.done) {
+                Ok(to) => return Ok((nodes, to)),
+                Err(why) if Instant::now() >= end => return Err(why),
+                Err(why) => self.report.progress(&why),
+            }
+            if self.signals.pending() {
+                return Err(self.signals.take().unwrap_or("a signal").to_owned());
+            }
+            self.signals.sleep(LOOK);
+        }
     }
 
     fn redirect(&mut self, record: &Record) -> Result<(), Failure> {

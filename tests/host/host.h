@@ -84,6 +84,7 @@ struct THD {
   int uses_audit;               /* it has found ours */
   unsigned long thread_id;
   long long query_id;
+  unsigned long long commands;  /* how many it has begun: another number for each, as the time is */
   uint64_t libraries_known;
   void *allocated[8];     /* memory of the statement */
   int allocations;

@@ -36,6 +36,7 @@ const char *thd_client_host(MYSQL_THD thd);
 const char *thd_client_ip(MYSQL_THD thd);
 int thd_current_command(MYSQL_THD thd);
 long long thd_query_id(const MYSQL_THD thd);
+unsigned long long thd_start_utime(const MYSQL_THD thd);
 
 MYSQL_THD _current_thd(void) { return current; }
 const char *thd_user_name(MYSQL_THD thd) { return thd->user; }
@@ -43,6 +44,7 @@ const char *thd_client_host(MYSQL_THD thd) { return thd->ip; }
 const char *thd_client_ip(MYSQL_THD thd) { return thd->ip; }
 int thd_current_command(MYSQL_THD thd) { return atomic_load_explicit(&thd->command, memory_order_relaxed); }
 long long thd_query_id(const MYSQL_THD thd) { return thd->query_id; }
+unsigned long long thd_start_utime(const MYSQL_THD thd) { return thd->commands; }
 unsigned long thd_get_thread_id(const MYSQL_THD thd) { return thd->thread_id; }
 
 /* ---- What it exports for HOLD and a drain ---- */

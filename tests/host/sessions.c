@@ -115,6 +115,7 @@ int do_command(struct THD *thd)
 
   if (read_whole(thd, &command) || command.kind == QUIT)
     return 1;
+  thd->commands++;
   atomic_store_explicit(&thd->command, COM_QUERY, memory_order_relaxed);
   execute(thd, &command, &answer);
   /* In this order: the answer, the events, and only then it is idle. */

@@ -36,8 +36,8 @@ const EXPORTS: &[&str] = &[
 
 /// The server functions that we use. MariaDB 10.5.23, 10.11.19 and 11.8.6 export all of them.
 const SERVER: &[&str] = &[
-    // Optional: OpenSSL's. Without it, there is no queue of errors to clear.
-    "ERR_clear_error",
+    // Optional: OpenSSL's. Without it, threads keep nothing for TLS.
+    "OPENSSL_thread_stop",
     // Optional: without it, every plugin counts as installed.
     "_Z13plugin_statusPKcmi",
     // One of these two; without them, values must be ASCII.
@@ -71,6 +71,8 @@ const SERVER: &[&str] = &[
     // HOLD needs it.
     "thd_kill_level",
     "thd_query_id",
+    // A drain needs it.
+    "thd_start_utime",
     "thd_strmake",
     // A drain needs it.
     "thd_test_options",

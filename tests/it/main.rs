@@ -11,6 +11,7 @@
 mod both;
 mod character_sets;
 mod client;
+mod drain;
 mod hold;
 mod library;
 mod lifecycle;

@@ -11,10 +11,12 @@ mod load;
 mod logins;
 mod mariadbd;
 mod memory;
+mod network;
 mod nginx;
 mod proxy;
 mod report;
 mod server;
+mod sessions;
 mod storm;
 mod switch;
 
@@ -42,7 +44,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Bench {
-    /// Count the instructions of a login: without the plugin, with it, and redirected
+    /// Count the instructions of a login and of a statement, with and without the plugin
     Instructions(instructions::Arguments),
     /// Measure logins per second with and without the plugin, and redirects per second
     Logins(logins::Arguments),
@@ -54,6 +56,8 @@ enum Bench {
     Memory(memory::Arguments),
     /// Let thousands of clients reconnect at once to a server that redirects
     Storm(storm::Arguments),
+    /// Drain thousands of idle sessions: how long it takes, and what other sessions notice
+    Sessions(sessions::Arguments),
     /// Compare the stand-in with nginx and with the simplest possible server
     Harness(harness::Arguments),
     /// Run the simplest possible server
@@ -127,6 +131,7 @@ fn all(run: Run) -> Vec<Bench> {
         Bench::Proxy(proxy::Arguments { run, ..Default::default() }),
         Bench::Memory(memory::Arguments { run, ..Default::default() }),
         Bench::Storm(storm::Arguments { run, ..Default::default() }),
+        Bench::Sessions(sessions::Arguments { run, ..Default::default() }),
         Bench::Harness(harness::Arguments { run, ..Default::default() }),
     ]
 }
@@ -140,6 +145,7 @@ impl Bench {
             Self::Proxy(arguments) => proxy::run(arguments),
             Self::Memory(arguments) => memory::run(arguments),
             Self::Storm(arguments) => storm::run(arguments),
+            Self::Sessions(arguments) => sessions::run(arguments),
             Self::Harness(arguments) => harness::run(arguments),
             Self::Floor(arguments) => floor::run(arguments),
         }

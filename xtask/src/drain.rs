@@ -384,7 +384,7 @@ fn run_leg(library: &Path, handling: Handling, ends_by: EndBy, seconds: u64, cop
     let counts = controller.counts;
     let survived = leg.server.is_running();
     let stopped = leg.server.stop();
-    let log = leg.server.error_log();
+    let log = leg.server.error_log_to_judge();
     let (before, after, prepared, there) = match rounds {
         Ok(rounds) => rounds,
         Err(error) => {

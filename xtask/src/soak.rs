@@ -267,7 +267,7 @@ fn run_leg(library: &Path, handling: &str, duration: Duration, seed: u64) -> Res
         String::new()
     });
     let stopped = leg.server.stop();
-    let log = leg.server.error_log();
+    let log = leg.server.error_log_to_judge();
     let mut complaints = leg.complaints.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Err(error) = stopped {
         // Before its consequences.

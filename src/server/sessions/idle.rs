@@ -7,7 +7,8 @@
 //! The callbacks stay installed once they are, even after UNINSTALL: they use nothing but statics of this library, which is
 //! never unmapped, and functions of the server.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::ptr;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -20,24 +21,47 @@ use failover::drain::{self, Doing};
 thread_local! {
     /// The session that this thread serves, if its login came by us. It may be one that has ended: the server keeps threads for
     /// later sessions, and not all of those are known.
-    static OWN: RefCell<Option<Arc<Session>>> = const { RefCell::new(None) };
+    static OWN: RefCell<Own> = const { RefCell::new(Own(None)) };
+
+    /// The same, or NULL, for the callbacks: what a wait costs counts, in every statement.
+    static POINTER: Cell<*const Session> = const { Cell::new(ptr::null()) };
 }
 
-/// This thread serves that session from now on.
-pub(super) fn set_own(session: Arc<Session>) {
-    let old = OWN.with(|own| own.try_borrow_mut().ok().and_then(|mut own| own.replace(session)));
-    drop(old);
+/// Keeps the session in memory to which [`POINTER`] leads.
+struct Own(Option<Arc<Session>>);
+
+impl Own {
+    fn replace(&mut self, session: Option<Arc<Session>>) {
+        POINTER.set(session.as_ref().map_or(ptr::null(), Arc::as_ptr));
+        self.0 = session;
+    }
 }
 
-fn with_own(act: impl FnOnce(&Session)) {
-    // Nothing happens while the thread ends.
-    let _ = OWN.try_with(|own| {
-        if let Ok(own) = own.try_borrow()
-            && let Some(session) = &*own
-        {
-            act(session);
+impl Drop for Own {
+    fn drop(&mut self) {
+        // The thread ends.
+        self.replace(None);
+    }
+}
+
+/// This thread serves that session from now on. It gives up the one before first, whose memory can serve again then.
+pub(super) fn set_own(session: impl FnOnce() -> Option<Arc<Session>>) {
+    OWN.with(|own| {
+        if let Ok(mut own) = own.try_borrow_mut() {
+            own.replace(None);
+            own.replace(session());
         }
     });
+}
+
+/// Calls `act` with the session of this thread, and with nothing that replaces it.
+#[inline]
+fn with_own(act: impl FnOnce(&Session)) {
+    // SAFETY: Own keeps what the pointer leads to, and only this thread changes both together, in set_own(), which the callers'
+    // `act` does not call.
+    if let Some(session) = unsafe { POINTER.get().as_ref() } {
+        act(session);
+    }
 }
 
 /// Has the server call us from now on.
@@ -53,8 +77,7 @@ callback! {
         with_own(|session| {
             let wait = session.begin_wait();
             if state::is_draining() {
-                // A session that cannot be looked at goes on.
-                let _ = catch("drain", || look(session, wait));
+                look(session, wait);
             }
         });
         // SAFETY: what the server's own callback does.
@@ -67,23 +90,38 @@ callback! {
 
 callback! {
     export fn ifo_rs_after_wait() {
+        if state::is_draining() {
+            with_own(|session| {
+                if session.end_wait() {
+                    session.set_last_command(host::last_command());
+                }
+            });
+        }
         // SAFETY: what the server's own callback does.
         unsafe { sys::ifo_c_wait_end() };
-        with_own(Session::end_wait);
-    } on_panic {}
+    } on_panic {
+        // SAFETY: as above.
+        unsafe { sys::ifo_c_wait_end() };
+    }
 }
 
-/// Finds out what this thread's session is doing, and ends it if it is to be ended now.
+/// Finds out what this thread's session is doing, and ends it if it is to be ended now. One that cannot be looked at goes on.
+#[cold]
 fn look(session: &Session, wait: u32) {
+    let _ = catch("drain", || look_at(session, wait));
+}
+
+fn look_at(session: &Session, wait: u32) {
     let now = host::activity();
     if now.thread_id != session.id {
         // The session that we know has ended, and the thread serves another one.
         return;
     }
-    let doing = Doing::of(now.is_idle != 0, now.has_transaction != 0);
+    let doing = Doing::of(now.is_idle != 0, now.has_transaction != 0, now.has_locked_tables != 0);
     session.saw(wait, doing);
     host::with_user(|user| session.set_user(user));
-    let quiet_for = if session.was_quiet(wait) { drain::QUIET } else { Duration::ZERO };
+    let was_quiet = session.was_quiet(wait, host::last_command());
+    let quiet_for = if was_quiet { drain::QUIET } else { Duration::ZERO };
     if session.is_due(&state::policy(), doing, quiet_for) && !session.is_ended() {
         session.end();
     }

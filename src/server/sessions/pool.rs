@@ -351,7 +351,7 @@ pub(super) fn look(session: &Session, muted: &mut Option<Instant>, is_due: impl 
     // SAFETY: it is alive: see ALIVE. What is read may change meanwhile, as for SHOW PROCESSLIST.
     let glance = unsafe { host::glance(session.thd.load(Ordering::Relaxed)) };
     let has_transaction = glance.has_transaction != 0 || session.has_left(Left::Transaction);
-    let doing = Doing::of(glance.is_idle != 0, has_transaction);
+    let doing = Doing::of(glance.is_idle != 0, has_transaction, glance.has_locked_tables != 0);
     // On a Unix socket nothing is dropped, and a client could not send any more.
     let may_end = is_due(doing) && session.is_tcp && socket::unread(session.socket) == Some(0);
     match *muted {

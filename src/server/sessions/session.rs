@@ -27,13 +27,15 @@ pub(super) struct Session {
     pub(super) is_tcp: bool,
     /// Written by its own thread.
     who: Mutex<Who>,
-    /// How often it has begun and ended to wait for its client: odd while it waits. Zero until the first wait that we are
-    /// told of. Written by its own thread.
+    /// How often it has begun to wait for its client: odd from then on, and even again once it has waited, if something was
+    /// drained then. Zero until the first wait that we are told of. Written by its own thread.
     waits: AtomicU32,
     /// What it was found doing, and at which of its waits. Written by its own thread; in a pool of threads, by the keeper.
     seen: AtomicU64,
     /// The wait at which the keeper found that it had been quiet long enough. Written by the keeper.
     quiet: AtomicU32,
+    /// When it had begun its last command, at the end of the wait from which the keeper has woken it. Written by its own thread.
+    last_command: AtomicU64,
     /// Whether a drain has ended it. Written by its own thread.
     ended: AtomicBool,
     /// In a pool of threads: what was open after its last command, a [`Left`]. Written by its own thread; by the keeper, that it
@@ -48,17 +50,52 @@ pub(super) struct Session {
 /// The user and the address, one after the other: what a login costs counts.
 #[derive(Debug)]
 struct Who {
-    text: Box<[u8]>,
+    short: [u8; SHORT],
+    /// The text instead, if it is too long.
+    long: Option<Box<[u8]>>,
+    length: usize,
     user_length: usize,
 }
 
+/// How long a text is that needs no memory of its own.
+const SHORT: usize = 56;
+
 impl Who {
-    fn new(user: &[u8], ip: &[u8]) -> Self {
-        Self { text: [user, ip].concat().into(), user_length: user.len() }
+    const NOBODY: Self = Self { short: [0; SHORT], long: None, length: 0, user_length: 0 };
+
+    fn set(&mut self, user: &[u8], ip: &[u8]) {
+        (self.user_length, self.length) = (user.len(), user.len() + ip.len());
+        self.long = None;
+        match self.short.get_mut(..self.length) {
+            Some(short) => {
+                let (short_user, short_ip) = short.split_at_mut(user.len());
+                short_user.copy_from_slice(user);
+                short_ip.copy_from_slice(ip);
+            }
+            None => self.long = Some([user, ip].concat().into()),
+        }
     }
 
     fn user_and_ip(&self) -> (&[u8], &[u8]) {
-        self.text.split_at(self.user_length)
+        self.long.as_deref().unwrap_or_else(|| &self.short[..self.length]).split_at(self.user_length)
+    }
+}
+
+/// What the system is asked about a session.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts {
+    inode: u64,
+    thread: Option<libc::pid_t>,
+}
+
+impl Facts {
+    /// `None` if there is no socket.
+    pub(super) fn of(login: &Login) -> Option<Self> {
+        Some(Self { inode: socket::inode(login.socket())?, thread: host::own_thread(login) })
+    }
+
+    pub(super) const fn has_own_thread(self) -> bool {
+        self.thread.is_some()
     }
 }
 
@@ -84,40 +121,45 @@ pub(super) enum Claim {
 }
 
 impl Session {
-    /// The session whose login succeeds; `None` if it has no socket.
-    pub(super) fn of(login: &Login) -> Option<Self> {
-        let socket = login.socket();
-        Some(Self {
-            thd: AtomicPtr::new(host::current_session()),
-            is_tcp: login.is_tcp(),
-            ..Self::new(
-                host::statement().session(),
-                socket,
-                socket::inode(socket)?,
-                host::own_thread(login),
-                Who::new(login.user(), login.ip()),
-            )
-        })
-    }
-
-    fn new(id: u64, socket: RawFd, inode: u64, thread: Option<libc::pid_t>, who: Who) -> Self {
+    /// No session yet.
+    pub(super) fn nobody() -> Self {
         Self {
-            id,
-            socket,
-            inode,
+            id: 0,
+            socket: -1,
+            inode: 0,
             thd: AtomicPtr::default(),
-            thread,
+            thread: None,
             is_tcp: false,
-            who: Mutex::new(who),
-            // In a pool of threads nobody tells us of the first wait, either.
-            waits: AtomicU32::new(u32::from(thread.is_none())),
+            who: Mutex::new(Who::NOBODY),
+            waits: AtomicU32::new(0),
             seen: AtomicU64::new(0),
             quiet: AtomicU32::new(0),
+            last_command: AtomicU64::new(u64::MAX),
             ended: AtomicBool::new(false),
             left: AtomicU8::new(Left::Unknown as u8),
             claim: AtomicU8::new(Claim::None as u8),
             judged: AtomicU64::new(u64::MAX),
         }
+    }
+
+    /// Makes it the session whose login succeeds: see [`Facts`].
+    pub(super) fn begin(&mut self, login: &Login, facts: Facts) {
+        self.set(login.session_id(), login.socket(), facts, login.user(), login.ip());
+        *self.thd.get_mut() = login.session();
+        self.is_tcp = login.is_tcp();
+    }
+
+    fn set(&mut self, id: u64, socket: RawFd, Facts { inode, thread }: Facts, user: &[u8], ip: &[u8]) {
+        (self.id, self.socket, self.inode, self.thread) = (id, socket, inode, thread);
+        self.who.get_mut().unwrap_or_else(PoisonError::into_inner).set(user, ip);
+        // In a pool of threads nobody tells us of the first wait, either.
+        *self.waits.get_mut() = u32::from(thread.is_none());
+        *self.seen.get_mut() = 0;
+        *self.quiet.get_mut() = 0;
+        *self.ended.get_mut() = false;
+        *self.left.get_mut() = Left::Unknown as u8;
+        *self.claim.get_mut() = Claim::None as u8;
+        *self.judged.get_mut() = u64::MAX;
     }
 
     pub(super) const fn has_own_thread(&self) -> bool {
@@ -162,23 +204,32 @@ impl Session {
         let mut who = self.who();
         let (known, ip) = who.user_and_ip();
         if known != user {
-            *who = Who::new(user, ip);
+            let ip = ip.to_vec();
+            who.set(user, &ip);
             self.judged.store(u64::MAX, Ordering::Relaxed);
         }
     }
 
     /// Its own thread begins to wait for the client. Returns the number of the wait.
     pub(super) fn begin_wait(&self) -> u32 {
-        let wait = self.wait().wrapping_add(if self.is_waiting() { 2 } else { 1 });
+        let wait = self.wait().wrapping_add(1) | 1;
         self.waits.store(wait, Ordering::Relaxed);
         wait
     }
 
-    /// Its own thread has waited.
-    pub(super) fn end_wait(&self) {
+    /// Its own thread has waited, while something is drained. Returns whether the keeper has woken it, which need not be what ended
+    /// the wait.
+    pub(super) fn end_wait(&self) -> bool {
+        let is_woken = self.quiet.load(Ordering::Relaxed) == self.wait() | 1;
         // The callbacks may have been installed during the first wait, the beginning of which we were not told of.
-        let wait = self.wait().wrapping_add(if self.is_waiting() { 1 } else { 2 });
+        let wait = self.wait().wrapping_add(2) & !1;
         self.waits.store(wait, Ordering::Relaxed);
+        is_woken
+    }
+
+    /// Its own thread has been woken, and began its last command then.
+    pub(super) fn set_last_command(&self, began: u64) {
+        self.last_command.store(began, Ordering::Relaxed);
     }
 
     /// It has executed a command, in a pool of threads, where its waits are not known.
@@ -191,6 +242,7 @@ impl Session {
         self.waits.load(Ordering::Relaxed)
     }
 
+    /// Whether it waits, or had been waiting when the drain began and has gone on since.
     fn is_waiting(&self) -> bool {
         !self.wait().is_multiple_of(2)
     }
@@ -216,10 +268,11 @@ impl Session {
         self.quiet.store(wait | 1, Ordering::Relaxed);
     }
 
-    /// Whether the keeper has found it quiet at the wait before this one, from which it was woken.
-    pub(super) fn was_quiet(&self, wait: u32) -> bool {
+    /// Whether the keeper has found it quiet at the wait before this one, and it has executed nothing since: a command may have come
+    /// just when it was woken. `last_command` is when it began its last one.
+    pub(super) fn was_quiet(&self, wait: u32, last_command: u64) -> bool {
         let quiet = self.quiet.load(Ordering::Relaxed);
-        quiet != 0 && quiet.wrapping_add(2) == wait
+        quiet != 0 && quiet.wrapping_add(2) == wait && self.last_command.load(Ordering::Relaxed) == last_command
     }
 
     /// Ends it, in its own thread, between two commands. One that is closing has been counted.
@@ -267,7 +320,8 @@ impl Session {
 
 const fn code(doing: Doing) -> u64 {
     match doing {
-        Doing::Busy => 1,
+        Doing::Busy => 0,
+        Doing::LockingTables => 1,
         Doing::InTransaction => 2,
         Doing::Idle => 3,
     }
@@ -275,6 +329,7 @@ const fn code(doing: Doing) -> u64 {
 
 const fn doing(code: u64) -> Doing {
     match code {
+        1 => Doing::LockingTables,
         2 => Doing::InTransaction,
         3 => Doing::Idle,
         _ => Doing::Busy,
@@ -286,34 +341,46 @@ mod tests {
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
 
-    use super::{Doing, Session, Who, socket};
+    use super::{Doing, Facts, SHORT, Session, socket};
 
     #[test]
     fn what_was_seen_holds_for_one_wait() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let inode = socket::inode(ours.as_raw_fd()).unwrap();
-        let session = Session::new(17, ours.as_raw_fd(), inode, Some(1), Who::new(b"app\n", b""));
+        let mut session = Session::nobody();
+        session.set(17, ours.as_raw_fd(), Facts { inode, thread: Some(1) }, b"app\n", b"");
         assert_eq!(session.name(), "17 app\\n@localhost");
         assert!(session.is_open());
-        session.set_user(b"dba");
-        assert_eq!(session.name(), "17 dba@localhost");
+        for user in ["x".repeat(SHORT + 1), "dba".to_owned()] {
+            session.set_user(user.as_bytes());
+            assert_eq!(session.name(), format!("17 {user}@localhost"));
+        }
         // The callbacks were installed during its first wait, from which it was woken.
         session.set_quiet(session.wait());
-        session.end_wait();
+        assert!(session.end_wait());
+        session.set_last_command(1000);
         let first = session.begin_wait();
-        assert!(session.was_quiet(first));
-        for doing in [Doing::Busy, Doing::InTransaction, Doing::Idle] {
+        assert!(session.was_quiet(first, 1000));
+        // A command has come at the same time.
+        assert!(!session.was_quiet(first, 1001));
+        for doing in [Doing::Busy, Doing::LockingTables, Doing::InTransaction, Doing::Idle] {
             let wait = session.wait();
             assert_eq!(session.seen(), None);
             session.saw(wait, doing);
             assert_eq!(session.seen(), Some(doing));
-            session.end_wait();
+            assert!(!session.end_wait());
             assert_eq!((session.seen(), session.doing()), (None, Doing::Busy));
-            assert!(!session.was_quiet(session.begin_wait()));
+            assert!(!session.was_quiet(session.begin_wait(), 1000));
         }
         session.set_quiet(session.wait());
-        session.end_wait();
-        assert!(session.was_quiet(session.begin_wait()));
+        assert!(session.end_wait());
+        session.set_last_command(2000);
+        assert!(session.was_quiet(session.begin_wait(), 2000));
+        // It was woken when the wait had just ended, so it has remembered nothing.
+        let wait = session.wait();
+        assert!(!session.end_wait());
+        session.set_quiet(wait);
+        assert!(!session.was_quiet(session.begin_wait(), 3000));
         drop(ours);
         assert!(!session.is_open());
     }

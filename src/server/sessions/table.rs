@@ -15,20 +15,29 @@ static TABLE: Mutex<Vec<Option<Arc<Session>>>> = Mutex::new(Vec::new());
 static UNKNOWN: Mutex<Vec<(RawFd, u64)>> = Mutex::new(Vec::new());
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every change is one assignment.
+    // No change can panic halfway.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Adds a session, in the place of the one that had its descriptor before.
-pub(super) fn put(session: &Arc<Session>) {
-    let Ok(index) = usize::try_from(session.socket) else { return };
+/// Adds a session, in the place of the one that had its descriptor before, and in its memory if nobody else has that one.
+pub(super) fn put(socket: RawFd, begin: impl FnOnce(&mut Session)) -> Option<Arc<Session>> {
+    let index = usize::try_from(socket).ok()?;
     let mut table = lock(&TABLE);
     if table.len() <= index {
         table.resize(index + 1, None);
     }
-    let old = table[index].replace(Arc::clone(session));
+    let entry = &mut table[index];
+    if let Some(ended) = entry.as_mut().and_then(Arc::get_mut) {
+        begin(ended);
+        return entry.clone();
+    }
+    let mut session = Session::nobody();
+    begin(&mut session);
+    let session = Arc::new(session);
+    let old = entry.replace(Arc::clone(&session));
     drop(table);
     drop(old);
+    Some(session)
 }
 
 /// Forgets a session.
@@ -52,10 +61,14 @@ pub(super) fn find(id: u64) -> Option<Arc<Session>> {
     lock(&TABLE).iter().flatten().find(|session| session.id == id).cloned()
 }
 
+/// The sessions, some of which may have ended.
+pub(super) fn all() -> Vec<Arc<Session>> {
+    lock(&TABLE).iter().flatten().cloned().collect()
+}
+
 /// The sessions that are open. Those that have ended are forgotten.
 pub(super) fn open() -> Vec<Arc<Session>> {
-    let all: Vec<_> = lock(&TABLE).iter().flatten().cloned().collect();
-    let (open, ended): (Vec<_>, Vec<_>) = all.into_iter().partition(|session| session.is_open());
+    let (open, ended): (Vec<_>, Vec<_>) = all().into_iter().partition(|session| session.is_open());
     for session in &ended {
         remove(session);
     }

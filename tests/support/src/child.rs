@@ -3,11 +3,11 @@
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, ExitStatus};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use tempfile::TempDir;
 
 /// Starts a command that ends with this process, however this process ends.
@@ -38,14 +38,24 @@ pub fn signal(child: &Child, signal: libc::c_int) {
 /// # Errors
 /// If it fails, or does not exit within half a minute; then it is killed.
 pub fn stop(child: &mut Child) -> Result<()> {
+    succeeded(end(child)?)
+}
+
+/// Whether a process exited as it should.
+pub(crate) fn succeeded(status: ExitStatus) -> Result<()> {
+    ensure!(status.success(), "it exited with {status}");
+    Ok(())
+}
+
+/// Sends a child SIGTERM, and returns how it exited.
+pub(crate) fn end(child: &mut Child) -> Result<ExitStatus> {
     if let Ok(None) = child.try_wait() {
         signal(child, libc::SIGTERM);
     }
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         match child.try_wait()? {
-            Some(status) if status.success() => return Ok(()),
-            Some(status) => bail!("it exited with {status}"),
+            Some(status) => return Ok(status),
             None if Instant::now() > deadline => {
                 kill(child);
                 bail!("it did not exit within 30 seconds and was killed");
@@ -88,8 +98,17 @@ impl Process {
     /// # Errors
     /// If it does not exit within half a minute, or exits with a status other than 0.
     pub fn stop(&mut self) -> Result<()> {
+        self.stop_unless(|_, _| false)
+    }
+
+    /// The same, but a status and an error log that are `pardoned` are no error.
+    pub(crate) fn stop_unless(&mut self, pardoned: impl FnOnce(ExitStatus, &str) -> bool) -> Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
-        stop(&mut child).map_err(|why| anyhow!("{}: {why}\n{}", self.name, self.error_log()))
+        let stopped = match end(&mut child) {
+            Ok(status) if !status.success() && pardoned(status, &self.error_log()) => return Ok(()),
+            other => other.and_then(succeeded),
+        };
+        stopped.map_err(|why| anyhow!("{}: {why}\n{}", self.name, self.error_log()))
     }
 
     /// Kills it, as a power failure would.

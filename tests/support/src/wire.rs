@@ -326,6 +326,14 @@ impl Session {
         }
     }
 
+    /// Sends a ping and waits for the answer.
+    ///
+    /// # Errors
+    /// Network errors.
+    pub fn ping(&mut self) -> io::Result<()> {
+        self.command(14, b"").map(drop)
+    }
+
     /// The value of a status variable.
     ///
     /// # Errors

@@ -35,14 +35,14 @@ const CONTENDERS: &[(&str, &str, Plugin, Expected)] = &[
 ];
 
 /// What a process holds.
-struct Held {
+pub(super) struct Held {
     /// Resident memory in KiB.
-    memory: f64,
+    pub(super) memory: f64,
     files: usize,
 }
 
 impl Held {
-    fn by(server: &Mariadbd) -> Result<Self> {
+    pub(super) fn by(server: &Mariadbd) -> Result<Self> {
         let process = format!("/proc/{}", server.server.pid());
         let status = fs::read_to_string(format!("{process}/status"))?;
         let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next());

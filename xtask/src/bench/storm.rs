@@ -3,8 +3,6 @@
 //! Everything that happens before authentication delays the redirect: the listen queue, `max_connections`, name
 //! resolution. Each configuration is measured on a separate server.
 
-mod network;
-
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
@@ -22,10 +20,10 @@ use support::{output, system};
 use super::Run;
 use super::client::{PASSWORD, USER};
 use super::mariadbd::{Mariadbd, Plugin};
+use super::network::{self, Resolver};
 use super::report::{Sample, table};
 use crate::common::plot::{self, Axis, Line};
 use crate::common::results::machine;
-use network::Resolver;
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Arguments {

@@ -211,7 +211,12 @@ impl Pair {
         let sessions = "SHOW GLOBAL STATUS LIKE 'Instant_failover_sessions'";
         let deadline = Instant::now() + Duration::from_secs(20);
         while self.query(server, sessions)?.concat().get(1).is_none_or(|left| left != "0") {
-            ensure!(Instant::now() < deadline, "the sessions on {} do not end: {:?}", name(server), self.processes(server)?);
+            ensure!(
+                Instant::now() < deadline,
+                "the sessions on {} do not end: {:?}",
+                name(server),
+                self.processes(server)?
+            );
             sleep(Duration::from_millis(10));
         }
         Ok(())

@@ -95,7 +95,9 @@ fn wrong_file(pair: &mut Pair, machines: &Machines) -> Result<()> {
     machine.run(pair, &["switchover", "db2", "db3"])?.expect(2, "there is no server 'db3'")?;
     // The administrator's own account.
     pair.sql(DB2, "SET GLOBAL instant_failover_exempt_users = 'repl'")?;
-    machine.run(pair, &["check", "db2", "db1", "--max-lag", "10"])?.expect(0, "dba, this account, is not exempt on db2")?;
+    machine
+        .run(pair, &["check", "db2", "db1", "--max-lag", "10"])?
+        .expect(0, "dba, this account, is not exempt on db2")?;
     pair.sql(DB2, "SET GLOBAL instant_failover_exempt_users = 'repl,monitor,dba'")?;
     as_before(pair, "0")
 }
@@ -174,7 +176,9 @@ fn killed_before(pair: &mut Pair, machines: &Machines) -> Result<()> {
     write.join().ok().context("the writer panicked")??;
     let looked = machines.elsewhere.run(pair, &["status"])?;
     looked.expect(1, "unfinished switchover from db2 to db1")?;
-    looked.expect(1, "db2 and db1 are both read only").or_else(|_| looked.expect(1, "db1 and db2 are both read only"))?;
+    looked
+        .expect(1, "db2 and db1 are both read only")
+        .or_else(|_| looked.expect(1, "db1 and db2 are both read only"))?;
     machines.here.run(pair, &["switchover", "db2", "db1", "--yes"])?.expect(1, "is unfinished: resume, or back")?;
     machines.elsewhere.run(pair, &["back", "--yes"])?.expect(3, "everything is as before")?;
     machines.elsewhere.run(pair, &["status"])?.expect(0, "db2")?;

@@ -1,5 +1,5 @@
-//! Network functions that the standard library lacks: connections from a given address, many open files, and a slow
-//! resolver.
+//! Network functions that the standard library lacks: connections from a given address, many open files, the ends of many
+//! connections, and a slow resolver.
 
 use std::io;
 use std::mem;
@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// Connects from that address. The timeout applies to connecting and to each read.
 pub(super) fn connect(source: Ipv4Addr, server: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
@@ -68,6 +68,46 @@ pub(super) fn allow_many_files() -> io::Result<()> {
         checked(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit)).map(drop)
     }
 }
+
+/// Connections that the other side will close.
+#[derive(Debug)]
+pub(super) struct Endings {
+    epoll: OwnedFd,
+    connections: usize,
+}
+
+impl Endings {
+    pub(super) fn of(streams: &[TcpStream]) -> io::Result<Self> {
+        // SAFETY: no pointers; nothing else owns the returned descriptor.
+        let epoll = unsafe { OwnedFd::from_raw_fd(checked(libc::epoll_create1(libc::EPOLL_CLOEXEC))?) };
+        for stream in streams {
+            let mut event = libc::epoll_event { events: ENDED, u64: 0 };
+            // SAFETY: two open descriptors, and a value to read.
+            unsafe {
+                let epoll = epoll.as_raw_fd();
+                checked(libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, stream.as_raw_fd(), &raw mut event))?;
+            }
+        }
+        Ok(Self { epoll, connections: streams.len() })
+    }
+
+    /// Waits until all have been closed, and returns when the last one was.
+    pub(super) fn wait(self, limit: Duration) -> Result<Instant> {
+        let began = Instant::now();
+        let mut left = self.connections;
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 256];
+        while left > 0 {
+            ensure!(began.elapsed() < limit, "{left} of {} are open after {limit:?}", self.connections);
+            // SAFETY: room for so many events.
+            let ended = unsafe { checked(libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), 256, 1000))? };
+            left -= usize::try_from(ended)?;
+        }
+        Ok(Instant::now())
+    }
+}
+
+/// Each connection is reported once.
+const ENDED: u32 = (libc::EPOLLRDHUP | libc::EPOLLET | libc::EPOLLONESHOT).cast_unsigned();
 
 /// A name server that answers every query with "no such name" after a delay. It ends with the program.
 #[derive(Debug)]
