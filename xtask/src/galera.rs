@@ -187,7 +187,7 @@ fn rolling(cluster: &mut Cluster) -> Result<()> {
     );
     ensure!(lost == 0 && doubled == 0 && !journal.acknowledged.is_empty(), "{lost} lost, {doubled} doubled");
     ensure!(journal.cut.is_empty(), "{:?}\n{}", journal.cut, ended.1);
-    cluster.nodes.iter().try_for_each(is_served)
+    all_serve(cluster)
 }
 
 fn rolling_stops(cluster: &mut Cluster) -> Result<()> {
@@ -200,16 +200,17 @@ fn rolling_stops(cluster: &mut Cluster) -> Result<()> {
     )?;
     ensure!(status == Some(4) && text.contains("instant-failover resume"), "it ended with {status:?}: {text}");
     let [first, second, third] = &mut cluster.nodes;
-    is_served(second)?;
-    is_served(third)?;
-    ensure!(second.mode()?.starts_with("OFF"), "the second node is in mode {}", second.mode()?);
+    for node in [second, third] {
+        node.wait_until("serving", |node| node.mode().is_ok_and(|mode| mode.starts_with("OFF")))?;
+        is_served(node)?;
+    }
     first.begin(&[])?;
     let (status, text) = command.run(cluster, &["resume", "--yes"], |node| {
         node.stop()?;
         node.begin(&[])
     })?;
     ensure!(status == Some(0) && text.contains("node1, node2"), "resume ended with {status:?}: {text}");
-    cluster.nodes.iter().try_for_each(is_served)
+    all_serve(cluster)
 }
 
 /// The command, and what it needs.
@@ -270,6 +271,12 @@ fn serve(home: &Path, cluster: &mut Cluster, restart: impl Fn(&mut Node) -> Resu
     let node = cluster.nodes.iter_mut().find(|node| node.name == name.trim());
     restart(node.with_context(|| format!("there is no {name}"))?)?;
     fs::remove_file(home.join("restart")).map_err(Into::into)
+}
+
+/// A node that has just come back, or has given another one what it had missed, may redirect for a moment yet.
+fn all_serve(cluster: &Cluster) -> Result<()> {
+    let is_serving = |node: &Node| node.log_in().is_ok_and(|reply| reply == Reply::Ok);
+    cluster.nodes.iter().try_for_each(|node| node.wait_until("serving", is_serving))
 }
 
 fn is_served(node: &Node) -> Result<()> {
