@@ -5,6 +5,7 @@ mod failover;
 #[cfg(test)]
 mod manual;
 mod pair;
+mod rolling;
 mod run;
 mod status;
 mod switch;
@@ -53,9 +54,11 @@ enum Command {
     Switchover(Switchover),
     /// Make NEW, a replica, the primary because its primary is dead; what that acknowledged last may be lost
     Failover(Failover),
-    /// Finish a switchover or failover that was interrupted
+    /// Restart the nodes of a Galera cluster, or the replicas of a primary, one after the other, without their clients
+    Rolling(rolling::Arguments),
+    /// Finish a switchover, failover or rolling restart that was interrupted
     Resume(Resume),
-    /// Undo a switchover or failover that was interrupted; impossible after the promotion
+    /// Undo a switchover or failover that was interrupted, which is impossible after the promotion; stop a rolling restart
     Back(Back),
     /// Make OLD, a former primary, a replica of NEW again, if it has nothing that NEW lacks
     Rejoin(Rejoin),
@@ -285,6 +288,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Prepare(prepare) => prepare.json,
         Command::Switchover(switchover) => switchover.judging.json,
         Command::Failover(failover) => failover.json,
+        Command::Rolling(rolling) => rolling.json,
         Command::Resume(resume) => resume.json,
         Command::Back(back) => back.json,
         Command::Rejoin(rejoin) => rejoin.json,
@@ -316,6 +320,7 @@ fn dispatch(context: &mut Context, command: &Command) -> Exit {
         Command::Prepare(prepare) => switch::prepare(context, prepare),
         Command::Switchover(switchover) => switch::switchover(context, switchover),
         Command::Failover(failover) => failover::failover(context, failover),
+        Command::Rolling(arguments) => rolling::rolling(context, arguments),
         Command::Resume(resume) => switch::resume(context, resume),
         Command::Back(back) => switch::back(context, back),
         Command::Rejoin(rejoin) => switch::rejoin(context, rejoin),

@@ -7,6 +7,7 @@
 //! - [`facts`]: everything that the check judges
 //! - [`dead`], [`probe`], [`stand_in`]: what is left of a primary that is dead, and what is around it
 //! - [`live`]: the steps, on servers
+//! - [`rolling`]: nodes that are restarted one after the other
 //! - [`store`], [`signals`]: the file with the record, and signals
 //! - [`command`]: the command line
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@ pub mod live;
 pub mod look;
 pub mod plan;
 pub mod probe;
+pub mod rolling;
 pub mod servers;
 pub mod signals;
 pub mod stand_in;

@@ -9,7 +9,8 @@
 //! - [`next`]: the next step, decided anew after each step from what the servers show;
 //! - [`drive`]: the loop of looking, deciding and doing, over a [`drive::World`];
 //! - [`check`]: what must be right before anything changes;
-//! - [`failover`]: the same where the old primary is dead.
+//! - [`failover`]: the same where the old primary is dead;
+//! - [`rolling`]: one node after the other.
 
 pub mod check;
 pub mod drive;
@@ -18,6 +19,7 @@ pub mod failover;
 pub mod gtid;
 pub mod next;
 pub mod record;
+pub mod rolling;
 pub mod seen;
 pub mod state;
 pub mod step;

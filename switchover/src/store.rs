@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::plan::record::Record;
+use crate::plan::rolling;
 
 /// Where the records are.
 #[derive(Clone, Debug)]
@@ -47,13 +48,16 @@ impl Store {
     /// # Errors
     /// I/O errors.
     pub fn save(&self, record: &Record) -> io::Result<()> {
-        let file = self.file(&record.old.name, &record.new.name);
+        self.write(&self.file(&record.old.name, &record.new.name), record)
+    }
+
+    fn write(&self, file: &Path, record: &impl serde::Serialize) -> io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         let new = file.with_extension("new");
         let mut writer = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         writer.write_all(&serde_json::to_vec_pretty(record)?)?;
         writer.sync_all()?;
-        fs::rename(&new, &file)?;
+        fs::rename(&new, file)?;
         File::open(&self.directory)?.sync_all()
     }
 
@@ -74,10 +78,7 @@ impl Store {
     /// # Errors
     /// I/O errors.
     pub fn remove(&self, old: &str, new: &str) -> io::Result<()> {
-        match fs::remove_file(self.file(old, new)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        remove(&self.file(old, new))
     }
 
     /// Every record.
@@ -85,6 +86,38 @@ impl Store {
     /// # Errors
     /// I/O errors; a file that is not a record.
     pub fn all(&self) -> io::Result<Vec<Record>> {
+        self.read_all("json")
+    }
+
+    fn rolling(&self, record: &rolling::Record) -> PathBuf {
+        self.directory.join(format!("{}.rolling", record.nodes.join("+")))
+    }
+
+    /// Writes the record of a rolling restart, so that it survives a crash.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn save_rolling(&self, record: &rolling::Record) -> io::Result<()> {
+        self.write(&self.rolling(record), record)
+    }
+
+    /// Removes the record of a rolling restart.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn remove_rolling(&self, record: &rolling::Record) -> io::Result<()> {
+        remove(&self.rolling(record))
+    }
+
+    /// Every record of a rolling restart.
+    ///
+    /// # Errors
+    /// I/O errors; a file that is not a record.
+    pub fn all_rolling(&self) -> io::Result<Vec<rolling::Record>> {
+        self.read_all("rolling")
+    }
+
+    fn read_all<T: serde::de::DeserializeOwned>(&self, extension: &str) -> io::Result<Vec<T>> {
         let files = match fs::read_dir(&self.directory) {
             Ok(files) => files,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -93,10 +126,17 @@ impl Store {
         let mut records = Vec::new();
         for file in files {
             let path = file?.path();
-            if path.extension().is_some_and(|extension| extension == "json") {
+            if path.extension().is_some_and(|found| found == extension) {
                 records.push(serde_json::from_slice(&fs::read(path)?)?);
             }
         }
         Ok(records)
+    }
+}
+
+fn remove(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }

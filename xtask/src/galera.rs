@@ -1,17 +1,25 @@
 //! `cargo xtask galera`: a real cluster, and what `packaging/galera-notify` makes of what happens to it.
 
+mod application;
 mod cluster;
 
-use std::path::PathBuf;
-use std::time::Instant;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use support::build::Flavour;
+use anyhow::{Context, Result, ensure};
+use support::build::{self, Flavour};
 use support::packages;
 use support::system::System;
 use support::wire::Reply;
 
 use crate::Outcome;
+use application::Application;
 use cluster::{Cluster, Node};
 
 #[derive(Debug, Default, clap::Args)]
@@ -51,6 +59,8 @@ const CHECKS: &[(&str, Check)] = &[
     ("a node that has lost the others sends its clients to them, and serves again", partition),
     ("without a quorum nobody redirects: clients get the server's error", no_quorum),
     ("a mode that a person has set stays", persons_mode),
+    ("a rolling restart under load cuts no transaction, and loses and doubles no write", rolling),
+    ("a rolling restart stops at a node that does not come back, and resumes", rolling_stops),
 ];
 
 fn said(cluster: &Cluster) -> String {
@@ -61,7 +71,7 @@ fn install_everywhere(cluster: &mut Cluster) -> Result<()> {
     let [first, second, third] = &mut cluster.nodes;
     let library = third.dir().join("plugin/instant_failover.so");
     let away = third.dir().join("away.so");
-    std::fs::rename(&library, &away)?;
+    fs::rename(&library, &away)?;
     let installed = "SELECT COUNT(*) FROM information_schema.PLUGINS WHERE PLUGIN_NAME = 'instant_failover'";
     first.root()?.query("INSTALL SONAME 'instant_failover'")?;
     second.wait_until("with the plugin", |node| {
@@ -74,7 +84,7 @@ fn install_everywhere(cluster: &mut Cluster) -> Result<()> {
         orders.is_ok_and(|rows| rows == [["1"]])
     })?;
     ensure!(third.is_synced() && third.root()?.query(installed)? == [["0"]], "the third node is not as it was");
-    std::fs::rename(&away, &library)?;
+    fs::rename(&away, &library)?;
     let mut root = third.root()?;
     root.query("SET SESSION wsrep_on = OFF")?;
     root.query("INSTALL SONAME 'instant_failover'").map(drop)
@@ -148,6 +158,125 @@ fn persons_mode(cluster: &mut Cluster) -> Result<()> {
     ensure!(first.mode()? == format!("ON {target}"), "its mode is {}", first.mode()?);
     first.set("instant_failover_mode = 'OFF'")?;
     is_served(first)
+}
+
+fn rolling(cluster: &mut Cluster) -> Result<()> {
+    let hosts: Vec<_> = cluster.nodes.iter().map(Node::address).collect();
+    let command = Rehearsal::new(cluster)?;
+    let application = Application::start(&hosts);
+    sleep(Duration::from_secs(1));
+    let began = Instant::now();
+    let ended = command.run(cluster, &["rolling", "node1", "node2", "node3", "--yes", "--restart"], |node| {
+        node.stop()?;
+        node.begin(&[])
+    })?;
+    let took = began.elapsed();
+    sleep(Duration::from_secs(1));
+    let journal = application.stop()?;
+    ensure!(ended.0 == Some(0), "it ended with {:?}: {}", ended.0, ended.1);
+    let (lost, doubled) = journal.compare(&mut cluster.nodes[0].root()?)?;
+    println!(
+        "         {} orders acknowledged, {lost} lost, {doubled} doubled; {} transactions cut, {} sessions ended between two, \
+         {} conflicts; longest order {} ms; {:.0} s for three nodes",
+        journal.acknowledged.len(),
+        journal.cut.len(),
+        journal.ended,
+        journal.conflicts,
+        journal.longest.as_millis(),
+        took.as_secs_f64(),
+    );
+    ensure!(lost == 0 && doubled == 0 && !journal.acknowledged.is_empty(), "{lost} lost, {doubled} doubled");
+    ensure!(journal.cut.is_empty(), "{:?}\n{}", journal.cut, ended.1);
+    all_serve(cluster)
+}
+
+fn rolling_stops(cluster: &mut Cluster) -> Result<()> {
+    let command = Rehearsal::new(cluster)?;
+    let (status, text) = command.run(
+        cluster,
+        &["rolling", "node1", "node2", "--yes", "--max-wait", "5", "--restart"],
+        // It is stopped, and that is all.
+        Node::stop,
+    )?;
+    ensure!(status == Some(4) && text.contains("instant-failover resume"), "it ended with {status:?}: {text}");
+    let [first, second, third] = &mut cluster.nodes;
+    for node in [second, third] {
+        node.wait_until("serving", |node| node.mode().is_ok_and(|mode| mode.starts_with("OFF")))?;
+        is_served(node)?;
+    }
+    first.begin(&[])?;
+    let (status, text) = command.run(cluster, &["resume", "--yes"], |node| {
+        node.stop()?;
+        node.begin(&[])
+    })?;
+    ensure!(status == Some(0) && text.contains("node1, node2"), "resume ended with {status:?}: {text}");
+    all_serve(cluster)
+}
+
+/// The command, and what it needs.
+struct Rehearsal {
+    program: PathBuf,
+    home: tempfile::TempDir,
+}
+
+impl Rehearsal {
+    fn new(cluster: &Cluster) -> Result<Self> {
+        let home = tempfile::tempdir()?;
+        let mut servers = String::new();
+        for node in &cluster.nodes {
+            write!(
+                servers,
+                "[{}]\nsocket = {}\nuser = root\npassword =\ntarget = {}\ncluster = shop\n",
+                node.name,
+                node.dir().join("socket").display(),
+                node.address()
+            )?;
+        }
+        let mut file =
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(home.path().join("servers"))?;
+        file.write_all(servers.as_bytes())?;
+        Ok(Self { program: build::command()?, home })
+    }
+
+    /// Runs the command; `restart` is what its `--restart` does. Returns its exit status and what it says.
+    fn run(
+        &self,
+        cluster: &mut Cluster,
+        arguments: &[&str],
+        restart: impl Fn(&mut Node) -> Result<()>,
+    ) -> Result<(Option<i32>, String)> {
+        let home = self.home.path();
+        let mut command = Command::new(&self.program);
+        command.arg("--servers").arg(home.join("servers")).args(arguments).env("XDG_STATE_HOME", home);
+        if arguments.last() == Some(&"--restart") {
+            // Asks us, and waits until we have done it.
+            command.arg(format!(
+                "echo $INSTANT_FAILOVER_NODE >{0}/asked && mv {0}/asked {0}/restart && while [ -e {0}/restart ]; do sleep 0.05; done",
+                home.display()
+            ));
+        }
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        while child.try_wait()?.is_none() {
+            sleep(Duration::from_millis(20));
+            serve(home, cluster, &restart)?;
+        }
+        let Output { status, stdout, stderr } = child.wait_with_output()?;
+        Ok((status.code(), String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned()))
+    }
+}
+
+/// Restarts the node that the command asks for.
+fn serve(home: &Path, cluster: &mut Cluster, restart: impl Fn(&mut Node) -> Result<()>) -> Result<()> {
+    let Ok(name) = fs::read_to_string(home.join("restart")) else { return Ok(()) };
+    let node = cluster.nodes.iter_mut().find(|node| node.name == name.trim());
+    restart(node.with_context(|| format!("there is no {name}"))?)?;
+    fs::remove_file(home.join("restart")).map_err(Into::into)
+}
+
+/// A node that has just come back, or has given another one what it had missed, may redirect for a moment yet.
+fn all_serve(cluster: &Cluster) -> Result<()> {
+    let is_serving = |node: &Node| node.log_in().is_ok_and(|reply| reply == Reply::Ok);
+    cluster.nodes.iter().try_for_each(|node| node.wait_until("serving", is_serving))
 }
 
 fn is_served(node: &Node) -> Result<()> {
