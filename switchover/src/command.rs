@@ -1,9 +1,11 @@
 //! The command line.
 
 mod console;
+mod failover;
 #[cfg(test)]
 mod manual;
 mod pair;
+mod run;
 mod status;
 mod switch;
 
@@ -14,6 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+use crate::live::{Hooks, Options};
 use crate::servers::Servers;
 use crate::signals::Signals;
 use crate::store::Store;
@@ -48,10 +51,12 @@ enum Command {
     Prepare(Prepare),
     /// Make NEW, a replica of OLD, the primary, and redirect clients to it
     Switchover(Switchover),
-    /// Finish a switchover that was interrupted
-    Resume(Unfinished),
-    /// Undo a switchover that was interrupted; impossible after the promotion
-    Back(Unfinished),
+    /// Make NEW, a replica, the primary because its primary is dead; what that acknowledged last may be lost
+    Failover(Failover),
+    /// Finish a switchover or failover that was interrupted
+    Resume(Resume),
+    /// Undo a switchover or failover that was interrupted; impossible after the promotion
+    Back(Back),
     /// Make OLD, a former primary, a replica of NEW again, if it has nothing that NEW lacks
     Rejoin(Rejoin),
     /// Show all servers of the file
@@ -66,7 +71,7 @@ struct Pair {
     new: String,
 }
 
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 struct Judging {
     /// The most seconds that NEW may be behind
     #[arg(long, value_name = "SECONDS", default_value_t = 1)]
@@ -88,7 +93,7 @@ struct Check {
     #[arg(num_args = 0..=2, value_names = ["OLD", "NEW"])]
     names: Vec<String>,
     /// Check each replica of the file with its primary
-    #[arg(long, conflicts_with = "names")]
+    #[arg(long, conflicts_with_all = ["names", "replicas"])]
     all: bool,
     #[command(flatten)]
     judging: Judging,
@@ -98,30 +103,35 @@ struct Check {
 struct Prepare {
     #[command(flatten)]
     pair: Pair,
-    #[command(flatten)]
-    judging: Judging,
+    /// The most seconds that NEW may be behind
+    #[arg(long, value_name = "SECONDS", default_value_t = 1)]
+    max_lag: u64,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
 }
 
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 struct How {
-    /// The longest time that clients may have to wait in an attempt
-    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3000))]
-    max_pause: u64,
+    /// The longest time that clients may have to wait in an attempt [default: 5; in a failover, for NEW to apply what it has
+    /// received: 60]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3000))]
+    max_pause: Option<u64>,
     /// How often to try to drain and lock OLD
     #[arg(long, value_name = "NUMBER", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     attempts: u32,
     /// Kill sessions that do not end in time, with their open transactions
     #[arg(long)]
     force: bool,
+    /// Kill sessions that are idle in a transaction and have modified nothing; they do not drain
+    #[arg(long)]
+    kill_idle_readers: bool,
     /// Do not ask
     #[arg(long)]
     yes: bool,
     /// Begin no attempt after this time (2026-01-31 03:30:00, UTC)
     #[arg(long, value_name = "TIME", value_parser = time)]
     not_after: Option<SystemTime>,
-    /// Run this command before anything changes; if it fails, nothing does
-    #[arg(long, value_name = "COMMAND")]
-    before: Option<String>,
     /// Run this command as soon as NEW accepts writes
     #[arg(long, value_name = "COMMAND")]
     after_promotion: Option<String>,
@@ -138,6 +148,9 @@ struct Switchover {
     judging: Judging,
     #[command(flatten)]
     how: How,
+    /// Run this command before anything changes; if it fails, nothing does
+    #[arg(long, value_name = "COMMAND")]
+    before: Option<String>,
     /// Redirect connections to the Unix socket and the extra port of OLD, too: mode ALL
     #[arg(long)]
     all_connections: bool,
@@ -147,7 +160,54 @@ struct Switchover {
 }
 
 #[derive(Debug, Args)]
-struct Unfinished {
+struct Failover {
+    /// A replica of the primary that is dead
+    new: String,
+    /// Run this command to turn the old primary off; it must succeed only if that is certain. Without it, you are asked to type
+    /// the name of the old primary
+    #[arg(long, value_name = "COMMAND")]
+    fenced_by: Option<String>,
+    /// Leave out this server, which does not answer: what only it has received is lost; can be repeated
+    #[arg(long, value_name = "NAME")]
+    without: Vec<String>,
+    /// The longest time for NEW to apply what it has received [default: 60]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3000))]
+    max_pause: Option<u64>,
+    /// Do not ask, with --fenced-by
+    #[arg(long, requires = "fenced_by")]
+    yes: bool,
+    /// Run this command before anything changes; if it fails, nothing does
+    #[arg(long, value_name = "COMMAND")]
+    before: Option<String>,
+    /// Run this command as soon as NEW accepts writes
+    #[arg(long, value_name = "COMMAND")]
+    after_promotion: Option<String>,
+    /// Run this command at the end
+    #[arg(long, value_name = "COMMAND")]
+    after: Option<String>,
+    /// Show the checks and the steps, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Back {
+    /// The servers, if there is more than one switchover that is unfinished
+    #[arg(num_args = 0..=2, value_names = ["OLD", "NEW"])]
+    names: Vec<String>,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Resume {
     /// The servers of the switchover, if there is more than one that is unfinished
     #[arg(num_args = 0..=2, value_names = ["OLD", "NEW"])]
     names: Vec<String>,
@@ -167,11 +227,12 @@ struct Rejoin {
     old: String,
     /// The primary
     new: String,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
     /// One JSON object a line
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    how: How,
 }
 
 #[derive(Debug, Args)]
@@ -221,9 +282,11 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     };
     let json = match &arguments.command {
         Command::Check(check) => check.judging.json,
-        Command::Prepare(prepare) => prepare.judging.json,
+        Command::Prepare(prepare) => prepare.json,
         Command::Switchover(switchover) => switchover.judging.json,
-        Command::Resume(unfinished) | Command::Back(unfinished) => unfinished.json,
+        Command::Failover(failover) => failover.json,
+        Command::Resume(resume) => resume.json,
+        Command::Back(back) => back.json,
         Command::Rejoin(rejoin) => rejoin.json,
         Command::Status(status) => status.json,
     };
@@ -252,8 +315,9 @@ fn dispatch(context: &mut Context, command: &Command) -> Exit {
         Command::Check(check) => pair::check(context, check),
         Command::Prepare(prepare) => switch::prepare(context, prepare),
         Command::Switchover(switchover) => switch::switchover(context, switchover),
-        Command::Resume(unfinished) => switch::resume(context, unfinished),
-        Command::Back(unfinished) => switch::back(context, unfinished),
+        Command::Failover(failover) => failover::failover(context, failover),
+        Command::Resume(resume) => switch::resume(context, resume),
+        Command::Back(back) => switch::back(context, back),
         Command::Rejoin(rejoin) => switch::rejoin(context, rejoin),
         Command::Status(_) => Ok(status::status(context)),
     };
@@ -267,7 +331,20 @@ fn dispatch(context: &mut Context, command: &Command) -> Exit {
 type Ended = Result<Exit, (Exit, String)>;
 
 impl How {
-    fn max_pause(&self) -> Duration {
-        Duration::from_secs(self.max_pause)
+    fn max_pause(&self, default: Duration) -> Duration {
+        self.max_pause.map_or(default, Duration::from_secs)
+    }
+
+    fn options(&self, default_pause: Duration) -> Options {
+        let max_pause = self.max_pause(default_pause);
+        Options {
+            max_pause,
+            rest: max_pause,
+            force: self.force,
+            kill_idle_readers: self.kill_idle_readers,
+            not_after: self.not_after,
+            replicas: Vec::new(),
+            hooks: Hooks { before: None, after_promotion: self.after_promotion.clone(), after: self.after.clone() },
+        }
     }
 }

@@ -72,10 +72,16 @@ fn reached(entry: &Entry) -> Reached {
     }
 }
 
-fn server(link: &mut Link, other: &Entry, other_id: Option<u32>, max_age: u64) -> Result<ServerFacts, SqlError> {
+/// Reads a server.
+///
+/// # Errors
+/// If it does not answer, or refuses a statement.
+pub fn server(link: &mut Link, other: &Entry, other_id: Option<u32>, max_age: u64) -> Result<ServerFacts, SqlError> {
     let seen = link.look(other, other_id).ok_or_else(|| SqlError::Lost(link.problem.clone()))?;
     let variables = map(&link.rows("SHOW GLOBAL VARIABLES")?);
-    let status = map(&link.rows("SHOW GLOBAL STATUS WHERE Variable_name IN ('Threads_connected', 'Uptime')")?);
+    let status = map(&link.rows(
+        "SHOW GLOBAL STATUS WHERE Variable_name IN ('Threads_connected', 'Uptime', 'Rpl_semi_sync_slave_status')",
+    )?);
     let channels = link.rows("SHOW ALL SLAVES STATUS")?.iter().map(Row::to_map).collect();
     let plugin = link.rows("SELECT PLUGIN_VERSION, PLUGIN_STATUS FROM information_schema.ALL_PLUGINS WHERE PLUGIN_NAME = 'instant_failover' AND PLUGIN_STATUS <> 'NOT INSTALLED'")?;
     let plugin = plugin.first().map(|row| (row.at(0).to_owned(), row.at(1).to_owned()));

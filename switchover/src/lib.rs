@@ -5,6 +5,7 @@
 //! - [`servers`]: the option file with the servers
 //! - [`database`], [`link`], [`look`]: sessions, and what servers show
 //! - [`facts`]: everything that the check judges
+//! - [`dead`], [`probe`], [`stand_in`]: what is left of a primary that is dead, and what is around it
 //! - [`live`]: the steps, on servers
 //! - [`store`], [`signals`]: the file with the record, and signals
 //! - [`command`]: the command line
@@ -12,11 +13,14 @@
 
 pub mod command;
 pub mod database;
+pub mod dead;
 pub mod facts;
 pub mod link;
 pub mod live;
 pub mod look;
 pub mod plan;
+pub mod probe;
 pub mod servers;
 pub mod signals;
+pub mod stand_in;
 pub mod store;

@@ -1,7 +1,8 @@
 //! The steps, on servers.
 
 mod events;
-mod hooks;
+mod failover;
+pub(crate) mod hooks;
 mod sessions;
 
 use std::fmt::Write as _;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::database::{Session, SqlError, quoted};
+use crate::dead::Dead;
 use crate::link::Link;
 use crate::look::is_on;
 use crate::plan::drive::{Event, Failure, Rest, World};
@@ -30,6 +32,8 @@ pub struct Options {
     pub rest: Duration,
     /// Kill sessions that do not drain in time.
     pub force: bool,
+    /// Kill sessions that are idle in a transaction and have modified nothing.
+    pub kill_idle_readers: bool,
     /// No attempt begins after this.
     pub not_after: Option<SystemTime>,
     /// Other replicas of the old primary, which follow the new one.
@@ -81,6 +85,8 @@ pub struct Live<'a> {
     pub new: Link,
     /// How it is done.
     pub options: Options,
+    /// In a failover: what there is instead of the old primary.
+    pub dead: Option<Dead>,
     fence: Option<Fence>,
     /// When clients began to wait: held, or locked out by the fence.
     pause_began: Option<Instant>,
@@ -106,7 +112,7 @@ impl<'a> Live<'a> {
         report: &'a mut dyn Report,
     ) -> Self {
         let (old, new) = (Link::new(old, true), Link::new(new, true));
-        Self { old, new, options, fence: None, pause_began: None, store, signals, report }
+        Self { old, new, options, dead: None, fence: None, pause_began: None, store, signals, report }
     }
 
     /// Where the record is.
@@ -117,10 +123,14 @@ impl<'a> Live<'a> {
 
     /// Reads both servers.
     pub fn read(&mut self) -> Seen {
+        if let Some(dead) = &mut self.dead {
+            let around = dead.around();
+            return Seen { old: None, new: self.new.look(&dead.old, Some(dead.old_id)), around };
+        }
         self.watch_fence();
         let old = self.old.look(&self.new.entry, self.new.server_id);
         let new = self.new.look(&self.old.entry, self.old.server_id);
-        Seen { old, new }
+        Seen { old, new, ..Seen::default() }
     }
 
     /// Notices that the lock is gone.
@@ -170,9 +180,10 @@ impl<'a> Live<'a> {
         }
     }
 
-    /// Sets the notes of both servers.
+    /// Sets the notes of both servers; in a failover, that of the new primary.
     fn leave_notes(&mut self, note: &str) -> Result<(), SqlError> {
-        for link in [&mut self.old, &mut self.new] {
+        let old = self.dead.is_none().then_some(&mut self.old);
+        for link in old.into_iter().chain([&mut self.new]) {
             link.session()?;
             if link.abilities.note {
                 link.run(&format!("SET GLOBAL instant_failover_note = {}", quoted(note)))?;
@@ -202,7 +213,13 @@ impl<'a> Live<'a> {
         let patience = self.pause_left().as_secs().clamp(1, 5);
         self.old.session()?;
         let mut session = Session::open(&self.old.entry)?;
-        let result = lock(&mut session, patience);
+        let id = session.id();
+        let result = lock(&mut session, patience).and_then(|()| {
+            if self.options.kill_idle_readers && self.old.abilities.hold {
+                self.kill_idle_readers(id)?;
+            }
+            final_position(&mut session)
+        });
         match result {
             Ok(position) => {
                 self.fence = Some(Fence { session, position: position.clone() });
@@ -277,13 +294,17 @@ impl<'a> Live<'a> {
             "SET GLOBAL instant_failover_exempt_users = {}, instant_failover_target = {target}, instant_failover_mode = '{mode}'",
             quoted(&exempt.join(","))
         ))?;
-        if let Some(began) = self.pause_began.take() {
-            self.report.note(&format!("writers waited for {} ms", began.elapsed().as_millis()));
-        }
+        self.say_pause();
         if let Err(why) = hooks::run("after-promotion", self.options.hooks.after_promotion.as_deref(), record) {
             self.report.note(&why);
         }
         Ok(())
+    }
+
+    fn say_pause(&mut self) {
+        if let Some(began) = self.pause_began.take() {
+            self.report.note(&format!("writers waited for {} ms", began.elapsed().as_millis()));
+        }
     }
 
     fn unlock(&mut self) -> Result<(), Failure> {
@@ -349,6 +370,9 @@ impl<'a> Live<'a> {
     }
 
     fn on_channel_of_new(&mut self, statement: impl Fn(&str) -> String) -> Result<(), Failure> {
+        if let Some(dead) = &self.dead {
+            self.old.server_id = Some(dead.old_id);
+        }
         match Self::channel(&mut self.new, &self.old)? {
             Some(name) => Ok(self.new.run(&statement(&quoted(&name)))?),
             None => Ok(()),
@@ -446,7 +470,23 @@ impl<'a> Live<'a> {
         Ok(())
     }
 
+    /// What the old primary applies as a replica would wait there for an answer of its own replicas, as the writes of its
+    /// clients did. If it has none any more, it would wait for `rpl_semi_sync_master_timeout`.
+    fn end_semi_sync(&mut self) -> Result<(), Failure> {
+        let sql = "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'RPL_SEMI_SYNC_MASTER_CLIENTS'";
+        if is_on(&self.old.value("SELECT @@global.rpl_semi_sync_master_enabled")?) && self.old.value(sql)? == "0" {
+            self.old.run("SET GLOBAL rpl_semi_sync_master_enabled = 0")?;
+            let text = format!(
+                "rpl_semi_sync_master_enabled is OFF on {} now: no replica is left there. Set it on {} if its writes should wait",
+                self.old.entry.name, self.new.entry.name
+            );
+            self.report.note(&text);
+        }
+        Ok(())
+    }
+
     fn await_mark(&mut self) -> Result<(), Failure> {
+        self.end_semi_sync()?;
         let position = self.new.value("SELECT @@gtid_binlog_pos")?;
         let position: Position = position.parse().map_err(|_| Failure(format!("the position is '{position}'")))?;
         let received = position.received_by(self.old.server_id.unwrap_or_default());
@@ -458,16 +498,25 @@ impl<'a> Live<'a> {
     /// The other replicas follow the new primary, one by one.
     fn repoint(&mut self) -> Result<(), Failure> {
         let mut failed = Vec::new();
-        for entry in self.options.replicas.clone() {
-            if let Err(Failure(why)) = self.repoint_one(&entry) {
-                failed.push(format!("{}: {why}", entry.name));
+        let mut replicas: Vec<_> = self.options.replicas.iter().map(|entry| Link::new(entry.clone(), true)).collect();
+        if let Some(dead) = &mut self.dead {
+            self.old.server_id = Some(dead.old_id);
+            replicas.append(&mut dead.replicas);
+        }
+        let without = self.dead.as_ref().map(|dead| dead.without.clone()).unwrap_or_default();
+        for replica in replicas.iter_mut().filter(|replica| !without.contains(&replica.entry.name)) {
+            if let Err(Failure(why)) = self.repoint_one(replica) {
+                failed.push(format!("{}: {why}", replica.entry.name));
             }
+        }
+        if let Some(dead) = &mut self.dead {
+            dead.replicas = replicas;
         }
         if failed.is_empty() { Ok(()) } else { Err(Failure(failed.join("; "))) }
     }
 
-    fn repoint_one(&mut self, entry: &Entry) -> Result<(), Failure> {
-        let mut replica = Link::new(entry.clone(), true);
+    fn repoint_one(&mut self, replica: &mut Link) -> Result<(), Failure> {
+        let entry = replica.entry.clone();
         let seen = replica.look(&self.old.entry, self.old.server_id).ok_or_else(|| Failure(replica.problem.clone()))?;
         let (old, new) = (self.old.server_id.unwrap_or_default(), self.new.server_id.unwrap_or_default());
         if seen.replicates_from(new) {
@@ -495,8 +544,7 @@ impl<'a> Live<'a> {
 
     fn finish(&mut self, record: &Record) -> Result<(), Failure> {
         self.restore_timeout(record)?;
-        self.forget(record)?;
-        hooks::run("after", self.options.hooks.after.as_deref(), record).map_err(Failure)
+        self.forget(record)
     }
 
     fn begin(&mut self, record: &Record) -> Result<(), Failure> {
@@ -506,12 +554,16 @@ impl<'a> Live<'a> {
 }
 
 /// Nothing can be written from here on, not even by those that `read_only` does not stop.
-fn lock(session: &mut Session, patience: u64) -> Result<Position, Failure> {
+fn lock(session: &mut Session, patience: u64) -> Result<(), Failure> {
     session.run(&format!("SET SESSION wait_timeout = 30, lock_wait_timeout = {patience}"))?;
     if session.value("SELECT @@global.event_scheduler")? == "ON" {
         session.run("SET GLOBAL event_scheduler = OFF")?;
     }
-    session.run("FLUSH TABLES WITH READ LOCK")?;
+    Ok(session.run("FLUSH TABLES WITH READ LOCK")?)
+}
+
+/// Under the lock.
+fn final_position(session: &mut Session) -> Result<Position, Failure> {
     session.run("SET GLOBAL read_only = 1")?;
     let position = session.value("SELECT @@gtid_binlog_pos")?;
     let position: Position = position.parse().map_err(|_| Failure(format!("the position is '{position}'")))?;
@@ -564,6 +616,11 @@ impl World for Live<'_> {
     }
 
     fn take(&mut self, step: Step, record: &Record) -> Result<Option<Position>, Failure> {
+        if self.dead.is_some()
+            && let Some(taken) = self.take_in_failover(step, record)
+        {
+            return taken;
+        }
         match step {
             Step::Begin => self.begin(record)?,
             Step::Note => self.leave_notes(&record.note())?,
@@ -600,6 +657,13 @@ impl World for Live<'_> {
             }
             Step::Unprepare => self.unprepare()?,
             Step::Forget => self.forget(record)?,
+            Step::HoldAtStandIn
+            | Step::Sever
+            | Step::Apply
+            | Step::TakeOver
+            | Step::RedirectAtStandIn
+            | Step::ReleaseAtStandIn
+            | Step::Receive => return Err(Failure("this is a step of a failover".to_owned())),
         }
         Ok(None)
     }

@@ -83,15 +83,21 @@ pub fn is_on(value: &str) -> bool {
 fn channels(session: &mut Session, other: Other<'_>) -> Result<Vec<Channel>, SqlError> {
     let rows = session.rows("SHOW ALL SLAVES STATUS")?;
     let channel = |row: &crate::database::Row| {
+        let received = row.get("Gtid_IO_Pos");
+        let received = received
+            .parse()
+            .map_err(|error| SqlError::Refused { code: 0, message: format!("Gtid_IO_Pos is '{received}': {error}") })?;
         let is_other = row.get("Master_Host").eq_ignore_ascii_case(&other.replication.host)
             && row.get("Master_Port") == other.replication.port.to_string();
         let id = row.get("Master_Server_Id").parse().ok().filter(|id| *id != 0);
-        Channel {
+        Ok(Channel {
             name: row.get("Connection_name").to_owned(),
             source: id.or(other.server_id.filter(|_| is_other)),
             receives: row.get("Slave_IO_Running") != "No",
+            is_connected: row.get("Slave_IO_Running") == "Yes",
+            received,
             applies: row.get("Slave_SQL_Running") != "No",
-        }
+        })
     };
-    Ok(rows.iter().map(channel).collect())
+    rows.iter().map(channel).collect()
 }

@@ -8,11 +8,13 @@
 //! - [`step`]: the steps, each with its undo;
 //! - [`next`]: the next step, decided anew after each step from what the servers show;
 //! - [`drive`]: the loop of looking, deciding and doing, over a [`drive::World`];
-//! - [`check`]: what must be right before anything changes.
+//! - [`check`]: what must be right before anything changes;
+//! - [`failover`]: the same where the old primary is dead.
 
 pub mod check;
 pub mod drive;
 pub mod facts;
+pub mod failover;
 pub mod gtid;
 pub mod next;
 pub mod record;

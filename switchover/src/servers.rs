@@ -39,6 +39,8 @@ impl fmt::Debug for Secret {
 pub struct Servers {
     file: PathBuf,
     entries: Vec<Entry>,
+    /// Each with the name of the server that it stands in for.
+    stand_ins: Vec<(String, Entry)>,
 }
 
 /// One server.
@@ -159,7 +161,7 @@ impl Servers {
                 line.place, line.name
             ));
         }
-        let mut names = option_file::groups(text);
+        let names = option_file::groups(text);
         for (n, name) in names.iter().enumerate() {
             if names[..n].contains(name) {
                 return Err(format!("{}: the group [{name}] is there twice; keep one", file.display()));
@@ -171,15 +173,36 @@ impl Servers {
                 ));
             }
         }
-        let entries = names.drain(..).map(|name| {
-            let own: Vec<_> = lines.iter().filter(|line| line.group == name).collect();
-            Entry::new(&name, &own).map_err(|error| error.with_place(file, &name))
-        });
-        let entries: Vec<Entry> = entries.collect::<Result<_, _>>()?;
+        let (mut entries, mut stand_ins) = (Vec::new(), Vec::new());
+        for name in &names {
+            let mut own: Vec<_> = lines.iter().filter(|line| line.group == *name).collect();
+            let stands_in = own.iter().rev().find(|line| line.name == STAND_IN_FOR).copied();
+            let server = stands_in.map(|line| line.value.clone().unwrap_or_default());
+            if let (Some(server), Some(line)) = (&server, stands_in) {
+                if server == name || !names.contains(server) {
+                    return Err(format!("{}: there is no other group [{server}]", line.place));
+                }
+                own.extend(lines.iter().filter(|line| line.group == *server && line.name == "target"));
+            }
+            let entry = Entry::new(name, &own).map_err(|error| error.with_place(file, name))?;
+            match server {
+                Some(server) => stand_ins.push((server, entry)),
+                None => entries.push(entry),
+            }
+        }
+        if let Some((server, entry)) =
+            stand_ins.iter().find(|(server, _)| entries.iter().all(|one| one.name != *server))
+        {
+            return Err(format!(
+                "{}: [{}] stands in for [{server}], which is a stand-in itself",
+                file.display(),
+                entry.name
+            ));
+        }
         if entries.is_empty() {
             return Err(format!("{}: there is no server in it; write, for example\n\n{EXAMPLE}", file.display()));
         }
-        Ok(Self { file: file.to_owned(), entries })
+        Ok(Self { file: file.to_owned(), entries, stand_ins })
     }
 
     /// The server with this name.
@@ -188,17 +211,34 @@ impl Servers {
     /// If there is none.
     pub fn get(&self, name: &str) -> Result<&Entry, String> {
         self.entries.iter().find(|entry| entry.name == name).ok_or_else(|| {
+            if self.stand_ins.iter().any(|(_, entry)| entry.name == name) {
+                return format!("{name} is a stand-in, not a server");
+            }
             let names: Vec<_> = self.entries.iter().map(|entry| entry.name.as_str()).collect();
             format!("there is no server '{name}' in {}; it has {}", self.file.display(), names.join(", "))
         })
     }
 
-    /// Every server.
+    /// The stand-in for a server.
+    #[must_use]
+    pub fn stand_in_for(&self, server: &str) -> Option<&Entry> {
+        self.stand_ins.iter().find(|(name, _)| name == server).map(|(_, entry)| entry)
+    }
+
+    /// Every stand-in.
+    pub fn stand_ins(&self) -> impl Iterator<Item = &Entry> {
+        self.stand_ins.iter().map(|(_, entry)| entry)
+    }
+
+    /// Every server, without stand-ins.
     #[must_use]
     pub fn all(&self) -> &[Entry] {
         &self.entries
     }
 }
+
+/// The option that makes a group a stand-in's.
+const STAND_IN_FOR: &str = "stand-in-for";
 
 const EXAMPLE: &str = "\
 [db1]
@@ -268,6 +308,7 @@ const NAMES: &[&str] = &[
     "replication-ssl-key",
     "replication-ssl-verify-server-cert",
     "cluster",
+    STAND_IN_FOR,
 ];
 
 impl<'a> Options<'a> {
@@ -487,6 +528,27 @@ cluster = a
         assert_eq!(db2.cluster.as_deref(), Some("a"));
         assert!(servers.get("db3").unwrap_err().contains("there is no server 'db3' in f; it has db1, db2"));
         assert!(!format!("{servers:?}").contains("a#b"));
+    }
+
+    #[test]
+    fn stand_ins() {
+        let text = format!("{TEXT}[stand-in]\nstand-in-for=db1\nsocket=/run/t\nuser=root\n");
+        let servers = parse(&text).unwrap();
+        assert_eq!(servers.all().len(), 2);
+        let stand_in = servers.stand_in_for("db1").unwrap();
+        assert_eq!((stand_in.name.as_str(), stand_in.target.to_string().as_str()), ("stand-in", "DB1.example.com"));
+        assert!(servers.stand_in_for("db2").is_none());
+        assert_eq!(servers.get("stand-in").unwrap_err(), "stand-in is a stand-in, not a server");
+        for (text, expected) in [
+            ("[a]\nstand-in-for=b\n", "f, line 2: there is no other group [b]"),
+            ("[a]\nstand-in-for=a\n", "f, line 2: there is no other group [a]"),
+            (
+                "[a]\ntarget=x\nuser=u\nsocket=s\nstand-in-for=b\n[b]\ntarget=x\nuser=u\nsocket=s\nstand-in-for=a\n",
+                "f: [a] stands in for [b], which is a stand-in itself",
+            ),
+        ] {
+            assert_eq!(parse(text).unwrap_err(), expected);
+        }
     }
 
     #[test]

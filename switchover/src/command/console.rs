@@ -103,14 +103,20 @@ impl Console {
 
     /// Asks. Only a person at a terminal can answer.
     pub(super) fn ask(&self, question: &str) -> Result<bool, String> {
+        let answer = self.ask_for(&format!("{question} [y/N] ")).map_err(|why| format!("{why}: use --yes"))?;
+        Ok(matches!(answer.to_lowercase().as_str(), "y" | "yes"))
+    }
+
+    /// Asks for a text. Only a person at a terminal can answer.
+    pub(super) fn ask_for(&self, question: &str) -> Result<String, String> {
         if self.json || !stdin().is_terminal() {
-            return Err("there is no terminal to ask at: use --yes".to_owned());
+            return Err("there is no terminal to ask at".to_owned());
         }
-        let _ = write!(stdout(), "{question} [y/N] ");
+        let _ = write!(stdout(), "{question}");
         let _ = stdout().flush();
         let mut answer = String::new();
         stdin().read_line(&mut answer).map_err(|error| error.to_string())?;
-        Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+        Ok(answer.trim().to_owned())
     }
 
     fn text(&self, step: Step) -> String {

@@ -10,6 +10,7 @@ use crate::link::Link;
 use crate::plan::record::Record;
 use crate::plan::seen::Server;
 use crate::servers::Entry;
+use crate::stand_in::StandInLink;
 
 /// A server of the file.
 struct Seen {
@@ -25,6 +26,9 @@ pub(super) fn status(context: &Context) -> Exit {
     let all: Vec<Seen> = context.servers.all().iter().map(look).collect();
     for seen in &all {
         show(context, seen);
+    }
+    for entry in context.servers.stand_ins() {
+        show_stand_in(context, entry);
     }
     let problems = problems(&all);
     for problem in &problems {
@@ -87,6 +91,24 @@ fn show(context: &Context, seen: &Seen) {
             }
             context.console.line(&text);
         }
+    }
+}
+
+/// A stand-in is there only while its server is not.
+fn show_stand_in(context: &Context, entry: &Entry) {
+    let (name, mut link) = (&entry.name, StandInLink::new(entry.clone()));
+    match link.look() {
+        Some(one) if context.console.is_json() => {
+            context.console.object(&json!({ "stand_in": name, "mode": one.mode.name(), "target": one.target }));
+        }
+        Some(one) => {
+            let to = if one.target.is_empty() { String::new() } else { format!(", target {}", one.target) };
+            context.console.line(&format!("{name:12} stand-in, mode {}{to}", one.mode));
+        }
+        None if context.console.is_json() => {
+            context.console.object(&json!({ "stand_in": name, "error": link.problem }));
+        }
+        None => context.console.line(&format!("{name:12} stand-in, not running: {}", link.problem)),
     }
 }
 

@@ -15,20 +15,22 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const ENABLED: &str = "SELECT EVENT_SCHEMA, EVENT_NAME, DEFINER FROM information_schema.EVENTS WHERE STATUS = 'ENABLED' AND \
                        EVENT_NAME NOT LIKE 'instant\\_failover\\_%'";
 
+/// Without DEFINER, this account would become the definer.
+pub(super) fn enable(schema: &str, name: &str, definer: &str) -> String {
+    let (user, host) = definer.rsplit_once('@').unwrap_or((definer, ""));
+    let host = if host.is_empty() { String::new() } else { format!("@{}", quoted(host)) };
+    format!("ALTER DEFINER = {}{host} EVENT {}.{} ENABLE", quoted(user), identifier(schema), identifier(name))
+}
+
 impl Live<'_> {
     /// Enables on the new primary the events that are enabled on the old one. The statements are replicated to the old one,
     /// and disable them there. Only then may its scheduler run.
     pub(super) fn move_events(&mut self, record: &Record) -> Result<(), Failure> {
+        if record.way.reverse {
+            self.end_semi_sync()?;
+        }
         for event in self.old.rows(ENABLED)? {
-            let (user, host) = event.at(2).rsplit_once('@').unwrap_or((event.at(2), ""));
-            // Without DEFINER, this account would become the definer.
-            let host = if host.is_empty() { String::new() } else { format!("@{}", quoted(host)) };
-            self.new.run(&format!(
-                "ALTER DEFINER = {}{host} EVENT {}.{} ENABLE",
-                quoted(user),
-                identifier(event.at(0)),
-                identifier(event.at(1))
-            ))?;
+            self.new.run(&enable(event.at(0), event.at(1), event.at(2)))?;
         }
         let scheduler = self.new.value("SELECT @@global.event_scheduler")?;
         if record.before.events && !is_on(&scheduler) {

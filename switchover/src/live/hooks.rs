@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 ///
 /// # Errors
 /// If it fails, or does not end within a minute. It is not killed then.
-pub(super) fn run(name: &str, command: Option<&str>, record: &Record) -> Result<(), String> {
+pub(crate) fn run(name: &str, command: Option<&str>, record: &Record) -> Result<(), String> {
     let Some(command) = command else { return Ok(()) };
     let failed = |why: String| format!("--{name} '{command}': {why}");
     let mut child = Command::new("/bin/sh")

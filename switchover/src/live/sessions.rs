@@ -1,5 +1,6 @@
 //! The sessions on the old primary: drained, and killed.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::Live;
@@ -15,6 +16,15 @@ const QUIET_LOOKS: u32 = 5;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 /// How long to kill.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a session must have been idle, to be taken for one that stays so.
+const IDLE_MS: u32 = 1000;
+/// A copy of `INNODB_TRX` that was not read for 0.1 s is renewed.
+const RENEWAL: Duration = Duration::from_millis(120);
+/// Engines whose transactions `INNODB_TRX` does not show.
+const OTHER_ENGINES: &str = "SELECT GROUP_CONCAT(ENGINE) FROM information_schema.ENGINES WHERE TRANSACTIONS = 'YES' \
+                             AND SUPPORT IN ('YES', 'DEFAULT') AND ENGINE NOT IN ('InnoDB', 'SEQUENCE')";
+/// A condition: the plugin ends these sessions.
+const NOT_EXEMPT: &str = "NOT FIND_IN_SET(USER, REPLACE(@@global.instant_failover_exempt_users, ', ', ','))";
 /// How many sessions are named.
 const NAMED: usize = 5;
 
@@ -36,6 +46,10 @@ impl Live<'_> {
                 }
                 return Ok(());
             }
+            if self.options.kill_idle_readers && sessions == in_transaction && self.only_idle_readers()? {
+                self.report.note(&format!("{sessions} sessions are idle in transactions that have modified nothing"));
+                return Ok(());
+            }
             self.report.progress(&format!("{total} sessions left: {busy} busy, {in_transaction} in transactions"));
             if self.signals.pending() {
                 return Err(Failure("interrupted".to_owned()));
@@ -54,6 +68,76 @@ impl Live<'_> {
             }
             self.signals.sleep(BETWEEN_LOOKS);
         }
+    }
+
+    /// Whether every session that would have to drain is idle, for a while already, and has modified nothing.
+    fn only_idle_readers(&mut self) -> Result<bool, Failure> {
+        let others = self.old.value(OTHER_ENGINES)?;
+        if !others.is_empty() {
+            return Err(Failure(format!(
+                "--kill-idle-readers: what transactions of {others} have modified is not known"
+            )));
+        }
+        let sql = format!(
+            "SELECT COUNT(*) FROM information_schema.PROCESSLIST p LEFT JOIN information_schema.INNODB_TRX t \
+             ON t.trx_mysql_thread_id = p.ID WHERE {} AND {NOT_EXEMPT} \
+             AND (COMMAND <> 'Sleep' OR TIME_MS < {IDLE_MS} OR COALESCE(trx_rows_modified, 0) > 0)",
+            self.ours_and_replication()
+        );
+        Ok(self.old.value(&sql)? == "0")
+    }
+
+    /// Kills what is idle and has modified nothing. The global read lock is held: no session can modify anything meanwhile.
+    ///
+    /// A session that has modified something since [`Self::only_idle_readers`] is not killed: this fails.
+    pub(super) fn kill_idle_readers(&mut self, fence: u32) -> Result<(), Failure> {
+        let modified = self.modifying()?;
+        let condition = self.ours_and_replication();
+        let sessions = self.old.rows(&format!(
+            "SELECT ID, COMMAND, USER, HOST FROM information_schema.PROCESSLIST WHERE {condition} AND ID <> {fence} AND {NOT_EXEMPT}"
+        ))?;
+        if let Some(row) = sessions.iter().find(|row| modified.contains(row.at(0))) {
+            return Err(Failure(format!(
+                "connection {} of {}@{} has begun to modify something",
+                row.at(0),
+                row.at(2),
+                row.at(3)
+            )));
+        }
+        let mut killed = 0;
+        for row in sessions.iter().filter(|row| row.at(1) == "Sleep") {
+            match self.old.run(&format!("KILL {}", row.at(0))) {
+                Ok(()) => killed += 1,
+                Err(SqlError::Refused { code: 1094, .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if killed > 0 {
+            let text = format!("{killed} idle sessions were killed; none had modified anything (--kill-idle-readers)");
+            self.report.note(&text);
+        }
+        Ok(())
+    }
+
+    /// The connections whose transactions have modified something now.
+    ///
+    /// `INNODB_TRX` is a copy that the server renews only when it was not read for 0.1 s. That it is recent shows a
+    /// transaction of our own.
+    fn modifying(&mut self) -> Result<BTreeSet<String>, Failure> {
+        self.old.run("START TRANSACTION WITH CONSISTENT SNAPSHOT")?;
+        let own = self.old.id().unwrap_or_default().to_string();
+        for _ in 0..10 {
+            let rows =
+                self.old.rows("SELECT trx_mysql_thread_id, trx_rows_modified FROM information_schema.INNODB_TRX")?;
+            if rows.iter().any(|row| row.at(0) == own) {
+                self.old.run("COMMIT")?;
+                let modified = rows.iter().filter(|row| row.at(1) != "0");
+                return Ok(modified.map(|row| row.at(0).to_owned()).collect());
+            }
+            std::thread::sleep(RENEWAL);
+        }
+        self.old.run("COMMIT")?;
+        Err(Failure("INNODB_TRX is not renewed: does a monitor read it all the time?".to_owned()))
     }
 
     fn left(&mut self) -> Result<Left, SqlError> {

@@ -12,6 +12,8 @@ use serde::Serialize;
 
 use super::facts::{Facts, ServerFacts};
 
+pub(super) use accounts::grants;
+
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -44,15 +46,15 @@ impl Finding {
         Self::failure("servers", seen, "correct its entry in the file with the servers, or start it")
     }
 
-    fn ok(about: &'static str, seen: impl Into<String>) -> Self {
+    pub(super) fn ok(about: &'static str, seen: impl Into<String>) -> Self {
         Self { about, level: Level::Ok, seen: seen.into(), cure: String::new() }
     }
 
-    fn warning(about: &'static str, seen: impl Into<String>, cure: impl Into<String>) -> Self {
+    pub(super) fn warning(about: &'static str, seen: impl Into<String>, cure: impl Into<String>) -> Self {
         Self { about, level: Level::Warning, seen: seen.into(), cure: cure.into() }
     }
 
-    fn failure(about: &'static str, seen: impl Into<String>, cure: impl Into<String>) -> Self {
+    pub(super) fn failure(about: &'static str, seen: impl Into<String>, cure: impl Into<String>) -> Self {
         Self { about, level: Level::Failure, seen: seen.into(), cure: cure.into() }
     }
 }
@@ -63,6 +65,10 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let (Some(old), Some(new)) = (&facts.old, &facts.new) {
         let pair = Pair { facts, old, new };
+        if let Some(finding) = roles::swapped(&pair) {
+            // Everything else would be said the wrong way round.
+            return vec![finding];
+        }
         roles::check(&pair, &mut findings);
         replication::check(&pair, &mut findings);
         accounts::check(&pair, &mut findings);

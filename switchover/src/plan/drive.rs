@@ -4,7 +4,7 @@ use super::gtid::Position;
 use super::next::{Goal, Missing, Next, Own, next};
 use super::record::Record;
 use super::seen::Seen;
-use super::state::{Divergence, State};
+use super::state::{Divergence, Promotion};
 use super::step::Step;
 
 /// The servers, and the file with the record.
@@ -116,16 +116,17 @@ pub fn drive(world: &mut impl World, record: &mut Record, goal: Goal, limits: Li
     for _ in 0..MAX_STEPS {
         let seen = run.world.look();
         run.own.fence = run.world.fence();
-        let state = State::of(&seen, record.evidence());
-        if matches!(state, State::Fenced | State::Stopped) {
+        let promotion = Promotion::of(&seen, record);
+        if promotion == Promotion::No {
             // It is certain that the promotion did not take effect.
             record.promoting = false;
         }
         // It may have come back writable without this step.
-        record.promoting |= state.is_promoted();
+        let is_promoted = promotion == Promotion::Yes;
+        record.promoting |= is_promoted;
         if let Some(signal) = run.world.interrupted() {
             match run.goal {
-                Goal::Forward if state.is_promoted() => run.world.tell(Event::GoesOn(&signal)),
+                Goal::Forward if is_promoted => run.world.tell(Event::GoesOn(&signal)),
                 // Whether it is promoted is not known: look again.
                 Goal::Forward if record.promoting => run.turn(Goal::Back, signal),
                 Goal::Forward | Goal::Again => run.turn(Goal::Back, signal),
@@ -138,7 +139,7 @@ pub fn drive(world: &mut impl World, record: &mut Record, goal: Goal, limits: Li
         }
         match decision {
             Next::Take(step) => {
-                if let Err(end) = run.take(step, record, &state, limits) {
+                if let Err(end) = run.take(step, record, is_promoted, limits) {
                     return end;
                 }
             }
@@ -207,11 +208,10 @@ impl<W: World> Run<'_, W> {
         }
     }
 
-    fn take(&mut self, step: Step, record: &mut Record, state: &State, limits: Limits) -> Result<(), End> {
-        let is_promoted = state.is_promoted();
+    fn take(&mut self, step: Step, record: &mut Record, is_promoted: bool, limits: Limits) -> Result<(), End> {
         let before = self.goal == Goal::Forward && !is_promoted;
         let promoting = record.promoting;
-        record.promoting |= step == Step::Promote;
+        record.promoting |= step.promotes();
         step.text().clone_into(&mut record.step);
         // These remove the record, and are the last.
         let is_recorded = !matches!(step, Step::Finish | Step::Forget);
@@ -237,9 +237,12 @@ impl<W: World> Run<'_, W> {
             Ok(position) => {
                 self.world.tell(Event::Succeeded(step));
                 record.position = position.or(record.position.take());
-                if step == Step::Redirect {
+                match step {
                     // Clients may have come in before.
-                    self.own.done.retain(|done| *done != Step::Disconnect);
+                    Step::Redirect => self.own.done.retain(|done| *done != Step::Disconnect),
+                    // More may have been received before.
+                    Step::Sever => self.own.done.retain(|done| *done != Step::Apply),
+                    _ => {}
                 }
                 self.repeated = if self.own.done.last() == Some(&step) { self.repeated + 1 } else { 0 };
                 self.own.done.push(step);
@@ -252,6 +255,10 @@ impl<W: World> Run<'_, W> {
 
     fn failed(&mut self, step: Step, why: String, before: bool, is_promoted: bool, limits: Limits) -> Result<(), End> {
         self.world.tell(Event::Failed(step, &why));
+        if before && step.may_be_left_out() {
+            self.skip(step, &why);
+            return Ok(());
+        }
         if before {
             self.attempt_failed(step.may_be_tried_again(), why);
             return Ok(());
@@ -266,8 +273,12 @@ impl<W: World> Run<'_, W> {
         if !may_fail {
             return Err(End::Halfway(format!("{step}: {why}")));
         }
+        self.skip(step, &why);
+        Ok(())
+    }
+
+    fn skip(&mut self, step: Step, why: &str) {
         self.own.skipped.push(step);
         self.warnings.push(format!("{step}: {why}"));
-        Ok(())
     }
 }

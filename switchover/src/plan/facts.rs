@@ -104,6 +104,31 @@ pub struct ServerFacts {
 }
 
 impl ServerFacts {
+    /// Nothing but what the switchover itself looks at.
+    #[must_use]
+    pub fn of(seen: Server) -> Self {
+        Self {
+            seen,
+            variables: BTreeMap::new(),
+            status: BTreeMap::new(),
+            channels: Vec::new(),
+            plugin: None,
+            identity: String::new(),
+            account: String::new(),
+            grants: Vec::new(),
+            accounts: None,
+            long: Vec::new(),
+            obstacles: Vec::new(),
+            prepared: 0,
+            events: 0,
+            definers: BTreeSet::new(),
+            replicas: Vec::new(),
+            sessions: 0,
+            user_locks: Vec::new(),
+            managers: Vec::new(),
+        }
+    }
+
     /// A variable; empty where there is none.
     #[must_use]
     pub fn variable(&self, name: &str) -> &str {

@@ -163,6 +163,12 @@ impl Transactions {
         last.is_some_and(|last| last >= gtid.sequence)
     }
 
+    /// Whether its binary log has anything that another server wrote.
+    #[must_use]
+    pub fn knows(&self, server: u32) -> bool {
+        self.written.keys().any(|(_, written_by)| *written_by == server)
+    }
+
     /// Whether the server has everything up to a position.
     #[must_use]
     pub fn reaches(&self, position: &Position) -> bool {

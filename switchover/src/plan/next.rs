@@ -3,12 +3,13 @@
 //! It is decided anew after each step, from what the servers show, from the record, and from what this process holds. So it does
 //! not matter which process took the steps before, and whether each of them took effect.
 
+use super::failover;
 use super::gtid::Position;
 use super::record::Record;
 use super::seen::{Seen, Server};
 use super::state::{Divergence, State, has_mark};
 use super::step::Step;
-use failover::Mode;
+use ::failover::Mode;
 
 /// Where a switchover goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +34,9 @@ pub struct Own {
 }
 
 impl Own {
-    fn is_over(&self, step: Step) -> bool {
+    /// Whether a step was taken, or is left out.
+    #[must_use]
+    pub fn is_over(&self, step: Step) -> bool {
         self.done.contains(&step) || self.skipped.contains(&step)
     }
 }
@@ -67,6 +70,9 @@ pub enum Missing {
 /// Decides.
 #[must_use]
 pub fn next(goal: Goal, seen: &Seen, record: &Record, own: &Own) -> Next {
+    if let Some(parts) = &record.failover {
+        return failover::next(goal, seen, record, parts, own);
+    }
     let state = State::of(seen, record.evidence());
     if let State::Diverged(divergence) = state {
         return Next::Diverged(divergence);
@@ -129,12 +135,13 @@ fn before_promotion(state: &State, old: &Server, new: &Server, record: &Record, 
     }
 }
 
+/// Another machine must not take it for one that can go back, while NEW does not answer.
+pub(super) fn has_outdated_note(server: &Server, record: &Record) -> bool {
+    Record::from_note(&server.note).is_some_and(|note| note.id == record.id && !note.promoting)
+}
+
 fn after_promotion(old: &Server, new: &Server, record: &Record, own: &Own) -> Next {
-    // Another machine must not take it for one that can go back, while NEW does not answer.
-    let is_outdated = |note: Record| note.id == record.id && !note.promoting;
-    if !own.is_over(Step::Note)
-        && [old, new].iter().any(|server| Record::from_note(&server.note).is_some_and(is_outdated))
-    {
+    if !own.is_over(Step::Note) && [old, new].iter().any(|server| has_outdated_note(server, record)) {
         return Next::Take(Step::Note);
     }
     // It restarted. Events write in spite of read_only until they are moved.

@@ -21,6 +21,9 @@ pub struct Record {
     pub way: Way,
     /// What the servers were like before, to be restored.
     pub before: Before,
+    /// In a failover, because the old primary is dead: what there is more.
+    #[serde(default)]
+    pub failover: Option<Failover>,
     /// Everything that the old primary has written, once that is final.
     pub position: Option<Position>,
     /// Whether the promotion has begun: from then on it may have taken effect.
@@ -80,6 +83,43 @@ pub struct Before {
     pub reverse: bool,
 }
 
+/// What a failover has more than a switchover.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failover {
+    /// Servers of the file that do not answer, and that the DBA leaves out.
+    pub without: Vec<String>,
+    /// Whether a command has ended the old primary: what still listens on its address is not it.
+    pub fenced: bool,
+    /// What the stand-in was like before, if there was one.
+    pub stand_in: Option<StandInBefore>,
+}
+
+/// What a stand-in was like before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandInBefore {
+    /// The name of `@@instant_failover_mode`.
+    pub mode: String,
+    /// `@@instant_failover_hold_timeout`
+    pub hold_timeout: u16,
+    /// `@@instant_failover_target`
+    pub target: String,
+}
+
+impl StandInBefore {
+    fn to_word(&self) -> String {
+        format!("{}/{}/{}", self.mode, self.hold_timeout, self.target)
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        let mut parts = word.splitn(3, '/');
+        Some(Self {
+            mode: parts.next()?.to_owned(),
+            hold_timeout: parts.next()?.parse().ok()?,
+            target: parts.next()?.to_owned(),
+        })
+    }
+}
+
 /// What is known of a switchover besides what the servers show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Evidence<'a> {
@@ -108,6 +148,10 @@ impl Record {
         note += &flag("was-read-only", self.before.read_only);
         note += &flag("had-events", self.before.events);
         note += &flag("had-reverse", self.before.reverse);
+        if let Some(failover) = &self.failover {
+            note += &flag("failover", true);
+            note += &flag("fenced", failover.fenced);
+        }
         if let Some(seconds) = self.before.hold_timeout {
             let _ = write!(note, "had-hold-timeout={seconds} ");
         }
@@ -116,8 +160,15 @@ impl Record {
         let users = self.way.no_longer_exempt.join(",");
         let users = (!users.is_empty() && !users.contains(' ')).then_some(("no-longer-exempt", users));
         let had_target = Some(("had-target", self.before.target.clone()));
+        let failover = self.failover.as_ref();
+        let without = failover.map(|failover| failover.without.join(",")).filter(|names| !names.is_empty());
+        let without = without.map(|names| ("without", names));
+        let stand_in = failover.and_then(|failover| failover.stand_in.as_ref());
+        let stand_in = stand_in.map(|stand_in| ("had-stand-in", stand_in.to_word()));
         for (name, value) in
-            [position, target, users, had_target, Some(("by", self.by.replace([' ', '='], "_")))].into_iter().flatten()
+            [position, target, users, without, stand_in, had_target, Some(("by", self.by.replace([' ', '='], "_")))]
+                .into_iter()
+                .flatten()
         {
             let word = format!("{name}={value} ");
             if note.chars().count() + word.chars().count() <= MAX_NOTE {
@@ -154,6 +205,11 @@ impl Record {
                 events: flag("had-events")?,
                 reverse: flag("had-reverse")?,
             },
+            failover: word("failover").map(|_| Failover {
+                without: word("without").map(|names| names.split(',').map(str::to_owned).collect()).unwrap_or_default(),
+                fenced: flag("fenced").unwrap_or_default(),
+                stand_in: word("had-stand-in").and_then(StandInBefore::from_word),
+            }),
             position: word("position").and_then(|position| position.parse().ok()),
             promoting: flag("promoting")?,
             step: String::new(),
@@ -188,7 +244,7 @@ fn named(text: &str) -> Option<Named> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Before, MAX_NOTE, Named, Record, Way};
+    use super::{Before, Failover, MAX_NOTE, Named, Record, StandInBefore, Way};
 
     fn record() -> Record {
         Record {
@@ -209,6 +265,7 @@ mod tests {
                 events: true,
                 reverse: false,
             },
+            failover: None,
             position: Some("0-1-100,1-1-7".parse().unwrap()),
             promoting: true,
             step: String::new(),
@@ -225,6 +282,17 @@ mod tests {
         {
             assert_eq!(Record::from_note(other), None, "{other}");
         }
+        let mut failover = record.clone();
+        failover.failover = Some(Failover {
+            without: vec!["db3".to_owned(), "db4".to_owned()],
+            fenced: true,
+            stand_in: Some(StandInBefore {
+                mode: "OFF".to_owned(),
+                hold_timeout: 10,
+                target: "[2001:db8::1]:3306".to_owned(),
+            }),
+        });
+        assert_eq!(Record::from_note(&failover.note()), Some(failover));
         let json = serde_json::to_string(&record).unwrap();
         assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), record);
     }

@@ -1,17 +1,46 @@
-//! What was read from the two servers of a switchover.
+//! What was read from the servers.
 
 use failover::Mode;
 
 use super::gtid::{Gtid, Position, Transactions};
 
 /// Both servers. `None` where a server did not answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// The server that is, or was, the primary. It is read before the other one, so that nothing it has can seem to be missing
     /// there only because of the time between the two.
     pub old: Option<Server>,
     /// The replica that becomes the primary.
     pub new: Option<Server>,
+    /// In a failover, where nothing is read from the old primary: the servers around it.
+    pub around: Around,
+}
+
+/// What a failover needs besides the new primary.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Around {
+    /// The other replicas of the old primary.
+    pub replicas: Vec<Replica>,
+    /// The stand-in on the address of the old primary.
+    pub stand_in: Option<StandIn>,
+}
+
+/// Another replica of the old primary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replica {
+    /// Its group in the file.
+    pub name: String,
+    /// `None` if it does not answer.
+    pub server: Option<Server>,
+}
+
+/// A stand-in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StandIn {
+    /// `@@instant_failover_mode`
+    pub mode: Mode,
+    /// `@@instant_failover_target`
+    pub target: String,
 }
 
 /// One server.
@@ -70,6 +99,10 @@ pub struct Channel {
     pub source: Option<u32>,
     /// Whether the thread that receives runs: `Yes` or `Connecting`.
     pub receives: bool,
+    /// Whether it is connected: `Yes`.
+    pub is_connected: bool,
+    /// `Gtid_IO_Pos`: what it has received, applied or not.
+    pub received: Position,
     /// Whether the thread that applies runs.
     pub applies: bool,
 }

@@ -1,8 +1,10 @@
 //! Two servers with an application, on which everything goes wrong in every order.
 
+mod failover;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use failover::Mode;
+use ::failover::Mode;
 use proptest::prelude::*;
 
 use super::drive::{End, Event, Failure, Limits, Rest, World, drive};
@@ -163,7 +165,14 @@ impl Simulated {
 }
 
 fn running(from: u32) -> Channel {
-    Channel { name: String::new(), source: Some(from), receives: true, applies: true }
+    Channel {
+        name: String::new(),
+        source: Some(from),
+        receives: true,
+        is_connected: true,
+        received: Position::default(),
+        applies: true,
+    }
 }
 
 /// Everything.
@@ -404,6 +413,13 @@ impl Simulation {
             Step::StartReplica => self.servers[NEW].start_replication(),
             Step::Unaim => self.servers[OLD].target.clone_from(&record.before.target),
             Step::Unprepare => self.servers[OLD].channel = None,
+            Step::HoldAtStandIn
+            | Step::Sever
+            | Step::Apply
+            | Step::TakeOver
+            | Step::RedirectAtStandIn
+            | Step::ReleaseAtStandIn
+            | Step::Receive => panic!("{step} is no step of a switchover"),
         }
         Ok(None)
     }
@@ -511,6 +527,7 @@ fn record() -> Record {
             events: true,
             reverse: false,
         },
+        failover: None,
         position: None,
         promoting: false,
         step: String::new(),
@@ -522,7 +539,7 @@ impl World for Simulation {
     fn look(&mut self) -> Seen {
         let fault = self.fault();
         if self.dead {
-            return Seen { old: None, new: None };
+            return Seen::default();
         }
         if let Some(step) = self.pending.take()
             && let Some(record) = self.record.clone()
@@ -540,7 +557,7 @@ impl World for Simulation {
         let seen = |server: &Simulated| server.up.then(|| server.seen());
         let old = seen(&self.servers[OLD]);
         self.clients_work();
-        Seen { old, new: seen(&self.servers[NEW]) }
+        Seen { old, new: seen(&self.servers[NEW]), ..Seen::default() }
     }
 
     fn fence(&self) -> Option<Position> {

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use failover::Mode;
+use ::failover::Mode;
 
+use super::failover;
 use super::gtid::Gtid;
-use super::record::Evidence;
+use super::record::{Evidence, Record};
 use super::seen::{Seen, Server};
 
 /// The state of a pair.
@@ -76,10 +77,42 @@ impl State {
         }
     }
 
+    /// Whether the new primary was promoted.
+    #[must_use]
+    pub const fn promotion(&self) -> Promotion {
+        match self {
+            Self::Fenced | Self::Stopped => Promotion::No,
+            Self::Promoted | Self::Redirected | Self::Reversed => Promotion::Yes,
+            Self::Steady | Self::Held | Self::Diverged(_) | Self::Unreachable => Promotion::Unknown,
+        }
+    }
+
     /// Whether the new primary was promoted: there is no way back.
     #[must_use]
     pub const fn is_promoted(&self) -> bool {
-        matches!(self, Self::Promoted | Self::Redirected | Self::Reversed)
+        matches!(self.promotion(), Promotion::Yes)
+    }
+}
+
+/// Whether the new primary was promoted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promotion {
+    /// Certainly not.
+    No,
+    /// The servers do not show it: the record decides.
+    Unknown,
+    /// There is no way back.
+    Yes,
+}
+
+impl Promotion {
+    /// Judges by what the servers show.
+    #[must_use]
+    pub fn of(seen: &Seen, record: &Record) -> Self {
+        match record.failover {
+            Some(_) => failover::State::of(seen, record).promotion(),
+            None => State::of(seen, record.evidence()).promotion(),
+        }
     }
 }
 

@@ -52,6 +52,17 @@ pub enum Step {
     /// Remove the notes and the file.
     Finish,
 
+    /// In a failover. The stand-in: mode `HOLD`.
+    HoldAtStandIn,
+    /// NEW and the other replicas: receive nothing more from OLD.
+    Sever,
+    /// NEW: apply everything that it has received; then the position.
+    Apply,
+    /// OLD must still be silent; then NEW: writable. It cannot be undone.
+    TakeOver,
+    /// The stand-in: redirect to NEW.
+    RedirectAtStandIn,
+
     /// OLD: writable, and unlocked; events as before.
     Unfence,
     /// OLD: mode `OFF`; those that are held are let in.
@@ -62,6 +73,10 @@ pub enum Step {
     Unaim,
     /// OLD: no longer replicate from NEW.
     Unprepare,
+    /// The stand-in: as before.
+    ReleaseAtStandIn,
+    /// NEW and the other replicas: receive from OLD again, when it answers.
+    Receive,
     /// Remove the notes and the file, after everything else was undone.
     Forget,
 }
@@ -77,14 +92,31 @@ impl Step {
             Self::Hold => Some(Self::Release),
             Self::Fence => Some(Self::Unfence),
             Self::StopReplica => Some(Self::StartReplica),
+            Self::HoldAtStandIn => Some(Self::ReleaseAtStandIn),
+            Self::Sever => Some(Self::Receive),
             _ => None,
         }
+    }
+
+    /// Whether it makes the new primary writable for the first time: from then on there is no undo.
+    #[must_use]
+    pub const fn promotes(self) -> bool {
+        matches!(self, Self::Promote | Self::TakeOver)
+    }
+
+    /// Whether the new primary can be promoted without it.
+    #[must_use]
+    pub const fn may_be_left_out(self) -> bool {
+        matches!(self, Self::HoldAtStandIn)
     }
 
     /// Whether going back can do without it: the primary serves its clients, and the step can be taken later.
     #[must_use]
     pub const fn may_fail_going_back(self) -> bool {
-        matches!(self, Self::StartReplica | Self::Unaim | Self::Unprepare | Self::Forget)
+        matches!(
+            self,
+            Self::StartReplica | Self::Unaim | Self::Unprepare | Self::ReleaseAtStandIn | Self::Receive | Self::Forget
+        )
     }
 
     /// Whether clients reach a primary without it, so that the switchover goes on if it fails.
@@ -94,6 +126,7 @@ impl Step {
             self,
             Self::Note
                 | Self::Mark
+                | Self::RedirectAtStandIn
                 | Self::Disconnect
                 | Self::Attach
                 | Self::AwaitMark
@@ -114,7 +147,7 @@ impl Step {
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {
-            Self::Begin => "leave a note on both servers",
+            Self::Begin => "leave a note on the servers",
             Self::Prepare => "OLD: replicate from NEW, which is still read only",
             Self::Aim => "OLD: set the target",
             Self::Hold => "OLD: hold new clients and drain the sessions",
@@ -123,7 +156,7 @@ impl Step {
             Self::CatchUp => "NEW: wait until it has everything",
             Self::StopReplica => "NEW: stop replication",
             Self::Promote => "check the fence, then NEW: read_only = 0",
-            Self::Note => "note the promotion on both servers",
+            Self::Note => "note the promotion on the servers",
             Self::Reopen => "NEW: read_only = 0 again",
             Self::CloseOld => "OLD: read_only = 1, events off",
             Self::Mark => "NEW: mark the promotion in the binary log (FLUSH HOSTS)",
@@ -136,6 +169,13 @@ impl Step {
             Self::Repoint => "other replicas: replicate from NEW",
             Self::Detach => "NEW: forget OLD as its primary",
             Self::MoveEvents => "NEW: enable the events that were enabled on OLD",
+            Self::HoldAtStandIn => "stand-in: hold clients",
+            Self::Sever => "replicas: receive nothing more from OLD",
+            Self::Apply => "NEW: apply everything that was received",
+            Self::TakeOver => "check that OLD is still silent, then NEW: read_only = 0",
+            Self::RedirectAtStandIn => "stand-in: redirect clients to NEW",
+            Self::ReleaseAtStandIn => "stand-in: as before",
+            Self::Receive => "replicas: receive from OLD again",
             Self::Unfence => "OLD: read_only and the event scheduler as before, release the lock",
             Self::Release => "OLD: mode OFF, let clients in",
             Self::StartReplica => "NEW: replicate again",
@@ -148,7 +188,32 @@ impl Step {
     /// The same with the names of the servers.
     #[must_use]
     pub fn with_names(self, old: &str, new: &str) -> String {
-        self.text().replace("OLD", old).replace("NEW", new)
+        with_names(self.text(), old, new)
+    }
+}
+
+/// A text about OLD and NEW with the names of the servers.
+#[must_use]
+pub fn with_names(text: &str, old: &str, new: &str) -> String {
+    let is_end = |c: char| !c.is_ascii_alphanumeric() && c != '_';
+    let words = text.split_inclusive(is_end).map(|word| {
+        let (name, rest) = word.split_at(word.find(is_end).unwrap_or(word.len()));
+        match name {
+            "OLD" => format!("{old}{rest}"),
+            "NEW" => format!("{new}{rest}"),
+            _ => word.to_owned(),
+        }
+    });
+    words.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_names;
+
+    #[test]
+    fn only_whole_words_are_names() {
+        assert_eq!(with_names("OLD: mode HOLD, NEW_ (NEW), RENEW OLD", "a", "b"), "a: mode HOLD, NEW_ (b), RENEW a");
     }
 }
 

@@ -14,7 +14,7 @@ use mysql::{Conn, OptsBuilder};
 use super::pair::{DB1, PASSWORD, Pair};
 
 /// Which write: the client, and its number.
-type Order = (u64, u64);
+pub(crate) type Order = (u64, u64);
 
 /// How a client writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,18 +87,33 @@ impl Application {
 
     /// Every write that was acknowledged is on a server.
     pub(crate) fn nothing_is_lost(&self, pair: &Pair, server: usize) {
-        let acknowledged = self.shared.acknowledged.lock().unwrap().clone();
-        let rows = pair.sql(server, "SELECT client, number FROM shop.orders");
-        let there: BTreeSet<Order> =
-            rows.iter().map(|row| (row[0].parse().unwrap(), row[1].parse().unwrap())).collect();
+        let acknowledged = self.acknowledged();
+        let there = self.there(pair, server);
         let lost: Vec<_> = acknowledged.difference(&there).collect();
         assert!(!acknowledged.is_empty());
         assert!(lost.is_empty(), "{} writes are lost: {lost:?}", lost.len());
     }
 
+    /// The writes that were acknowledged.
+    pub(crate) fn acknowledged(&self) -> BTreeSet<Order> {
+        self.shared.acknowledged.lock().unwrap().clone()
+    }
+
+    /// The writes that are on a server.
+    #[expect(clippy::unused_self, reason = "only an application has orders")]
+    pub(crate) fn there(&self, pair: &Pair, server: usize) -> BTreeSet<Order> {
+        let rows = pair.sql(server, "SELECT client, number FROM shop.orders");
+        rows.iter().map(|row| (row[0].parse().unwrap(), row[1].parse().unwrap())).collect()
+    }
+
+    /// No client begins another write.
+    pub(crate) fn stop(&self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+    }
+
     /// Lets the clients finish.
     pub(crate) fn end(mut self) {
-        self.shared.stop.store(true, Ordering::SeqCst);
+        self.stop();
         for client in self.clients.drain(..) {
             client.join().unwrap();
         }

@@ -1,7 +1,11 @@
 //! What goes wrong at each step, while an application writes.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use super::application::{Application, Procedures};
 use super::pair::{DB1, DB2, Ended, Pair};
@@ -34,10 +38,14 @@ enum Fault {
     Sessions(usize),
     /// A server is killed and started again, read only.
     Restart(usize),
+    /// A server does not answer for so long that the hold ends.
+    Freeze(usize),
+    /// The disk with the state of the command is full.
+    DiskFull,
 }
 
 /// Starts the command, and does something as soon as a step begins. Returns how it ended, and whether it came to that step.
-fn interrupted(mut child: Child, step: &str, mut fault: impl FnMut(&Child)) -> (Ended, bool) {
+pub(crate) fn interrupted(mut child: Child, step: &str, mut fault: impl FnMut(&Child)) -> (Ended, bool) {
     let mut output = BufReader::new(child.stdout.take().unwrap());
     let (mut text, mut line, mut reached) = (String::new(), String::new(), false);
     while output.read_line(&mut line).unwrap() > 0 {
@@ -54,7 +62,7 @@ fn interrupted(mut child: Child, step: &str, mut fault: impl FnMut(&Child)) -> (
     (Ended { status: status.code(), text: text + &errors }, reached)
 }
 
-fn signal(child: &Child, name: &str) {
+pub(crate) fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
 }
 
@@ -132,12 +140,17 @@ fn each_step(faults: &[(Fault, &str, bool)]) {
             let what = format!("{fault:?} at '{step}', then {goal}, elsewhere: {elsewhere}");
             println!("{what}");
             catches_up(&pair, ["db1", "db2"]);
-            let child =
-                pair.command(&["switchover", "db1", "db2", "--yes", "--json", "--max-lag", "60"]).spawn().unwrap();
+            let mut command = pair.command(SWITCHOVER);
+            if fault == Fault::DiskFull {
+                command = on_a_small_disk(&pair);
+            }
+            let child = command.spawn().unwrap();
             let (ended, reached) = interrupted(child, step, |child| match fault {
                 Fault::Signal(name) => signal(child, name),
                 Fault::Sessions(server) => kill_sessions(&pair, server),
                 Fault::Restart(server) => pair.restart(server),
+                Fault::Freeze(server) => freeze(&pair, server),
+                Fault::DiskFull => fill_disk(child),
             });
             assert_ne!(ended.status, Some(1), "{what}: refused\n{}", ended.text);
             if !reached {
@@ -150,6 +163,37 @@ fn each_step(faults: &[(Fault, &str, bool)]) {
     // A wait that is not needed is left out.
     assert!(missed.iter().all(|missed| missed.contains("wait ")), "{missed:?}");
     application.end();
+}
+
+const SWITCHOVER: &[&str] = &["switchover", "db1", "db2", "--yes", "--json", "--max-lag", "60"];
+
+/// Longer than `--max-pause` and the reserve.
+fn freeze(pair: &Pair, server: usize) {
+    pair.servers[server].signal(libc::SIGSTOP);
+    thread::sleep(Duration::from_secs(8));
+    pair.servers[server].signal(libc::SIGCONT);
+}
+
+/// The command with its state in a file system of its own, which only root can mount.
+fn on_a_small_disk(pair: &Pair) -> Command {
+    const MOUNT: &str = "mount -t tmpfs -o size=64k none \"$XDG_STATE_HOME\" && exec \"$@\"";
+    let plain = pair.command(SWITCHOVER);
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", MOUNT, "sh"]).arg(plain.get_program()).args(plain.get_args());
+    for (name, value) in plain.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    command.env("XDG_STATE_HOME", pair.state_directory());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn fill_disk(child: &Child) {
+    let environment = fs::read(format!("/proc/{}/environ", child.id())).unwrap();
+    let environment = String::from_utf8(environment).unwrap();
+    let state = environment.split('\0').find_map(|word| word.strip_prefix("XDG_STATE_HOME=")).unwrap();
+    let file = format!("/proc/{}/root{state}/fill", child.id());
+    assert!(fs::write(file, vec![0; 1024 * 1024]).is_err(), "the disk is not full");
 }
 
 /// The command may kill this session, too.
@@ -175,6 +219,105 @@ fn signals_at_each_step() {
 #[ignore = "takes minutes: cargo test -p instant-failover-switchover --test it -- --ignored"]
 fn sessions_are_killed_at_each_step() {
     each_step(&[(Fault::Sessions(DB1), "resume", true), (Fault::Sessions(DB2), "back", false)]);
+}
+
+#[test]
+#[ignore = "takes minutes: cargo test -p instant-failover-switchover --test it -- --ignored"]
+fn servers_freeze_at_each_step() {
+    each_step(&[(Fault::Freeze(DB1), "resume", true), (Fault::Freeze(DB2), "resume", false)]);
+}
+
+#[test]
+#[ignore = "takes minutes, and needs root: cargo test -p instant-failover-switchover --test it -- --ignored"]
+fn the_disk_is_full_at_each_step() {
+    each_step(&[(Fault::DiskFull, "resume", true)]);
+}
+
+/// How it must end when the old primary restarts while procedures of root's and events write, or when it restarts writable.
+///
+/// What they write there after the promotion, the new primary never gets. The command must say so, and change nothing more.
+fn restarted(step: &str, read_only: bool) -> &'static str {
+    let mut pair = Pair::start(&[]);
+    let application = Application::start(&pair, Procedures::Yes);
+    application.writes(50);
+    catches_up(&pair, ["db1", "db2"]);
+    let child = pair.command(SWITCHOVER).spawn().unwrap();
+    let (mut ended, _) = interrupted(child, step, |_| pair.restart_as(DB1, read_only));
+    let mut text = format!("{step}, read only: {read_only}: {}", ended.text);
+    for _ in 0..3 {
+        let rows = |n: usize| application.there(&pair, n);
+        match ended.status {
+            Some(0) => {
+                application.writes(20);
+                application.nothing_is_lost(&pair, DB2);
+                pair.is_switched();
+                equal(&pair, DB2, DB1);
+                return "switched";
+            }
+            Some(1 | 3) => {
+                application.writes(20);
+                application.nothing_is_lost(&pair, DB1);
+                pair.is_as_before();
+                equal(&pair, DB1, DB2);
+                return "as before";
+            }
+            Some(4) if ended.text.contains("STOPPED, nothing more is changed") => {
+                // Nothing is lost on both together, and everybody who looks sees it.
+                application.stop();
+                let acknowledged = application.acknowledged();
+                let all: BTreeSet<_> = rows(DB1).union(&rows(DB2)).copied().collect();
+                let lost: Vec<_> = acknowledged.difference(&all).copied().collect();
+                assert!(lost.is_empty(), "{text}: {lost:?}");
+                let states =
+                    || [DB1, DB2].map(|n| pair.value(n, "SELECT CONCAT(@@read_only, @@instant_failover_mode)"));
+                let before = states();
+                let again = pair.run_elsewhere(&["resume", "db1", "db2", "--yes"]);
+                assert_eq!(again.status, Some(4), "{text}: {}", again.text);
+                assert_eq!(states(), before, "{text}: {}", again.text);
+                let status = pair.run_elsewhere(&["status"]);
+                assert_eq!(status.status, Some(1), "{text}: {}", status.text);
+                let is_seen = status.text.contains("TWO PRIMARIES") || status.text.contains("DIVERGED");
+                assert!(is_seen, "{text}: {}", status.text);
+                return "diverged, and said so";
+            }
+            _ => {
+                ended = pair.run_elsewhere(&["resume", "db1", "db2", "--yes", "--json"]);
+                text += &ended.text;
+            }
+        }
+    }
+    panic!("{text}")
+}
+
+/// Both have the same rows, those of the event too.
+fn equal(pair: &Pair, primary: usize, replica: usize) {
+    let ticks = |n: usize| pair.value(n, "SELECT COUNT(*) FROM shop.ticks");
+    let before: u64 = ticks(primary).parse().unwrap();
+    pair.wait_for(primary, &format!("SELECT COUNT(*) > {before} FROM shop.ticks"), "1");
+    let mut lock = pair.root(primary);
+    lock.query("FLUSH TABLES WITH READ LOCK").unwrap();
+    pair.replicated(primary, replica);
+    for table in ["orders", "ticks"] {
+        let rows = |n: usize| pair.sql(n, &format!("SELECT * FROM shop.{table} ORDER BY 1, 2"));
+        assert!(rows(primary) == rows(replica), "{table} differs");
+    }
+}
+
+#[test]
+#[ignore = "takes minutes: cargo test -p instant-failover-switchover --test it -- --ignored"]
+fn the_old_primary_restarts_at_each_step() {
+    for read_only in [true, false] {
+        for step in STEPS {
+            println!("{step}, read only: {read_only}: {}", restarted(step, read_only));
+        }
+    }
+}
+
+#[test]
+fn the_old_primary_restarts_writable() {
+    // Before the promotion, another attempt may succeed; after it, whatever was written there is said.
+    assert_ne!(restarted("stop replication", false), "diverged, and said so");
+    assert_ne!(restarted("release the lock", false), "as before");
 }
 
 #[test]

@@ -8,7 +8,9 @@
 )]
 
 mod application;
+mod failover;
 mod faults;
 mod pair;
 mod refusals;
+mod ways;
 mod whole;

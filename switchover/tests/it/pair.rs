@@ -2,18 +2,20 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use support::build::Flavour;
 use support::server::{REPLICATION, Server};
+use support::system::System;
 use support::wire::Session;
 use tempfile::TempDir;
 
 pub(crate) const PASSWORD: &str = "open sesame";
 pub(crate) const DB1: usize = 0;
 pub(crate) const DB2: usize = 1;
+pub(crate) const DB3: usize = 2;
 
 const OPTIONS: &[&str] = &[
     "--plugin-load-add=instant_failover",
@@ -22,9 +24,9 @@ const OPTIONS: &[&str] = &[
     "--max-connections=500",
 ];
 
-/// `db1`, the primary, and `db2`, its replica.
+/// `db1`, the primary, and `db2`, its replica; further replicas can be added.
 pub(crate) struct Pair {
-    pub(crate) servers: [Server; 2],
+    pub(crate) servers: Vec<Server>,
     home: TempDir,
     options: Vec<String>,
 }
@@ -46,17 +48,22 @@ impl From<Output> for Ended {
 impl Pair {
     pub(crate) fn start(more: &[&str]) -> Self {
         let library = Flavour::Release.library();
-        assert!(library.exists(), "build the plugin first: cargo build --release --package instant-failover");
+        let here = System::this();
+        Self::start_with([(&here, &library), (&here, &library)], more)
+    }
+
+    /// With mariadbd of other systems, or other plugins.
+    pub(crate) fn start_with(of: [(&System, &Path); 2], more: &[&str]) -> Self {
+        for (_, library) in of {
+            assert!(library.exists(), "build the plugin first: cargo build --release --package instant-failover");
+        }
         let options: Vec<String> = [REPLICATION, OPTIONS, more].concat().into_iter().map(str::to_owned).collect();
-        let start = |n: usize| {
-            let id = format!("--server-id={}", n + 1);
-            Server::start(
-                &library,
-                &[REPLICATION, OPTIONS, more, &[&id, ["--read-only=0", "--read-only=1"][n]]].concat(),
-            )
-            .unwrap()
-        };
-        let pair = Self { servers: [start(DB1), start(DB2)], home: tempfile::tempdir().unwrap(), options };
+        let mut pair = Self { servers: Vec::new(), home: tempfile::tempdir().unwrap(), options };
+        for (n, read_only) in [(DB1, false), (DB2, true)] {
+            let (system, library) = of[n];
+            let server = Server::start_of(system, library, &pair.arguments(n, read_only)).unwrap();
+            pair.servers.push(server);
+        }
         pair.sql(DB2, "SET GLOBAL read_only = 0");
         for n in [DB1, DB2] {
             pair.sql(n, "RESET MASTER");
@@ -77,18 +84,42 @@ impl Pair {
         ] {
             pair.sql(DB1, sql);
         }
-        let port = pair.servers[DB1].address().port();
-        pair.sql(
-            DB2,
-            &format!(
-                "CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = {port}, MASTER_USER = 'repl', \
-                 MASTER_PASSWORD = '{PASSWORD}', MASTER_CONNECT_RETRY = 1, MASTER_USE_GTID = slave_pos"
-            ),
-        );
-        pair.sql(DB2, "START SLAVE");
+        pair.replicate(DB2);
         pair.write_servers(|text| text);
         pair.replicated(DB1, DB2);
         pair
+    }
+
+    fn arguments(&self, n: usize, read_only: bool) -> Vec<&str> {
+        const IDS: [&str; 3] = ["--server-id=1", "--server-id=2", "--server-id=3"];
+        let mut options: Vec<&str> = self.options.iter().map(String::as_str).collect();
+        options.extend([IDS[n], if read_only { "--read-only=1" } else { "--read-only=0" }]);
+        options
+    }
+
+    /// Adds `db3`, another replica of `db1`, which has everything from the beginning.
+    pub(crate) fn add_third(&mut self) {
+        let third = Server::start(&Flavour::Release.library(), &self.arguments(DB3, true)).unwrap();
+        self.servers.push(third);
+        self.sql(DB3, "SET GLOBAL read_only = 0");
+        self.sql(DB3, "RESET MASTER");
+        self.sql(DB3, "SET GLOBAL read_only = 1");
+        self.replicate(DB3);
+        self.write_servers(|text| text);
+        self.replicated(DB1, DB3);
+    }
+
+    fn replicate(&self, n: usize) {
+        let port = self.servers[DB1].address().port();
+        self.sql(
+            n,
+            &format!(
+                "CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = {port}, MASTER_USER = 'repl', \
+                 MASTER_PASSWORD = '{PASSWORD}', MASTER_CONNECT_RETRY = 1, MASTER_USE_GTID = slave_pos, MASTER_SSL = 0, \
+                 MASTER_SSL_VERIFY_SERVER_CERT = 0"
+            ),
+        );
+        self.sql(n, "START SLAVE");
     }
 
     /// Writes the file with the servers.
@@ -102,12 +133,20 @@ impl Pair {
             )
         };
         let file = self.servers_file();
-        fs::write(&file, change(entry(DB1) + &entry(DB2))).unwrap();
+        let entries: String = (0..self.servers.len()).map(entry).collect();
+        fs::write(&file, change(entries)).unwrap();
         fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
     }
 
     pub(crate) fn servers_file(&self) -> PathBuf {
         self.home.path().join("servers.cnf")
+    }
+
+    /// A directory for the state, besides the one that commands use.
+    pub(crate) fn state_directory(&self) -> PathBuf {
+        let directory = self.home.path().join("state");
+        fs::create_dir_all(&directory).unwrap();
+        directory
     }
 
     /// The command, not yet started.
@@ -138,10 +177,14 @@ impl Pair {
 
     /// Kills a server, and starts it again: read only, as all should.
     pub(crate) fn restart(&mut self, n: usize) {
+        self.restart_as(n, true);
+    }
+
+    /// The same, read only or not.
+    pub(crate) fn restart_as(&mut self, n: usize, read_only: bool) {
         self.servers[n].kill();
-        let id = format!("--server-id={}", n + 1);
-        let mut options: Vec<&str> = self.options.iter().map(String::as_str).collect();
-        options.extend([id.as_str(), "--read-only=1"]);
+        let options: Vec<String> = self.arguments(n, read_only).into_iter().map(str::to_owned).collect();
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
         self.servers[n].start_again(&options).unwrap();
     }
 

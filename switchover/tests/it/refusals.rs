@@ -101,7 +101,13 @@ fn wrong_names_and_files() {
     for (arguments, status, expected) in [
         (&["switchover", "db1", "db3", "--yes"][..], 2, "there is no server 'db3'"),
         (&["switchover", "db1", "db1", "--yes"], 2, "OLD and NEW are both db1"),
-        (&["switchover", "db2", "db1", "--yes"], 1, "db2 is read only"),
+        (&["switchover", "db2", "db1", "--yes"], 1, "the names look swapped: db1 is the primary"),
+        (&["check", "db2", "db1"], 1, "-> name the primary first: db1 db2"),
+        (&["check", "--all", "--replica", "db2"], 2, "cannot be used with"),
+        (&["check", "db1", "db2", "--force"], 2, "unexpected argument '--force'"),
+        (&["resume", "--before", "true"], 2, "unexpected argument '--before'"),
+        (&["back", "--force"], 2, "unexpected argument '--force'"),
+        (&["prepare", "db1", "db2", "--no-reverse"], 2, "unexpected argument '--no-reverse'"),
         (&["switchover", "db1", "db2"], 1, "there is no terminal to ask at: use --yes"),
         (&["resume"], 1, "no switchover is unfinished"),
         (&["back"], 1, "no switchover is unfinished"),
@@ -197,6 +203,113 @@ fn a_transaction_that_does_not_end() {
     assert!(open.query("COMMIT").is_err());
     pair.is_switched();
     assert_eq!(pair.value(DB2, "SELECT GROUP_CONCAT(number ORDER BY number) FROM shop.orders WHERE client = 5"), "5,6");
+}
+
+/// Sessions that are idle in a transaction and have only read.
+#[test]
+fn idle_readers() {
+    let pair = Pair::start(&[]);
+    let session = |statements: &[&str]| {
+        let mut session = support::wire::Client::connect(pair.servers[DB1].address())
+            .unwrap()
+            .log_in_by_password("app", super::pair::PASSWORD)
+            .unwrap()
+            .session()
+            .unwrap();
+        for sql in statements {
+            session.query(sql).unwrap();
+        }
+        session
+    };
+    let read = "SELECT COUNT(*) FROM shop.orders";
+    let mut readers = [
+        session(&["BEGIN", read]),
+        session(&["SET autocommit = 0", read]),
+        session(&["START TRANSACTION WITH CONSISTENT SNAPSHOT"]),
+        session(&["BEGIN", "INSERT INTO shop.orders VALUES (4, 1, 1)", "ROLLBACK", "BEGIN", read]),
+    ];
+    let mut writer = session(&["BEGIN", "INSERT INTO shop.orders VALUES (4, 2, 1)"]);
+    let arguments = ["switchover", "db1", "db2", "--yes", "--max-lag", "60", "--max-pause", "4", "--attempts", "1"];
+    let killing = [&arguments[..], &["--kill-idle-readers"]].concat();
+    let ended = pair.run(&arguments);
+    assert_eq!(ended.status, Some(3), "{}", ended.text);
+    // One that has modified something stops it, and nobody is killed.
+    let ended = pair.run(&killing);
+    assert_eq!(ended.status, Some(3), "{}", ended.text);
+    assert!(ended.text.contains("5 in transactions"), "{}", ended.text);
+    writer.query("COMMIT").unwrap();
+    for reader in &mut readers {
+        reader.query(read).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(1200));
+    let ended = pair.run(&killing);
+    assert_eq!(ended.status, Some(0), "{}", ended.text);
+    assert!(ended.text.contains("4 idle sessions were killed; none had modified anything"), "{}", ended.text);
+    for reader in &mut readers {
+        assert!(reader.query(read).is_err());
+    }
+    pair.is_switched();
+}
+
+/// Transactions that begin with a read and a pause, as those of idle readers do, and then write: none is killed after that.
+#[test]
+fn readers_that_begin_to_write() {
+    let pair = Pair::start(&[]);
+    let address = pair.servers[DB1].address();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let (lost, written) = (std::sync::atomic::AtomicU64::new(0), std::sync::atomic::AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for client in 0..12_u64 {
+            let (stop, lost, written) = (&stop, &lost, &written);
+            scope.spawn(move || {
+                use std::sync::atomic::Ordering::SeqCst;
+                let mut number = 0;
+                while !stop.load(SeqCst) {
+                    std::thread::sleep(Duration::from_millis(5));
+                    let Ok(client_session) = support::wire::Client::connect(address) else { continue };
+                    let session = client_session
+                        .log_in_by_password("app", super::pair::PASSWORD)
+                        .and_then(|login| login.session());
+                    let Ok(mut session) = session else { continue };
+                    number += 1;
+                    let insert = format!("INSERT INTO shop.orders VALUES ({}, {number}, 1)", 100 + client);
+                    if session.query("BEGIN").is_err() || session.query("SELECT 1 FROM shop.orders LIMIT 1").is_err() {
+                        continue;
+                    }
+                    std::thread::sleep(Duration::from_millis(900 + 60 * client));
+                    if session.query(&insert).is_err() {
+                        continue;
+                    }
+                    std::thread::sleep(Duration::from_millis(50));
+                    // From here on, something is modified.
+                    match session.query("COMMIT") {
+                        Ok(_) => written.fetch_add(1, SeqCst),
+                        Err(_) => lost.fetch_add(1, SeqCst),
+                    };
+                }
+            });
+        }
+        let ended = pair.run(&[
+            "switchover",
+            "db1",
+            "db2",
+            "--yes",
+            "--max-lag",
+            "60",
+            "--max-pause",
+            "10",
+            "--attempts",
+            "5",
+            "--kill-idle-readers",
+        ]);
+        stop.store(true, std::sync::atomic::Ordering::SeqCst);
+        println!("{}", ended.text);
+        assert_eq!(ended.status, Some(0), "{}", ended.text);
+    });
+    assert_eq!(lost.into_inner(), 0);
+    let there = pair.value(DB2, "SELECT COUNT(*) FROM shop.orders WHERE client >= 100 AND client < 1000");
+    assert_eq!(there, written.into_inner().to_string());
+    pair.is_switched();
 }
 
 fn signal(child: Child, name: &str) -> Ended {

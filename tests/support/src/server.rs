@@ -22,9 +22,28 @@ use crate::{output, wire};
 #[derive(Debug)]
 pub struct Server {
     process: Process,
+    program: Program,
     port: u16,
     extra_port: u16,
     has_pool: bool,
+}
+
+/// What to run.
+#[derive(Clone, Debug)]
+enum Program {
+    /// A program of this machine.
+    Here(PathBuf),
+    /// The mariadbd of another system.
+    Of(System),
+}
+
+impl Program {
+    fn command(&self, directory: &Path) -> Command {
+        match self {
+            Self::Here(program) => Command::new(program),
+            Self::Of(system) => system.command(directory, system.mariadbd()),
+        }
+    }
 }
 
 impl Server {
@@ -42,20 +61,32 @@ impl Server {
     /// # Errors
     /// As for [`start`](Self::start).
     pub fn start_program(program: &Path, library: &Path, arguments: &[&str]) -> Result<Self> {
+        Self::start_on(&System::this(), Program::Here(program.to_owned()), library, arguments)
+    }
+
+    /// The same with the mariadbd of another system, which shares this machine's network and `/tmp`.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub fn start_of(system: &System, library: &Path, arguments: &[&str]) -> Result<Self> {
+        Self::start_on(system, Program::Of(system.clone()), library, arguments)
+    }
+
+    fn start_on(system: &System, program: Program, library: &Path, arguments: &[&str]) -> Result<Self> {
         let process = Process::new("mariadbd")?;
-        install_data(&process.dir().join("data"))?;
-        System::this().install_plugins(&process.dir().join("plugin"), library)?;
+        install_data(system, &process.dir().join("data"))?;
+        system.install_plugins(&process.dir().join("plugin"), library)?;
         let (port, extra_port) = free_ports()?;
-        let mut server = Self { process, port, extra_port, has_pool: false };
-        server.run(program, arguments)?;
+        let mut server = Self { process, program, port, extra_port, has_pool: false };
+        server.run(arguments)?;
         Ok(server)
     }
 
-    fn run(&mut self, program: &Path, arguments: &[&str]) -> Result<()> {
+    fn run(&mut self, arguments: &[&str]) -> Result<()> {
         self.has_pool = arguments.contains(&POOL);
         let path = |name| self.dir().join(name);
         let log = fs::OpenOptions::new().create(true).append(true).open(self.error_log_path())?;
-        let mut command = Command::new(program);
+        let mut command = self.program.command(self.dir());
         command
             .arg("--no-defaults")
             .args(user_argument())
@@ -92,7 +123,7 @@ impl Server {
     /// # Errors
     /// As for [`start`](Self::start).
     pub fn start_again(&mut self, arguments: &[&str]) -> Result<()> {
-        self.run(&mariadbd(), arguments)
+        self.run(arguments)
     }
 
     /// Stops it normally. In a pool of threads it may [abort at the end](died_at_exit).
@@ -222,14 +253,15 @@ fn user_argument() -> Option<&'static str> {
 }
 
 /// Fills a new data directory. Creating one takes seconds, so the first one is kept and copied.
-fn install_data(data: &Path) -> Result<()> {
-    let version = System::this().server_version()?;
+fn install_data(system: &System, data: &Path) -> Result<()> {
+    let version = system.server_version()?;
     let template = crate::target_dir().join(format!("private-server-data-{version}"));
     if !template.is_dir() {
         fs::create_dir_all(crate::target_dir())?;
         let new = tempfile::Builder::new().prefix("private-server-data-").tempdir_in(crate::target_dir())?;
         output(
-            Command::new("mariadb-install-db")
+            system
+                .command(Path::new("/tmp"), "mariadb-install-db")
                 .args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"])
                 .args(user_argument())
                 .args(["--innodb-log-file-size=4M", "--innodb-buffer-pool-size=8M"])

@@ -144,7 +144,8 @@ impl System {
         output(self.command(Path::new("/"), program).args(arguments))
     }
 
-    fn mariadbd(&self) -> PathBuf {
+    /// Its server program.
+    pub(crate) fn mariadbd(&self) -> PathBuf {
         self.root.as_ref().map_or_else(mariadbd, |_| "/usr/sbin/mariadbd".into())
     }
 

@@ -39,7 +39,8 @@ const WITHIN_SUPER: &[&str] = &[
     "SLAVE MONITOR",
 ];
 
-fn grants(name: &str, server: &ServerFacts, findings: &mut Vec<Finding>) {
+/// Whether this account may do what the steps do.
+pub(in crate::plan) fn grants(name: &str, server: &ServerFacts, findings: &mut Vec<Finding>) {
     let global: Vec<String> = server
         .grants
         .iter()

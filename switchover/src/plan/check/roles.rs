@@ -24,6 +24,23 @@ pub(super) fn check(pair: &Pair<'_>, findings: &mut Vec<Finding>) {
     target(pair, findings);
 }
 
+/// Whether the names are given in the wrong order.
+pub(super) fn swapped(pair: &Pair<'_>) -> Option<Finding> {
+    let (old, new) = (&pair.old.seen, &pair.new.seen);
+    let (old_name, new_name) = (pair.old_name(), pair.new_name());
+    let is_replica = old.channel_from(new.server_id).is_some() && new.channel_from(old.server_id).is_none();
+    (is_replica && old.read_only && !new.read_only).then(|| {
+        Finding::failure(
+            "servers",
+            format!(
+                "the names look swapped: {new_name} is the primary, which accepts writes, and {old_name} is its replica, which \
+                 is read only"
+            ),
+            format!("name the primary first: {new_name} {old_name}"),
+        )
+    })
+}
+
 fn primary(pair: &Pair<'_>, findings: &mut Vec<Finding>) {
     let (old, name) = (pair.old, pair.old_name());
     if old.seen.read_only {

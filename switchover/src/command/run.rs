@@ -1,0 +1,205 @@
+//! What the commands that change something have in common.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::json;
+
+use super::{Console, Context, Ended, Exit};
+use crate::dead::Dead;
+use crate::live::{Live, Options, hooks};
+use crate::plan::drive::{End, Limits, World as _, drive};
+use crate::plan::next::Goal;
+use crate::plan::record::Record;
+use crate::plan::step::{Step, with_names};
+use crate::servers::Entry;
+
+/// Tries of a step that must not be left out, and looks at a server that does not answer: one a second.
+const TRIES: u32 = 20;
+
+/// The servers of a command, looked at once.
+pub(super) fn live<'a>(
+    context: &Context,
+    console: &'a mut Console,
+    [old, new]: [Entry; 2],
+    options: Options,
+    dead: Option<Dead>,
+) -> Live<'a> {
+    console.begin(&old.name, &new.name);
+    let mut live = Live::new(old, new, options, context.store.clone(), context.signals.clone(), console);
+    live.dead = dead;
+    // The id of each is needed to recognise the other's connection to it.
+    live.look();
+    live
+}
+
+/// The record in the file, unless another machine has finished that switchover: then it is removed.
+pub(super) fn written(context: &Context, live: &mut Live<'_>) -> Result<Option<Record>, (Exit, String)> {
+    let failed = |error: std::io::Error| (Exit::Refused, format!("the file with the state: {error}"));
+    let (old, new) = (live.old.entry.name.clone(), live.new.entry.name.clone());
+    let Some(record) = context.store.read(&old, &new).map_err(failed)? else { return Ok(None) };
+    let seen = live.look();
+    let is_failover = record.failover.is_some();
+    // Without a restart, a note is removed by a command only. In a failover, the old primary has none.
+    let is_finished = [(&mut live.old, &seen.old, &record.old), (&mut live.new, &seen.new, &record.new)]
+        .into_iter()
+        .filter(|(_, _, named)| !is_failover || named.name == record.new.name)
+        .all(|(link, server, named)| {
+            let Some(server) = server else { return false };
+            let is_noted = Record::from_note(&server.note).is_some_and(|note| note.id == record.id);
+            link.abilities.note && !is_noted && link.started().is_ok_and(|started| started.abs_diff(named.started) <= 5)
+        });
+    if !is_finished {
+        return Ok(Some(record));
+    }
+    context.console.say(
+        "note",
+        &format!(
+            "the switchover that began {} has ended: it was finished from another machine, or never began",
+            record.by
+        ),
+    );
+    context.store.remove(&old, &new).map_err(failed)?;
+    Ok(None)
+}
+
+/// Asks, unless that is answered.
+pub(super) fn confirm(context: &Context, yes: bool, question: &str) -> Result<(), (Exit, String)> {
+    if yes {
+        return Ok(());
+    }
+    match context.console.ask(question) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err((Exit::Refused, "nothing has changed".to_owned())),
+        Err(why) => Err((Exit::Refused, why)),
+    }
+}
+
+/// Shows the steps of a plan.
+pub(super) fn show_steps<'a>(context: &Context, steps: impl Iterator<Item = &'a Step>, old: &str, new: &str) {
+    for step in steps {
+        let undo = match step.undo() {
+            Some(undo) => format!("    undo: {}", undo.with_names(old, new)),
+            None if step.promotes() => "    from here on there is no undo".to_owned(),
+            None => String::new(),
+        };
+        let text = step.with_names(old, new);
+        if context.console.is_json() {
+            context.console.object(&json!({ "plan": text, "undo": step.undo().map(|undo| undo.with_names(old, new)) }));
+        } else {
+            context.console.line(&format!("  {text}{undo}"));
+        }
+    }
+}
+
+/// Runs a command of the DBA.
+pub(super) fn hook(name: &str, command: &str, record: &Record) -> Result<(), String> {
+    hooks::run(name, Some(command), record)
+}
+
+/// A new id for a record.
+pub(super) fn id() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{:x}{:x}", now.as_millis(), std::process::id())
+}
+
+/// Who runs this, where, and when.
+pub(super) fn who() -> String {
+    let user = nix::unistd::User::from_uid(nix::unistd::Uid::current()).ok().flatten().map(|user| user.name);
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    let time = humantime::format_rfc3339_seconds(SystemTime::now());
+    format!("{}@{},{time}", user.unwrap_or_default(), host.unwrap_or_default())
+}
+
+/// Goes to a goal, and says how it ended.
+pub(super) fn go(context: &Context, mut live: Live<'_>, mut record: Record, goal: Goal, attempts: u32) -> Ended {
+    let end = drive(&mut live, &mut record, goal, Limits { attempts, tries: TRIES });
+    let file = live.file().display().to_string();
+    let problems =
+        [(&live.old, "old"), (&live.new, "new")].map(|(link, _)| format!("{}: {}", link.entry.name, link.problem));
+    let after = live.options.hooks.after.clone();
+    let lives = live.dead.as_mut().and_then(Dead::lives);
+    let is_failover = record.failover.is_some();
+    drop(live);
+    let console = &context.console;
+    console.end();
+    let (old, new) = (&record.old.name, &record.new.name);
+    let later = format!("'instant-failover status' shows where it stands; then 'instant-failover resume {old} {new}'");
+    match end {
+        End::Done(warnings) => {
+            for warning in &warnings {
+                console.say("warning", &format!("not done: {}", with_names(warning, old, new)));
+            }
+            let hook = after.map_or(Ok(()), |command| hook("after", &command, &record));
+            let rest = if is_failover { "" } else { &format!(", and {old} redirects to it") };
+            console.say("done", &format!("{new} is the primary{rest}"));
+            if is_failover {
+                let text = format!(
+                    "before {old} starts again, set read_only = 1 in its option file, or it is a second primary; then: \
+                     instant-failover rejoin {old} {new}"
+                );
+                console.say("note", &text);
+            } else if !console.is_json() {
+                option_files(context, &record);
+            }
+            if let Some(why) = lives {
+                let why =
+                    format!("{old} ANSWERS AGAIN ({why}): turn it off, or SET GLOBAL read_only = 1 there, at once");
+                return Err((Exit::Halfway, why));
+            }
+            hook.map_err(|why| (Exit::Halfway, format!("{why}; everything else is done")))?;
+            if warnings.is_empty() {
+                Ok(Exit::Done)
+            } else {
+                Err((Exit::Halfway, format!("some steps were left out: {later}")))
+            }
+        }
+        End::Back(why, warnings) if warnings.is_empty() => {
+            let primary = if is_failover { "" } else { &format!("{old} is the primary, and ") };
+            Err((Exit::Back, format!("went back ({why}): {primary}everything is as before")))
+        }
+        End::Back(why, warnings) => Err((
+            Exit::Halfway,
+            format!(
+                "went back ({why}): {}not all is as before: {}",
+                if is_failover { String::new() } else { format!("{old} is the primary and accepts writes; but ") },
+                with_names(&warnings.join("; "), old, new)
+            ),
+        )),
+        End::TooLate => Err((
+            Exit::Refused,
+            format!("{new} is promoted: there is no way back; resume, or switch over to {old} afterwards"),
+        )),
+        End::Halfway(why) => Err((
+            Exit::Halfway,
+            format!(
+                "stopped at: {}. {why}. {}. No server was made writable beside another. The state is in {file}. {later}, or 'back' if {new} was not promoted",
+                record.step,
+                problems.join(", ")
+            ),
+        )),
+        End::Diverged(divergence) => Err((
+            Exit::Halfway,
+            format!(
+                "STOPPED, nothing more is changed: {divergence} (old: {old}, new: {new}). Decide which server has the data that counts, \
+                 make the other one read only, and find its transactions with mariadb-binlog"
+            ),
+        )),
+    }
+}
+
+/// What must be in the option files, so that a restart changes nothing.
+fn option_files(context: &Context, record: &Record) {
+    let (old, new, way) = (&record.old.name, &record.new.name, &record.way);
+    if !way.no_longer_exempt.is_empty() {
+        context.console.line(&format!(
+            "No longer exempt on {old}, because they may write in spite of read_only: {}",
+            way.no_longer_exempt.join(", ")
+        ));
+    }
+    context.console.line(&format!(
+        "For restarts, in the option file of {old}:\n    loose_instant_failover_target = {}\n    loose_instant_failover_mode = {}\n    read_only = 1\n\
+         and of {new}: remove loose_instant_failover_target and loose_instant_failover_mode",
+        way.target,
+        way.mode()
+    ));
+}

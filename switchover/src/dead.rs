@@ -1,0 +1,181 @@
+//! Reads what is judged before a failover: what is left of the old primary, and the servers around it. Nothing is changed.
+
+use std::thread;
+
+use crate::database::SqlError;
+use crate::facts;
+use crate::link::Link;
+use crate::plan::failover::check::{Answer, Facts};
+use crate::plan::seen::{Around, Replica, Server};
+use crate::probe::{self, Probe};
+use crate::servers::{Entry, Servers, Way};
+use crate::stand_in::StandInLink;
+
+/// The servers around a primary that is dead.
+pub struct Dead {
+    /// The entry of the old primary.
+    pub old: Entry,
+    /// Its `server_id`, as its replicas know it; 0 if they do not.
+    pub old_id: u32,
+    /// Its other replicas, and servers that may be such: they do not answer.
+    pub replicas: Vec<Link>,
+    /// Names of servers that are left out if they do not answer.
+    pub without: Vec<String>,
+    /// The stand-in on its address.
+    pub stand_in: Option<StandInLink>,
+    /// Whether a command ends the old primary, or has done so.
+    pub fenced: bool,
+    /// Whether a switchover has promoted the new primary already.
+    pub promoted: bool,
+    /// Other servers that accept writes, and have what the old primary wrote.
+    primaries: Vec<String>,
+}
+
+impl Dead {
+    /// Finds everything of the file that has to do with the old primary.
+    #[must_use]
+    pub fn find(servers: &Servers, old: Entry, old_id: u32, new: &Entry, without: Vec<String>) -> Self {
+        let stand_in = servers.stand_in_for(&old.name).cloned().or_else(|| {
+            // A stand-in on the same machine takes over the socket, too.
+            let entry = matches!(old.way, Way::Socket(_)).then(|| old.clone())?;
+            StandInLink::new(entry.clone()).look().map(|_| entry)
+        });
+        let others = servers.all().iter().filter(|entry| entry.name != old.name && entry.name != new.name);
+        let links: Vec<Link> = others.map(|entry| Link::new(entry.clone(), true)).collect();
+        let looked = looks(links, &old, old_id);
+        let (mut replicas, mut primaries) = (Vec::new(), Vec::new());
+        for (link, server) in looked {
+            match server {
+                Some(server) if server.channel_from(old_id).is_some() => replicas.push(link),
+                Some(server) => {
+                    let together = (old.cluster.is_some() && link.entry.cluster == old.cluster)
+                        || server.transactions.knows(old_id);
+                    if !server.read_only && together {
+                        primaries.push(link.entry.name);
+                    }
+                }
+                None if link.entry.cluster == old.cluster => replicas.push(link),
+                None => {}
+            }
+        }
+        Self {
+            old,
+            old_id,
+            replicas,
+            without,
+            stand_in: stand_in.map(StandInLink::new),
+            fenced: false,
+            promoted: false,
+            primaries,
+        }
+    }
+
+    /// What the servers around the old primary show.
+    pub fn around(&mut self) -> Around {
+        let links = std::mem::take(&mut self.replicas);
+        let mut replicas = Vec::new();
+        for (link, server) in looks(links, &self.old, self.old_id) {
+            replicas.push(Replica { name: link.entry.name.clone(), server });
+            self.replicas.push(link);
+        }
+        Around { replicas, stand_in: self.stand_in.as_mut().and_then(StandInLink::look) }
+    }
+
+    /// What answers at each address of the old primary.
+    pub fn addresses(&mut self) -> Vec<(String, Answer)> {
+        let mut ways = vec![self.old.way.clone()];
+        let target = &self.old.target;
+        let host = target.host().to_string();
+        let tcp = [
+            (host.trim_matches(['[', ']']).to_owned(), target.port()),
+            (self.old.replication.host.clone(), self.old.replication.port),
+        ];
+        for (host, port) in tcp {
+            let known = |way: &Way| matches!(way, Way::Tcp { host: other, port: other_port, .. } if *other == host && *other_port == port);
+            if !ways.iter().any(known) {
+                ways.push(Way::Tcp { host, port, tls: crate::servers::Tls::Off });
+            }
+        }
+        let probes = thread::scope(|scope| {
+            let threads: Vec<_> = ways.iter().map(|way| scope.spawn(|| ask(way))).collect();
+            let unknown = || Probe::Unknown("the probe failed".to_owned());
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| unknown())).collect::<Vec<_>>()
+        });
+        ways.iter().zip(probes).map(|(way, probe)| (shown(way), self.answer(way, probe))).collect()
+    }
+
+    fn answer(&mut self, way: &Way, probe: Probe) -> Answer {
+        match probe {
+            Probe::Silent(why) => Answer::Silent(why),
+            Probe::Hangs(why) => Answer::Hangs(why),
+            Probe::Unknown(why) => Answer::Unknown(why),
+            Probe::Refuses(why) => Answer::Server(why),
+            Probe::Greets { .. } if self.stand_in.as_mut().is_some_and(|one| one.is_at(|| ask(way))) => Answer::StandIn,
+            Probe::Greets { version, connection } => {
+                Answer::Server(format!("version {version}, connection {connection}"))
+            }
+        }
+    }
+
+    /// Why the old primary may live, if anything says so now.
+    pub fn lives(&mut self) -> Option<String> {
+        let fenced = self.fenced;
+        self.addresses().into_iter().find_map(|(address, answer)| match answer {
+            Answer::Silent(_) | Answer::StandIn => None,
+            Answer::Hangs(_) if fenced => None,
+            Answer::Hangs(why) | Answer::Server(why) | Answer::Unknown(why) => Some(format!("{address}: {why}")),
+        })
+    }
+
+    /// Everything that is judged.
+    ///
+    /// # Errors
+    /// If the new primary does not answer.
+    pub fn facts(&mut self, new: &mut Link) -> Result<Facts, SqlError> {
+        let around = self.around();
+        Ok(Facts {
+            old: self.old.name.clone(),
+            old_id: self.old_id,
+            new: new.entry.name.clone(),
+            addresses: self.addresses(),
+            fenced: self.fenced,
+            replica: Some(facts::server(new, &self.old, Some(self.old_id), 0)?),
+            others: around.replicas,
+            without: self.without.clone(),
+            primaries: self.primaries.clone(),
+            has_replication_user: new.entry.replication.user.is_some(),
+            promoted: self.promoted,
+            stand_in: self.stand_in.as_ref().map(|one| (one.entry.name.clone(), around.stand_in)),
+        })
+    }
+}
+
+/// All at once: each that is down takes seconds.
+fn looks(links: Vec<Link>, old: &Entry, old_id: u32) -> Vec<(Link, Option<Server>)> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = links
+            .into_iter()
+            .map(|mut link| {
+                scope.spawn(move || {
+                    let server = link.look(old, Some(old_id));
+                    (link, server)
+                })
+            })
+            .collect();
+        threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+    })
+}
+
+fn ask(way: &Way) -> Probe {
+    match way {
+        Way::Socket(path) => probe::socket(path),
+        Way::Tcp { host, port, .. } => probe::tcp(host, *port),
+    }
+}
+
+fn shown(way: &Way) -> String {
+    match way {
+        Way::Socket(path) => path.clone(),
+        Way::Tcp { host, port, .. } => format!("{host}:{port}"),
+    }
+}
