@@ -125,7 +125,7 @@ impl Part {
         match self {
             Self::Hold => "hold new clients",
             Self::Drain => "wait until the sessions are drained",
-            Self::Fence => "fence",
+            Self::Fence => "fence (events off",
             Self::CatchUp => "wait until it has everything",
             Self::Promote => "check the fence",
             Self::Redirect => "redirect clients",
