@@ -32,7 +32,7 @@ struct Manner {
     /// The command that restarts a node, whose name is in its environment; it must not end before that is done
     #[arg(long, value_name = "COMMAND")]
     restart: String,
-    /// How long the sessions of a node may take to end; if they do not, it serves again and nothing more is done
+    /// How long the sessions of a node may take to end; if they do not, it serves again, and nothing more is done
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86400))]
     max_drain: u64,
     /// How long the command may take, and then the node until it is ready
