@@ -274,10 +274,10 @@ fn restarted(step: &str, read_only: bool) -> &'static str {
                 let again = pair.run_elsewhere(&["resume", "db1", "db2", "--yes"]);
                 assert_eq!(again.status, Some(4), "{text}: {}", again.text);
                 assert_eq!(states(), before, "{text}: {}", again.text);
-                let status = pair.run_elsewhere(&["status"]);
-                assert_eq!(status.status, Some(1), "{text}: {}", status.text);
-                let is_seen = status.text.contains("TWO PRIMARIES") || status.text.contains("DIVERGED");
-                assert!(is_seen, "{text}: {}", status.text);
+                let shown = pair.run_elsewhere(&["status"]);
+                assert_eq!(shown.status, Some(1), "{text}: {}", shown.text);
+                let is_seen = shown.text.contains("TWO PRIMARIES") || shown.text.contains("DIVERGED");
+                assert!(is_seen, "{text}: {}", shown.text);
                 return "diverged, and said so";
             }
             _ => {
