@@ -207,6 +207,12 @@ pub fn with_names(text: &str, old: &str, new: &str) -> String {
     words.collect()
 }
 
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::with_names;
@@ -214,11 +220,5 @@ mod tests {
     #[test]
     fn only_whole_words_are_names() {
         assert_eq!(with_names("OLD: mode HOLD, NEW_ (NEW), RENEW OLD", "a", "b"), "a: mode HOLD, NEW_ (b), RENEW a");
-    }
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.text())
     }
 }

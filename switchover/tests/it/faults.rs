@@ -101,8 +101,16 @@ fn afterwards(pair: &Pair, application: &Application, ended: &Ended, goal: &str,
     let primary = if pair.value(DB1, "SELECT @@read_only") == "0" { DB1 } else { DB2 };
     application.nothing_is_lost(pair, primary);
     if primary == DB2 {
-        catches_up(pair, ["db2", "db1"]);
-        let back = pair.run_patiently(&["switchover", "db2", "db1", "--yes"]);
+        let back = || pair.run_patiently(&["switchover", "db2", "db1", "--yes"]);
+        let mut back_again = back();
+        for _ in 0..30 {
+            // The machine may be so busy that a replica lags.
+            if !back_again.text.contains("does not catch up") {
+                break;
+            }
+            back_again = back();
+        }
+        let back = back_again;
         assert_eq!(back.status, Some(0), "{context}\n{}", back.text);
         // As it was at first.
         pair.sql(DB2, "SET GLOBAL instant_failover_mode = OFF, instant_failover_target = ''");
@@ -274,10 +282,10 @@ fn restarted(step: &str, read_only: bool) -> &'static str {
                 let again = pair.run_elsewhere(&["resume", "db1", "db2", "--yes"]);
                 assert_eq!(again.status, Some(4), "{text}: {}", again.text);
                 assert_eq!(states(), before, "{text}: {}", again.text);
-                let status = pair.run_elsewhere(&["status"]);
-                assert_eq!(status.status, Some(1), "{text}: {}", status.text);
-                let is_seen = status.text.contains("TWO PRIMARIES") || status.text.contains("DIVERGED");
-                assert!(is_seen, "{text}: {}", status.text);
+                let shown = pair.run_elsewhere(&["status"]);
+                assert_eq!(shown.status, Some(1), "{text}: {}", shown.text);
+                let is_seen = shown.text.contains("TWO PRIMARIES") || shown.text.contains("DIVERGED");
+                assert!(is_seen, "{text}: {}", shown.text);
                 return "diverged, and said so";
             }
             _ => {
@@ -307,7 +315,8 @@ fn equal(pair: &Pair, primary: usize, replica: usize) {
 #[ignore = "takes minutes: cargo test -p instant-failover-switchover --test it -- --ignored"]
 fn the_old_primary_restarts_at_each_step() {
     for read_only in [true, false] {
-        for step in STEPS {
+        // After the last steps, it is done: a restart undoes what is not in an option file.
+        for step in &STEPS[..STEPS.len() - 2] {
             println!("{step}, read only: {read_only}: {}", restarted(step, read_only));
         }
     }

@@ -269,7 +269,7 @@ fn readers_that_begin_to_write() {
                     let Ok(client_session) = support::wire::Client::connect(address) else { continue };
                     let session = client_session
                         .log_in_by_password("app", super::pair::PASSWORD)
-                        .and_then(|login| login.session());
+                        .and_then(support::wire::LoggedIn::session);
                     let Ok(mut session) = session else { continue };
                     number += 1;
                     let insert = format!("INSERT INTO shop.orders VALUES ({}, {number}, 1)", 100 + client);
