@@ -2,8 +2,6 @@
 
 mod console;
 mod failover;
-#[cfg(test)]
-mod manual;
 mod pair;
 mod run;
 mod status;
@@ -348,3 +346,6 @@ impl How {
         }
     }
 }
+
+#[cfg(test)]
+mod manual;
