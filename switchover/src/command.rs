@@ -2,8 +2,6 @@
 
 mod console;
 mod failover;
-#[cfg(test)]
-mod manual;
 mod pair;
 mod rolling;
 mod run;
@@ -353,3 +351,6 @@ impl How {
         }
     }
 }
+
+#[cfg(test)]
+mod manual;
