@@ -311,12 +311,10 @@ pub(super) fn begin(settings: Settings) {
     state::put_in_force(Policy::new(settings), None, None);
 }
 
-/// Redirects, holds and ends nobody any more. The target stays for an account that the server checks with our plugin even now.
-/// The values in SHOW VARIABLES stay until the server removes them.
+/// Redirects, holds and ends nobody any more. The values in SHOW VARIABLES stay until the server removes them.
 pub(super) fn end() {
     let _shown = shown();
-    let settings = state::policy().settings().switched_off();
-    state::put_in_force(Policy::new(settings), None, None);
+    state::put_in_force(Policy::default(), None, None);
 }
 
 /// The value that an option file, the command line or the default has given a variable before start-up.

@@ -254,7 +254,11 @@ impl State {
             Account::NeedsTls => password(login.right && login.tls),
             Account::UnixSocket if login.way == Way::Socket => vec![Outcome::LetIn],
             Account::UnixSocket => vec![Outcome::Refused(ACCESS_DENIED), Outcome::Refused(ACCESS_DENIED_NO_PASSWORD)],
-            Account::Moved | Account::MovedAlong if self.settings.is_none() => vec![Outcome::Refused(NOT_LOADED)],
+            Account::Moved if self.settings.is_none() => vec![Outcome::Refused(NOT_LOADED)],
+            // The server may still use a plugin that it is about to remove, and that has no target any more.
+            Account::MovedAlong if self.settings.is_none() => {
+                vec![Outcome::Refused(NOT_LOADED), Outcome::Refused(ACCESS_DENIED)]
+            }
             // For an unknown user the server pretends to check another account.
             Account::Unknown if self.settings.is_none() || !self.ed25519 => {
                 vec![Outcome::Refused(ACCESS_DENIED), Outcome::Refused(NOT_LOADED)]
