@@ -59,7 +59,6 @@ const CHECKS: &[(&str, Check)] = &[
     ("a node that has lost the others sends its clients to them, and serves again", partition),
     ("without a quorum nobody redirects: clients get the server's error", no_quorum),
     ("a mode that a person has set stays", persons_mode),
-    ("a state transfer by mariabackup fails in ALL, unless its account is exempt", transfer_in_all),
     ("a rolling restart under load cuts no transaction, and loses and doubles no write", rolling),
     ("a rolling restart stops at a node that does not come back, and resumes", rolling_stops),
 ];
@@ -159,26 +158,6 @@ fn persons_mode(cluster: &mut Cluster) -> Result<()> {
     ensure!(first.mode()? == format!("ON {target}"), "its mode is {}", first.mode()?);
     first.set("instant_failover_mode = 'OFF'")?;
     is_served(first)
-}
-
-fn transfer_in_all(cluster: &mut Cluster) -> Result<()> {
-    const BY: [&str; 2] = ["--wsrep-sst-method=mariabackup", "--wsrep-sst-donor=node2"];
-    let [first, donor, joiner] = &mut cluster.nodes;
-    let target = first.address();
-    donor.set(&format!(
-        "instant_failover_target = '{target}', instant_failover_exempt_users = 'root', instant_failover_mode = 'ALL'"
-    ))?;
-    joiner.stop()?;
-    joiner.forget_data()?;
-    joiner.begin(&BY)?;
-    joiner.wait_for_end()?;
-    let said = fs::read_to_string(donor.dir().join("data/mariabackup.backup.log")).unwrap_or_default();
-    ensure!(said.contains("4196") || said.contains(&target.to_string()), "the donor's mariabackup says: {said}");
-    donor.set("instant_failover_exempt_users = 'root,sst'")?;
-    joiner.forget_data()?;
-    joiner.run(&BY)?;
-    donor.set("instant_failover_mode = 'OFF', instant_failover_exempt_users = ''")?;
-    all_serve(cluster)
 }
 
 fn rolling(cluster: &mut Cluster) -> Result<()> {

@@ -14,7 +14,7 @@ pub const SERVER: &[&str] = &["mariadb-server-core", "mariadb-client-core"];
 /// To run the tests: `mtr`, and the authentication plugins that they use.
 pub const TEST: &[&str] = &["mariadb-test", "mariadb-server", "binutils", "valgrind"];
 /// To run a Galera cluster: the provider, and what its state transfers call.
-pub const GALERA: &[&str] = &["galera-4", "rsync", "lsof", "iproute2", "socat", "mariadb-backup", "util-linux"];
+pub const GALERA: &[&str] = &["galera-4", "rsync", "lsof", "iproute2", "util-linux"];
 /// To measure: the servers to compare with, and the tool that counts instructions.
 pub const BENCH: &[&str] = &["nginx-light", "haproxy", "valgrind"];
 /// To unpack other Debian releases.

@@ -181,15 +181,8 @@ impl Node {
 
     /// Stops it as an operator does.
     pub(super) fn stop(&mut self) -> Result<()> {
-        if self.child.is_some() {
-            self.root()?.query("SHUTDOWN")?;
-        }
-        self.wait_for_end()
-    }
-
-    /// Waits until it has ended.
-    pub(super) fn wait_for_end(&mut self) -> Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
+        self.root()?.query("SHUTDOWN")?;
         let deadline = Instant::now() + LIMIT;
         while child.try_wait()?.is_none() {
             if Instant::now() > deadline {
