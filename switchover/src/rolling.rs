@@ -63,19 +63,27 @@ impl<'a> Rolling<'a> {
     pub fn run(&mut self, record: &mut Record) -> End {
         while record.done < record.nodes.len() {
             if let Err(end) = self.one(record) {
+                if record.done == 0 && matches!(end, End::Back(_)) {
+                    // Everything is as before.
+                    self.forget(record);
+                }
                 return end;
             }
             record.done += 1;
             record.stage = Stage::Ready;
             self.save(record);
         }
-        if let Err(error) = self.store.remove_rolling(record) {
-            self.report.note(&format!("the file with the state cannot be removed: {error}"));
-        }
+        self.forget(record);
         End::Done
     }
 
-    /// Lets the current node serve again, if it has not been restarted.
+    fn forget(&mut self, record: &Record) {
+        if let Err(error) = self.store.remove_rolling(record) {
+            self.report.note(&format!("the file with the state cannot be removed: {error}"));
+        }
+    }
+
+    /// Lets the current node serve again, if it has not been restarted, and goes no further.
     ///
     /// # Errors
     /// Why that is impossible.
@@ -83,7 +91,9 @@ impl<'a> Rolling<'a> {
         if record.stage == Stage::Restarting {
             return Err(format!("the restart of {} has begun: resume", record.nodes[record.done]));
         }
-        self.serve(record).map_err(|Failure(why)| why)?;
+        if record.stage == Stage::Redirected {
+            self.serve(record).map_err(|Failure(why)| why)?;
+        }
         self.store.remove_rolling(record).map_err(|error| error.to_string())
     }
 
@@ -109,7 +119,7 @@ impl<'a> Rolling<'a> {
                 return Err(match self.serve(record) {
                     Ok(()) => {
                         record.stage = Stage::Ready;
-                        let _ = self.store.remove_rolling(record);
+                        self.save(record);
                         End::Back(format!("{name}: {why}; it serves again"))
                     }
                     Err(Failure(again)) => End::Halfway(format!(

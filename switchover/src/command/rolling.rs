@@ -121,7 +121,9 @@ pub(super) fn go_on(context: &mut Context, mut record: Record, yes: bool, back: 
     let mut rolling = Rolling::new(entries, context.store.clone(), context.signals.clone(), &mut console);
     if back {
         rolling.back(&mut record).map_err(|why| (Exit::Refused, why))?;
-        return ended(context, &record, End::Back(format!("{name} serves")));
+        context.console.end();
+        context.console.say("done", &format!("{name} serves; nothing more is restarted"));
+        return Ok(Exit::Back);
     }
     let end = rolling.run(&mut record);
     ended(context, &record, end)
@@ -147,7 +149,7 @@ fn ended(context: &mut Context, record: &Record, end: End) -> Ended {
             Ok(Exit::Done)
         }
         End::Back(why) if record.done == 0 => Err((Exit::Back, why)),
-        End::Back(why) => Err((Exit::Back, format!("{why}. Restarted: {done}"))),
+        End::Back(why) => Err((Exit::Back, format!("{why}. Restarted: {done}; to go on: instant-failover resume"))),
         End::Halfway(why) => Err((Exit::Halfway, why)),
     }
 }
