@@ -76,16 +76,27 @@ fn exporter(script: &mut Script, user: &str, mode: &str, is_let_in: bool) -> Res
     let counters = [
         "account_redirects",
         "change_user_redirects",
+        "drained",
         "exempted_hosts",
         "exempted_users",
+        "held",
+        "hold_timeouts",
+        "holds",
         "hooked_plugins",
         "redirects",
         "redirects_extra_port",
         "redirects_socket",
         "redirects_tcp",
+        "sessions",
+        "sessions_busy",
+        "sessions_in_transaction",
+        "sessions_unknown",
     ];
     let mut wanted: Vec<_> =
         counters.iter().map(|counter| format!("mysql_global_status_instant_failover_{counter} ")).collect();
+    wanted.extend(
+        ["drain 0", "hold_timeout 10"].map(|variable| format!("mysql_global_variables_instant_failover_{variable}")),
+    );
     match mode {
         "OFF" => wanted.push("mysql_global_variables_instant_failover_mode 0".to_owned()),
         "ON" => wanted.push("mysql_global_variables_instant_failover_mode 1".to_owned()),
