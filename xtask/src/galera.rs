@@ -194,7 +194,7 @@ fn rolling_stops(cluster: &mut Cluster) -> Result<()> {
     let command = Rehearsal::new(cluster)?;
     let (status, text) = command.run(
         cluster,
-        &["rolling", "node1", "node2", "--yes", "--max-wait", "5", "--restart"],
+        &["rolling", "node1", "node2", "--yes", "--max-wait", "30", "--restart"],
         // It is stopped, and that is all.
         Node::stop,
     )?;

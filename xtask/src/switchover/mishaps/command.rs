@@ -66,7 +66,7 @@ fn not_ready(pair: &mut Pair, machines: &Machines) -> Result<()> {
     pair.sql(DB1, "STOP SLAVE SQL_THREAD")?;
     refused(pair, &machines.here, pairs[0], "Slave_SQL_Running: No", "0")?;
     pair.sql(DB1, "START SLAVE SQL_THREAD")?;
-    refused(pair, &machines.here, pairs[1], "db1 is read only", "0")?;
+    refused(pair, &machines.here, pairs[1], "the names look swapped", "0")?;
     // It stays read only: the command puts nothing back that it has not changed.
     pair.sql(DB2, "SET GLOBAL read_only = 1")?;
     refused(pair, &machines.here, pairs[0], "db2 is read only", "1")?;
