@@ -3,7 +3,7 @@
 mod events;
 mod failover;
 pub(crate) mod hooks;
-mod sessions;
+pub(crate) mod sessions;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;

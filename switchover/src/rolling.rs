@@ -1,11 +1,11 @@
 //! Takes one node after the other out of a Galera cluster, or one replica after the other from a primary, for a restart.
 
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::database::SqlError;
+use crate::database::{SqlError, quoted};
 use crate::link::Link;
-use crate::live::Report;
+use crate::live::sessions::{Left, left, of_clients};
+use crate::live::{Report, hooks};
 use crate::plan::rolling::{Node, Record, Role, Stage, target};
 use crate::servers::Entry;
 use crate::signals::Signals;
@@ -130,19 +130,9 @@ impl<'a> Rolling<'a> {
             record.stage = Stage::Restarting;
             self.save(record);
             self.report.note(&format!("{name}: {}", record.how.restart));
-            if let Err(why) = self.restart(record) {
-                return Err(End::Halfway(format!(
-                    "{name}: {why}; its clients are at {}. Bring it back, then: instant-failover resume",
-                    record.target
-                )));
-            }
+            self.restart(record).map_err(|why| is_away(record, &why))?;
         }
-        self.await_ready(record).and_then(|()| self.serve(record)).map_err(|Failure(why)| {
-            End::Halfway(format!(
-                "{name}: {why}; its clients are at {}. Bring it back, then: instant-failover resume",
-                record.target
-            ))
-        })?;
+        self.await_ready(record).and_then(|()| self.serve(record)).map_err(|Failure(why)| is_away(record, &why))?;
         self.report.note(&format!("{name}: is back and serves"));
         Ok(())
     }
@@ -167,14 +157,15 @@ impl<'a> Rolling<'a> {
     }
 
     fn redirect(&mut self, record: &Record) -> Result<(), Failure> {
-        let note = record.note();
         let mode = if record.how.all_connections { "ALL" } else { "ON" };
         let link = &mut self.links[record.done];
-        let mut sql =
-            format!("SET GLOBAL instant_failover_target = '{}', instant_failover_mode = '{mode}'", record.target);
+        let mut sql = format!(
+            "SET GLOBAL instant_failover_target = {}, instant_failover_mode = '{mode}'",
+            quoted(&record.target)
+        );
         link.session()?;
         if link.abilities.note {
-            sql = format!("{sql}, instant_failover_note = '{}'", note.replace(['\'', '\\'], ""));
+            sql = format!("{sql}, instant_failover_note = {}", quoted(&record.note()));
         }
         if link.abilities.hold {
             sql += ", instant_failover_drain = ON";
@@ -190,14 +181,7 @@ impl<'a> Rolling<'a> {
         let mut quiet = 0;
         while quiet < QUIET_LOOKS {
             let (sessions, text) = if link.abilities.hold {
-                let row = link.rows("SHOW GLOBAL STATUS LIKE 'Instant\\_failover\\_sessions%'")?;
-                let value = |name: &str| {
-                    let value = row.iter().find(|row| row.at(0).eq_ignore_ascii_case(name));
-                    value.and_then(|row| row.at(1).parse().ok()).unwrap_or(0_u64)
-                };
-                let [sessions, busy, open, unknown] =
-                    ["sessions", "sessions_busy", "sessions_in_transaction", "sessions_unknown"]
-                        .map(|name| value(&format!("Instant_failover_{name}")));
+                let Left { sessions, busy, in_transaction: open, unknown } = left(link)?;
                 let total = sessions + unknown;
                 (
                     total,
@@ -206,9 +190,9 @@ impl<'a> Rolling<'a> {
                     ),
                 )
             } else {
-                let id = link.id().unwrap_or_default();
+                let clients = of_clients(&[link.id()]);
                 let count =
-                    link.value(&format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE {}", others(id)))?;
+                    link.value(&format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE {clients}"))?;
                 (count.parse().unwrap_or_default(), format!("{count} sessions left"))
             };
             quiet = if sessions == 0 { quiet + 1 } else { 0 };
@@ -221,8 +205,8 @@ impl<'a> Rolling<'a> {
                     return Err(Failure(format!("after {} s, {text}", record.how.max_drain)));
                 }
                 self.report.note(&format!("{name}: {text}; they are cut (--force)"));
-                let id = link.id().unwrap_or_default();
-                for row in link.rows(&format!("SELECT ID FROM information_schema.PROCESSLIST WHERE {}", others(id)))? {
+                let clients = of_clients(&[link.id()]);
+                for row in link.rows(&format!("SELECT ID FROM information_schema.PROCESSLIST WHERE {clients}"))? {
                     // One that has ended by itself is no failure.
                     let _ = link.run(&format!("KILL {}", row.at(0)));
                 }
@@ -234,30 +218,16 @@ impl<'a> Rolling<'a> {
         Ok(())
     }
 
-    fn restart(&mut self, record: &Record) -> Result<(), String> {
-        let command = &record.how.restart;
-        let mut child = Command::new("/bin/sh")
-            .args(["-c", command])
-            .env("INSTANT_FAILOVER_ID", &record.id)
-            .env("INSTANT_FAILOVER_NODE", &record.nodes[record.done])
-            .env("INSTANT_FAILOVER_NODE_TARGET", self.links[record.done].entry.target.to_string())
-            .env("INSTANT_FAILOVER_TARGET", &record.target)
-            .stdin(Stdio::null())
-            .spawn()
-            .map_err(|error| format!("'{command}' does not start: {error}"))?;
-        let end = Instant::now() + Duration::from_secs(record.how.max_wait);
-        loop {
-            match child.try_wait() {
-                Ok(Some(status)) if status.success() => return Ok(()),
-                Ok(Some(status)) => return Err(format!("'{command}': {status}")),
-                // A signal reaches it, too; this waits for its end.
-                Ok(None) if Instant::now() < end => std::thread::sleep(Duration::from_millis(20)),
-                Ok(None) => {
-                    return Err(format!("'{command}' has not ended after {} s; it goes on", record.how.max_wait));
-                }
-                Err(error) => return Err(format!("'{command}': {error}")),
-            }
-        }
+    /// A signal reaches the command, too; this waits for its end.
+    fn restart(&self, record: &Record) -> Result<(), String> {
+        let own_target = self.links[record.done].entry.target.to_string();
+        let variables = [
+            ("INSTANT_FAILOVER_ID", record.id.as_str()),
+            ("INSTANT_FAILOVER_NODE", &record.nodes[record.done]),
+            ("INSTANT_FAILOVER_NODE_TARGET", &own_target),
+            ("INSTANT_FAILOVER_TARGET", &record.target),
+        ];
+        hooks::run_within("restart", &record.how.restart, &variables, Duration::from_secs(record.how.max_wait))
     }
 
     fn await_ready(&mut self, record: &Record) -> Result<(), Failure> {
@@ -285,9 +255,9 @@ impl<'a> Rolling<'a> {
         let (target, note) = &record.before;
         let link = &mut self.links[record.done];
         link.session()?;
-        let mut sql = format!("SET GLOBAL instant_failover_mode = 'OFF', instant_failover_target = '{target}'");
+        let mut sql = format!("SET GLOBAL instant_failover_mode = 'OFF', instant_failover_target = {}", quoted(target));
         if link.abilities.note {
-            sql = format!("{sql}, instant_failover_note = '{}'", note.replace('\\', "\\\\").replace('\'', "''"));
+            sql = format!("{sql}, instant_failover_note = {}", quoted(note));
         }
         Ok(link.run(&sql)?)
     }
@@ -299,12 +269,11 @@ impl<'a> Rolling<'a> {
     }
 }
 
-/// A condition: sessions of clients, but for ours.
-fn others(ours: u32) -> String {
-    format!(
-        "ID NOT IN (0, {ours}) AND COMMAND NOT LIKE 'Binlog Dump%' AND COMMAND <> 'Daemon' \
-         AND USER NOT IN ('system user', 'event_scheduler', 'unauthenticated user')"
-    )
+fn is_away(record: &Record, why: &str) -> End {
+    End::Halfway(format!(
+        "{}: {why}; its clients are at {}. Bring it back, then: instant-failover resume",
+        record.nodes[record.done], record.target
+    ))
 }
 
 fn look(link: &mut Link, max_lag: u64) -> Node {

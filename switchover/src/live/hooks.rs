@@ -13,24 +13,40 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// If it fails, or does not end within a minute. It is not killed then.
 pub(crate) fn run(name: &str, command: Option<&str>, record: &Record) -> Result<(), String> {
     let Some(command) = command else { return Ok(()) };
+    let variables = [
+        ("INSTANT_FAILOVER_HOOK", name),
+        ("INSTANT_FAILOVER_ID", &record.id),
+        ("INSTANT_FAILOVER_OLD", &record.old.name),
+        ("INSTANT_FAILOVER_NEW", &record.new.name),
+        ("INSTANT_FAILOVER_TARGET", &record.way.target),
+    ];
+    run_within(name, command, &variables, PATIENCE)
+}
+
+/// The same with other variables in its environment, and another limit.
+///
+/// # Errors
+/// As for [`run`].
+pub(crate) fn run_within(
+    name: &str,
+    command: &str,
+    variables: &[(&str, &str)],
+    patience: Duration,
+) -> Result<(), String> {
     let failed = |why: String| format!("--{name} '{command}': {why}");
     let mut child = Command::new("/bin/sh")
         .args(["-c", command])
-        .env("INSTANT_FAILOVER_HOOK", name)
-        .env("INSTANT_FAILOVER_ID", &record.id)
-        .env("INSTANT_FAILOVER_OLD", &record.old.name)
-        .env("INSTANT_FAILOVER_NEW", &record.new.name)
-        .env("INSTANT_FAILOVER_TARGET", &record.way.target)
+        .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .spawn()
         .map_err(|error| failed(error.to_string()))?;
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + patience;
     loop {
         match child.try_wait() {
             Ok(Some(status)) if status.success() => return Ok(()),
             Ok(Some(status)) => return Err(failed(status.to_string())),
             Ok(None) if Instant::now() < end => std::thread::sleep(Duration::from_millis(5)),
-            Ok(None) => return Err(failed(format!("not finished within {} s", PATIENCE.as_secs()))),
+            Ok(None) => return Err(failed(format!("not finished within {} s", patience.as_secs()))),
             Err(error) => return Err(failed(error.to_string())),
         }
     }

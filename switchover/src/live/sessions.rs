@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Live;
 use crate::database::SqlError;
+use crate::link::Link;
 use crate::plan::drive::Failure;
 use crate::plan::record::Record;
 
@@ -35,7 +36,7 @@ impl Live<'_> {
         let patience = patience.saturating_sub(OTHER_STEPS).max(patience / 2);
         let end = Instant::now() + patience;
         loop {
-            let left = self.left()?;
+            let left = left(&mut self.old)?;
             let Left { sessions, busy, in_transaction, unknown } = left;
             let total = sessions + unknown;
             if sessions == 0 {
@@ -140,18 +141,6 @@ impl Live<'_> {
         Err(Failure("INNODB_TRX is not renewed: does a monitor read it all the time?".to_owned()))
     }
 
-    fn left(&mut self) -> Result<Left, SqlError> {
-        let rows = self.old.rows("SHOW GLOBAL STATUS LIKE 'Instant\\_failover\\_sessions%'")?;
-        let value =
-            |name: &str| rows.iter().find(|row| row.at(0) == name).and_then(|row| row.at(1).parse().ok()).unwrap_or(0);
-        Ok(Left {
-            sessions: value("Instant_failover_sessions"),
-            busy: value("Instant_failover_sessions_busy"),
-            in_transaction: value("Instant_failover_sessions_in_transaction"),
-            unknown: value("Instant_failover_sessions_unknown"),
-        })
-    }
-
     /// Sessions of clients with what they have open, the oldest first.
     fn names_of_the_oldest(&mut self) -> Result<String, SqlError> {
         let rows = self.old.rows(&format!(
@@ -166,16 +155,9 @@ impl Live<'_> {
         Ok(rows.iter().map(name).collect::<Vec<_>>().join(", "))
     }
 
-    /// A condition: not our own sessions, and not those of replication and of the server itself. Nor logins: those that were held
-    /// are just being told where to go.
+    /// A condition: sessions of clients.
     fn ours_and_replication(&self) -> String {
-        let ours = [self.old.id(), self.fence.as_ref().map(|fence| fence.session.id())];
-        let ours: Vec<_> = ours.into_iter().flatten().map(|id| id.to_string()).collect();
-        format!(
-            "ID NOT IN (0, {}) AND COMMAND NOT LIKE 'Binlog Dump%' AND COMMAND NOT IN ('Connect', 'Daemon') \
-             AND USER NOT IN ('system user', 'event_scheduler', 'unauthenticated user')",
-            if ours.is_empty() { "0".to_owned() } else { ours.join(", ") }
-        )
+        of_clients(&[self.old.id(), self.fence.as_ref().map(|fence| fence.session.id())])
     }
 
     /// Kills, by id, until several looks in a row find no session: the process list takes a session for its routine's definer
@@ -211,11 +193,35 @@ impl Live<'_> {
     }
 }
 
+/// A condition: not our own sessions, and not those of replication and of the server itself. Nor logins: those that were held
+/// are just being told where to go.
+pub(crate) fn of_clients(ours: &[Option<u32>]) -> String {
+    let ours: Vec<_> = [0].iter().chain(ours.iter().flatten()).map(u32::to_string).collect();
+    format!(
+        "ID NOT IN ({}) AND COMMAND NOT LIKE 'Binlog Dump%' AND COMMAND NOT IN ('Connect', 'Daemon') \
+         AND USER NOT IN ('system user', 'event_scheduler', 'unauthenticated user')",
+        ours.join(", ")
+    )
+}
+
+/// What a drain has left on a server.
+pub(crate) fn left(link: &mut Link) -> Result<Left, SqlError> {
+    let rows = link.rows("SHOW GLOBAL STATUS LIKE 'Instant\\_failover\\_sessions%'")?;
+    let value =
+        |name: &str| rows.iter().find(|row| row.at(0) == name).and_then(|row| row.at(1).parse().ok()).unwrap_or(0);
+    Ok(Left {
+        sessions: value("Instant_failover_sessions"),
+        busy: value("Instant_failover_sessions_busy"),
+        in_transaction: value("Instant_failover_sessions_in_transaction"),
+        unknown: value("Instant_failover_sessions_unknown"),
+    })
+}
+
 /// What a drain has left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Left {
-    sessions: u64,
-    busy: u64,
-    in_transaction: u64,
-    unknown: u64,
+pub(crate) struct Left {
+    pub(crate) sessions: u64,
+    pub(crate) busy: u64,
+    pub(crate) in_transaction: u64,
+    pub(crate) unknown: u64,
 }
