@@ -198,9 +198,10 @@ pub(in crate::server) fn rest() -> Option<Duration> {
     }
 }
 
-/// Whether a session that cannot go on has not ended yet.
+/// Whether a session that cannot go on has not ended yet. While one executes a command, it may not be among those that are
+/// [`ALIVE`].
 fn is_ending() -> bool {
-    alive().values().any(|session| session.is(Claim::Closing) && session.is_open())
+    table::all().iter().any(|session| session.is(Claim::Closing) && session.is_open())
 }
 
 /// Lets the clients of sessions that are muted be heard again, where that is wanted.
