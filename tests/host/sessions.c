@@ -20,7 +20,7 @@
 /* net_retry_count: how often the server tries again to read when a signal comes. */
 enum { NET_RETRY_COUNT= 10, WAIT_TIMEOUT= 60000, ER_PARSE_ERROR= 1064 };
 
-/* sql/sql_class.h: what the server notes of a session with BEGIN, and with LOCK TABLES. */
+/* sql/sql_class.h: what the server notes of a session with BEGIN or XA START, and with LOCK TABLES. */
 #define OPTION_BEGIN (1UL << 20)
 #define OPTION_TABLE_LOCK (1UL << 21)
 
@@ -101,8 +101,14 @@ static void execute(struct THD *thd, const struct packet *command, struct packet
   case COMMIT: atomic_fetch_and_explicit(options, ~OPTION_BEGIN, memory_order_relaxed); break;
   case LOCK_TABLES: atomic_fetch_or_explicit(options, OPTION_TABLE_LOCK, memory_order_relaxed); break;
   case UNLOCK_TABLES: atomic_fetch_and_explicit(options, ~OPTION_TABLE_LOCK, memory_order_relaxed); break;
-  case XA_START: atomic_store_explicit(&thd->xid_format, 1, memory_order_relaxed); break;
-  case XA_COMMIT: atomic_store_explicit(&thd->xid_format, -1, memory_order_relaxed); break;
+  case XA_START:
+    atomic_fetch_or_explicit(options, OPTION_BEGIN, memory_order_relaxed);
+    atomic_store_explicit(&thd->xid_format, 1, memory_order_relaxed);
+    break;
+  case XA_COMMIT:
+    atomic_store_explicit(&thd->xid_format, -1, memory_order_relaxed);
+    atomic_fetch_and_explicit(options, ~OPTION_BEGIN, memory_order_relaxed);
+    break;
   default: break;
   }
   pause_up_to(thd, 50);
@@ -331,11 +337,14 @@ static void judge_and_report(struct client *client)
     count(&done.not_executed);
 }
 
-/* Most clients come back at once; some think longer than a session must be quiet to be ended politely. */
+/*
+  Most clients come back at once; some think longer than a session must be quiet to be ended politely, and now and then
+  one thinks longer than it takes to close an idle session in a pool.
+*/
 static void think(struct client *client)
 {
   struct THD *random= &client->random;
-  pause_up_to(random, client->is_slow || !random_below(random, 30) ? 150000 : 200);
+  pause_up_to(random, !random_below(random, 30) ? 600000 : client->is_slow ? 150000 : 200);
 }
 
 static int transact(struct client *client)
