@@ -535,14 +535,17 @@ static int set_state(struct THD *thd, const struct state *state, const char *tim
   return !set_global(thd, settings, 6);
 }
 
-/* Sessions must be quiet for 50 ms in the first second of a drain; then any idle session is ended. */
+/*
+  Sessions must be quiet for 50 ms in the first second of a drain; then any idle session is ended. In a pool it takes
+  250 ms more.
+*/
 static void pause_for_drain(struct THD *thd)
 {
   switch (random_below(thd, 20)) {
   case 0: sleep(1); break;
   case 1: case 2: case 3: case 4: return pause_up_to(thd, 1000);
   }
-  pause_up_to(thd, 300000);
+  pause_up_to(thd, has_pool() ? 600000 : 300000);
 }
 
 static void change_settings(struct THD *thd, struct state *state)
@@ -736,7 +739,7 @@ static void *watcher(void *seed)
     if (wrong)
       failed("SHOW", wrong);
     count(&done.shows);
-    if (!random_below(&thd, 30))
+    if (!random_below(&thd, 150))
       kill_one(&thd);
     pause_up_to(&thd, 500);
   }
