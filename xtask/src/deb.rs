@@ -360,9 +360,13 @@ fn tarball([library, harness, command]: [&Path; 3], completions: &Path, file: &P
         "docs",
     ]))?;
     fs::create_dir(documents.join("examples"))?;
-    for example in ["instant_failover.cnf", "galera-notify", "servers.cnf"] {
-        fs::copy(packaging.join(example), documents.join("examples").join(example))?;
-    }
+    output(
+        Command::new("cp")
+            .current_dir(&packaging)
+            .args(["--recursive", "--target-directory"])
+            .arg(documents.join("examples"))
+            .args(["instant_failover.cnf", "galera-notify", "servers.cnf", "monitoring"]),
+    )?;
     output(
         Command::new("tar")
             .args(["--create", "--gzip", "--sort=name", "--owner=root:0", "--group=root:0", "--directory"])

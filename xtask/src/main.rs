@@ -8,6 +8,7 @@ mod demo;
 mod drain;
 mod fuzz;
 mod galera;
+mod monitoring;
 mod mtr;
 mod recipes;
 mod sanitize;
@@ -52,6 +53,8 @@ enum Task {
     Fuzz(fuzz::Arguments),
     /// Run a Galera cluster, and check what happens to its clients
     Galera(galera::Arguments),
+    /// Test the alerts and the dashboard
+    Monitoring,
     /// Run the plugin from many threads with sanitizers: memory errors, leaks, undefined behaviour, data races
     Sanitize(sanitize::Arguments),
     /// Connect clients of every kind while the server's settings change, and check every answer
@@ -75,6 +78,7 @@ fn main() -> anyhow::Result<()> {
         Task::Recipes => recipes::command(),
         Task::Fuzz(arguments) => fuzz::command(&arguments),
         Task::Galera(arguments) => galera::command(&arguments),
+        Task::Monitoring => monitoring::command(),
         Task::Sanitize(arguments) => sanitize::command(&arguments),
         Task::Soak(arguments) => soak::command(&arguments),
         Task::Drain(arguments) => drain::command(&arguments),

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use support::build::{self, Flavour};
 use support::{output, packages, project_root, run, target_dir};
 
-use crate::{Outcome, clients, deb, drain, fuzz, galera, mtr, recipes, sanitize, soak, switchover};
+use crate::{Outcome, clients, deb, drain, fuzz, galera, monitoring, mtr, recipes, sanitize, soak, switchover};
 
 /// For each target.
 const SECONDS_OF_FUZZING: u64 = 15;
@@ -33,6 +33,7 @@ pub(crate) fn run_all() -> Result<()> {
     stages.run("Switchover", || switchover::run(&switchover::Arguments { short: true, keep: false }));
     stages.run("Galera", || galera::run(&galera::Arguments::default()));
     stages.run("Recipes of the documents", recipes::run);
+    stages.run("Monitoring", monitoring::run);
     stages.run("Packages", deb::test);
     // A separate process: measurements need an optimized build.
     stages
