@@ -113,6 +113,10 @@ impl Drainer {
         if self.left.is_empty() {
             return;
         }
+        for (session, known) in &mut self.left {
+            // What it has said itself since the last look.
+            known.doing = session.seen().unwrap_or(known.doing);
+        }
         let now = Instant::now();
         let note = |text: &str| host::log(Severity::IFO_NOTE, text);
         note(&format!("the drain has ended, {}", how_many_left(self.left.len())));

@@ -47,8 +47,8 @@ pub(crate) fn run(tests: &[&str]) -> Result<Outcome> {
              --child-silent-after-fork=yes",
             logs.path().display()
         ))
-        // Under valgrind, InnoDB waits forever for completions of io_uring.
-        .arg("--mysqld=--innodb-use-native-aio=0")
+        // Under valgrind, InnoDB waits forever for completions of io_uring, and cannot reserve as many addresses as it does.
+        .args(["--mysqld=--innodb-use-native-aio=0", "--mysqld=--loose-innodb-buffer-pool-size-max=64M"])
         .arg(format!("--suite={}", suite.path().join("instant_failover").display()))
         .args(tests);
     let mut outcome: Outcome = mtr.run(command, VAR)?.into_iter().collect();
