@@ -9,27 +9,6 @@ version=$2
 . "$packages/common.sh"
 plugin=$packages/mariadb-plugin-instant-failover_${version}-1_amd64.deb
 
-files() {
-    find / -xdev \( -path /var/lib/mysql -o -path /var/lib/dpkg -o -path /var/log -o -path /var/cache -o -path /tmp \
-        -o -path /run -o -path /root \) -prune -o -print | sort
-}
-same_files() {
-    files >"$work/after"
-    diff "$work/before" "$work/after"
-}
-
-# start_server NAME OPTIONS...: sets $server to its process.
-start_server() {
-    socket=$1
-    shift
-    # Debian's service does no more.
-    mariadbd --user=mysql --socket="$socket" "$@" >>"$work/server.log" 2>&1 &
-    server=$!
-    until mariadb-admin --socket="$socket" ping >/dev/null 2>&1; do
-        kill -0 $server || { cat "$work/server.log"; exit 1; }
-        sleep 0.1
-    done
-}
 stop_server() {
     mariadb-admin --socket=/run/mysqld/mysqld.sock shutdown && wait $server
 }
@@ -37,11 +16,7 @@ restart_server() {
     stop_server
     start_server /run/mysqld/mysqld.sock
 }
-# A client of 11.4 and later verifies servers, which here have certificates that they made themselves: see docs/clients.md.
-follows() { [ "$(INSTANT_FAILOVER_FOLLOW=always app --host=instant_failover://127.0.0.1)" = 3307 ]; }
 loaded() { [ "$(sql "SELECT COUNT(*) FROM information_schema.PLUGINS WHERE PLUGIN_NAME = 'instant_failover'")" = "$1" ]; }
-# The same process goes on, and so does what it does.
-undisturbed() { kill -0 $server && redirected; }
 # Every link of the README, but for two that are for developers.
 links() {
     grep -o '](\([^)h#][^)#]*\)' "$1/README.md" | cut -c3- | sort -u | while read -r link; do
@@ -63,31 +38,10 @@ nothing_in_etc() { ! dpkg --listfiles mariadb-plugin-instant-failover | grep '^/
 not_enabled() { ! find /etc/systemd /run/systemd -name '*instant-failover*' | grep .; }
 refuses_without_target() { ! harness && harness 2>&1 | grep target; }
 harness() { timeout 20 runuser -u mysql -- instant-failover-harness --defaults-file=$harness_cnf; }
-# stands_in COMMAND...: runs it until it has redirected a client.
-stands_in() {
-    "$@" >"$work/harness.log" 2>&1 &
-    program=$!
-    tries=0
-    until redirected && follows; do
-        tries=$((tries + 1))
-        [ $tries -lt 100 ] || { cat "$work/harness.log"; kill $program; return 1; }
-        sleep 0.1
-    done
-    kill -TERM $program
-    wait $program
-}
 
 # The command needs no server.
 command=$packages/instant-failover_${version}-1_amd64.deb
-version_of() { [ "$("$1" --version)" = "instant-failover $version" ]; }
 needs_only_libc() { ! dpkg-deb --field "$command" Depends | tr , '\n' | sed 's/^ *//; s/ .*//' | grep -vxE 'libc6|libgcc-s1'; }
-# has_completions BASH ZSH FISH: each knows a command and an option.
-has_completions() {
-    for file; do
-        grep -q switchover "$file" && grep -q max-pause "$file" || return 1
-    done
-    bash -n "$1"
-}
 status() { HOME=$work instant-failover --servers "$work/servers.cnf" status; }
 # The example is valid, but there are no such servers.
 example_is_understood() {

@@ -57,6 +57,7 @@ pub(crate) fn test() -> Result<Outcome> {
         "plugin/postrm",
         "test/packages.sh",
         "test/systemd.sh",
+        "test/rpm.sh",
         "galera-notify",
     ] {
         run(Command::new("shellcheck").current_dir(project_root()).arg("-x").arg(packaging().join(script)))?;
@@ -215,11 +216,10 @@ impl Packages {
             tarball: directory.join(format!("{}.tar.gz", tarball_name())),
             directory,
         };
-        let cargo_deb = cargo_deb()?;
-        let release = |program: &Path| program.ancestors().nth(2).map_or_else(target_dir, Path::to_path_buf);
-        package(&cargo_deb, PLUGIN[0], &maintainer, &release(&library), &packages.plugin)?;
-        package(&cargo_deb, HARNESS[0], &maintainer, &release(&harness), &packages.harness)?;
-        package(&cargo_deb, COMMAND[0], &maintainer, &release(&command), &packages.command)?;
+        let cargo_deb = packager("cargo-deb", CARGO_DEB)?;
+        package(&cargo_deb, PLUGIN[0], &maintainer, &built_in(&library), &packages.plugin)?;
+        package(&cargo_deb, HARNESS[0], &maintainer, &built_in(&harness), &packages.harness)?;
+        package(&cargo_deb, COMMAND[0], &maintainer, &built_in(&command), &packages.command)?;
         tarball([&library, &harness, &command], &completions, &packages.tarball)?;
         Ok(packages)
     }
@@ -230,15 +230,8 @@ impl Packages {
 
     /// Runs the tests of `packaging/test/` in a copy of that root directory, and counts what they say.
     fn try_out(&self, root: &Path) -> Result<Outcome> {
-        for script in ["common.sh", "packages.sh", "systemd.sh"] {
-            fs::copy(packaging().join("test").join(script), self.directory.join(script))?;
-        }
-        let said = self.in_copy(root, &[COPY, RUN].concat(), "packages.sh")?;
-        let mut outcome = count(&said);
-        if !said.status.success() {
-            outcome.failed.push(format!("packages.sh: {}\n{}", said.status, String::from_utf8_lossy(&said.stderr)));
-        }
-        let said = self.in_copy(root, &[COPY, BOOT].concat(), "systemd.sh")?;
+        let mut outcome = try_in_copy(root, &self.directory, "packages.sh")?;
+        let said = in_copy(root, &self.directory, BOOT, "systemd.sh")?;
         if !said.status.success() {
             println!("skipped  systemd: it does not start here\n{}", String::from_utf8_lossy(&said.stderr));
             outcome.skipped += 1;
@@ -246,27 +239,34 @@ impl Packages {
         outcome += count(&said);
         Ok(outcome)
     }
+}
 
-    fn in_copy(&self, root: &Path, how: &str, script: &str) -> Result<Output> {
-        Command::new("timeout")
-            .args(["--kill-after=1", "300", "unshare", "--mount", "--pid", "--net", "--fork", "--kill-child"])
-            .args(["sh", "-c", how, "sh"])
-            .arg(root)
-            .arg(&self.directory)
-            .args([
-                "/usr/bin/env",
-                "--chdir=/",
-                "--ignore-environment",
-                "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
-                "LC_ALL=C",
-            ])
-            .args(["DEBIAN_FRONTEND=noninteractive", "sh"])
-            .arg(Path::new("/mnt").join(script))
-            .args(["/mnt", VERSION])
-            .stdin(Stdio::null())
-            .output()
-            .context(script.to_owned())
+/// Runs a test of `packaging/test/` in a copy of that root directory, with the packages of `directory`, and counts what it says.
+pub(crate) fn try_in_copy(root: &Path, directory: &Path, script: &str) -> Result<Outcome> {
+    let said = in_copy(root, directory, RUN, script)?;
+    let mut outcome = count(&said);
+    if !said.status.success() {
+        outcome.failed.push(format!("{script}: {}\n{}", said.status, String::from_utf8_lossy(&said.stderr)));
     }
+    Ok(outcome)
+}
+
+fn in_copy(root: &Path, directory: &Path, how: &str, script: &str) -> Result<Output> {
+    for script in ["common.sh", script] {
+        fs::copy(packaging().join("test").join(script), directory.join(script))?;
+    }
+    Command::new("timeout")
+        .args(["--kill-after=1", "300", "unshare", "--mount", "--pid", "--net", "--fork", "--kill-child"])
+        .args(["sh", "-c", &[COPY, how].concat(), "sh"])
+        .arg(root)
+        .arg(directory)
+        .args(["/usr/bin/env", "--chdir=/", "--ignore-environment", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"])
+        .args(["DEBIAN_FRONTEND=noninteractive", "sh"])
+        .arg(Path::new("/mnt").join(script))
+        .args(["/mnt", VERSION])
+        .stdin(Stdio::null())
+        .output()
+        .context(script.to_owned())
 }
 
 /// Shows what a test has said.
@@ -278,20 +278,25 @@ fn count(said: &Output) -> Outcome {
     Outcome { passed: count("passed "), failed: failed.collect(), skipped: count("skipped ") }
 }
 
-/// Installs cargo-deb, and returns where it is.
-fn cargo_deb() -> Result<PathBuf> {
+/// Installs a command of cargo that makes packages, and returns where it is.
+pub(crate) fn packager(name: &str, version: &str) -> Result<PathBuf> {
     let tools = target_dir().join("tools");
-    let cargo_deb = tools.join("bin/cargo-deb");
-    let installed = Command::new(&cargo_deb).arg("--version").output();
-    if !installed.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim().ends_with(CARGO_DEB)) {
-        eprintln!("Installing cargo-deb {CARGO_DEB} ...");
-        let package = format!("cargo-deb@{CARGO_DEB}");
+    let packager = tools.join("bin").join(name);
+    let installed = Command::new(&packager).arg("--version").output();
+    if !installed.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim().ends_with(version)) {
+        eprintln!("Installing {name} {version} ...");
+        let package = format!("{name}@{version}");
         // Quick to build rather than to run: it packs a few files.
         output(
             Command::new(env!("CARGO")).args(["install", "--debug", "--locked", "--root"]).arg(&tools).arg(package),
         )?;
     }
-    Ok(cargo_deb)
+    Ok(packager)
+}
+
+/// The target directory in which cargo has built a program or a library.
+pub(crate) fn built_in(program: &Path) -> PathBuf {
+    program.ancestors().nth(2).map_or_else(target_dir, Path::to_path_buf)
 }
 
 /// Makes a package of a crate that is built in that target directory.
@@ -309,7 +314,7 @@ fn package(cargo_deb: &Path, name: &str, maintainer: &Maintainer, built: &Path, 
 }
 
 /// Writes the command's completions where its Cargo.toml looks for them, and returns the directory.
-fn completions() -> Result<PathBuf> {
+pub(crate) fn completions() -> Result<PathBuf> {
     let directory = project_root().join("target/debian/completions");
     fs::create_dir_all(&directory)?;
     let mut line = switchover::command::command_line();

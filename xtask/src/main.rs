@@ -11,6 +11,7 @@ mod galera;
 mod monitoring;
 mod mtr;
 mod recipes;
+mod rpm;
 mod sanitize;
 mod soak;
 mod switchover;
@@ -47,6 +48,8 @@ enum Task {
     Bench(bench::Arguments),
     /// Build the Debian packages and the tarball
     Deb(deb::Arguments),
+    /// Build the RPMs
+    Rpm(rpm::Arguments),
     /// Run every statement that the README and the runbook tell you to type
     Recipes,
     /// Fuzz the parsers of untrusted input: all of them, or those named
@@ -75,6 +78,7 @@ fn main() -> anyhow::Result<()> {
         Task::Clients(arguments) => clients::command(&arguments),
         Task::Bench(bench) => bench::command(bench),
         Task::Deb(arguments) => deb::command(&arguments),
+        Task::Rpm(arguments) => rpm::command(&arguments),
         Task::Recipes => recipes::command(),
         Task::Fuzz(arguments) => fuzz::command(&arguments),
         Task::Galera(arguments) => galera::command(&arguments),

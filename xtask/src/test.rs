@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use support::build::{self, Flavour};
 use support::{output, packages, project_root, run, target_dir};
 
-use crate::{Outcome, clients, deb, drain, fuzz, galera, monitoring, mtr, recipes, sanitize, soak, switchover};
+use crate::{Outcome, clients, deb, drain, fuzz, galera, monitoring, mtr, recipes, rpm, sanitize, soak, switchover};
 
 /// For each target.
 const SECONDS_OF_FUZZING: u64 = 15;
@@ -35,6 +35,7 @@ pub(crate) fn run_all() -> Result<()> {
     stages.run("Recipes of the documents", recipes::run);
     stages.run("Monitoring", monitoring::run);
     stages.run("Packages", deb::test);
+    stages.run("RPMs", rpm::test);
     // A separate process: measurements need an optimized build.
     stages
         .run("Measurements, short", || run(cargo("xtask").args(["bench", "--short"])).map(|()| Outcome::of(true, "")));

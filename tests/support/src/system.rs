@@ -241,7 +241,7 @@ pub fn mariadbd() -> PathBuf {
     directories.map(|directory| directory.join("mariadbd")).find(|program| program.is_file()).unwrap_or_default()
 }
 
-/// The root directory of a Debian release with a MariaDB server installed as on a machine, and systemd's tools. No service
+/// The root directory of a Debian release with a MariaDB server installed as on a machine, rpm, and systemd's tools. No service
 /// is ever started there. It is kept in the target directory.
 ///
 /// # Errors
@@ -257,7 +257,7 @@ pub fn installed(suite: &str) -> Result<PathBuf> {
         let new = directory.path().join("root");
         output(
             Command::new("mmdebstrap")
-                .args(["--quiet", "--mode=root", "--variant=apt", "--include=mariadb-server,systemd"])
+                .args(["--quiet", "--mode=root", "--variant=apt", "--include=mariadb-server,rpm,systemd"])
                 .arg("--aptopt=Acquire::Check-Valid-Until \"false\"")
                 .arg("--aptopt=APT::Install-Recommends \"false\"")
                 .arg(suite)
