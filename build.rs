@@ -47,7 +47,7 @@ fn main() {
 /// Redirects calls that need it to `c-shim/old_glibc.c`.
 fn wrap_for_old_glibc() {
     let target = |what| env::var(format!("CARGO_CFG_TARGET_{what}")).unwrap_or_default();
-    if target("ARCH") == "x86_64" && target("ENV") == "gnu" {
+    if ["x86_64", "aarch64"].contains(&target("ARCH").as_str()) && target("ENV") == "gnu" {
         for function in [
             "dladdr",
             "dlclose",

@@ -9,13 +9,23 @@
 */
 #include <features.h>
 
-#if defined(__x86_64__) && defined(__GLIBC__)
+#if (defined(__x86_64__) || defined(__aarch64__)) && defined(__GLIBC__)
 
 #include <stddef.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* The first version of glibc there, that in which a thread got a name, and the
+   version of struct stat (below). */
+#ifdef __x86_64__
 #define OLD(ret, name, params, args) OF(2.2.5, ret, name, params, args)
+#define NAMED(ret, name, params, args) OF(2.12, ret, name, params, args)
+#define STAT_VERSION 1
+#else
+#define OLD(ret, name, params, args) OF(2.17, ret, name, params, args)
+#define NAMED OLD
+#define STAT_VERSION 0
+#endif
 #define OF(version, ret, name, params, args)                                                        \
   ret old_##name params;                                                                            \
   __asm__(".symver old_" #name "," #name "@GLIBC_" #version);                                       \
@@ -31,19 +41,19 @@ OLD(int, pthread_create, (unsigned long *thread, const void *attributes, void *(
     (thread, attributes, start, argument))
 OLD(int, pthread_detach, (unsigned long thread), (thread))
 OLD(int, pthread_join, (unsigned long thread, void **result), (thread, result))
-OF(2.12, int, pthread_setname_np, (unsigned long thread, const char *name), (thread, name))
+NAMED(int, pthread_setname_np, (unsigned long thread, const char *name), (thread, name))
 OLD(int, pthread_key_create, (unsigned *key, void (*destroy)(void *)), (key, destroy))
 OLD(int, pthread_key_delete, (unsigned key), (key))
 OLD(int, pthread_setspecific, (unsigned key, const void *value), (key, value))
 
 /* Before they were functions, these were macros for functions that take the
-   version of struct stat first: 1 on x86-64. */
+   version of struct stat first. */
 OLD(int, __fxstat64, (int version, int fd, void *stat), (version, fd, stat))
 OLD(int, __xstat64, (int version, const char *path, void *stat), (version, path, stat))
 int __wrap_fstat64(int fd, void *stat);
-int __wrap_fstat64(int fd, void *stat) { return old___fxstat64(1, fd, stat); }
+int __wrap_fstat64(int fd, void *stat) { return old___fxstat64(STAT_VERSION, fd, stat); }
 int __wrap_stat64(const char *path, void *stat);
-int __wrap_stat64(const char *path, void *stat) { return old___xstat64(1, path, stat); }
+int __wrap_stat64(const char *path, void *stat) { return old___xstat64(STAT_VERSION, path, stat); }
 
 /* New functions, which Rust's standard library uses where they are there. */
 int __wrap_gettid(void);

@@ -1,12 +1,13 @@
 //! MariaDB's own test program, with our suite and our plugin.
 
+mod arm64;
 mod program;
 mod server_tests;
 mod valgrind;
 mod versions;
 
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use support::build::Flavour;
@@ -15,6 +16,7 @@ use support::{packages, project_root};
 use tempfile::TempDir;
 
 use crate::Outcome;
+pub(crate) use arm64::run as run_arm64;
 use program::{Mtr, State};
 pub(crate) use server_tests::{ServerTests, command as server_tests, run as run_server_tests};
 pub(crate) use valgrind::run as run_valgrind;
@@ -48,12 +50,18 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
 
 /// Builds the plugin and runs the suite with it.
 pub(crate) fn run(system: &System, arguments: &Arguments) -> Result<Outcome> {
-    let mtr = Mtr::prepare(system, &Flavour::Release.build()?)?;
+    run_with(system, &Flavour::Release.build()?, arguments, &[])
+}
+
+/// Runs the suite with that library, and with more arguments of the test program.
+fn run_with(system: &System, library: &Path, arguments: &Arguments, more: &[&str]) -> Result<Outcome> {
+    let mtr = Mtr::prepare(system, library)?;
     let suite = link_to_suite()?;
     let mut command = mtr.command("var");
     command
         .arg(format!("--suite={}", suite.path().join("instant_failover").display()))
         .args(arguments.record.then_some("--record"))
+        .args(more)
         .args(&arguments.tests);
     Ok(mtr.run(command, "var")?.into_iter().collect())
 }

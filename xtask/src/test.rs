@@ -15,6 +15,8 @@ const SECONDS_OF_FUZZING: u64 = 15;
 const SECONDS_IN_THE_HOST: u64 = 30;
 /// Tests to run under valgrind every time; `cargo xtask mtr --valgrind` runs more.
 const UNDER_VALGRIND: &[&str] = &["instant_failover", "change_user", "install_order"];
+/// Tests to run on 64-bit ARM every time; `cargo xtask versions --arch arm64` runs more.
+const ON_ARM64: &[&str] = &["instant_failover", "account", "hold"];
 const MINUTES_OF_SOAK: u64 = 2;
 
 pub(crate) fn run_all() -> Result<()> {
@@ -26,6 +28,7 @@ pub(crate) fn run_all() -> Result<()> {
     stages.run("Sanitizers", || sanitize::run(&[], SECONDS_IN_THE_HOST));
     stages.run("MTR suite, with the MariaDB of every release", mtr::run_versions);
     stages.run("MTR suite under valgrind", || mtr::run_valgrind(UNDER_VALGRIND));
+    stages.run("MTR suite on 64-bit ARM", || mtr::run_arm64(ON_ARM64));
     stages.run("MariaDB's own tests", mtr::run_server_tests);
     stages.run("Client libraries", || clients::run(&clients::Arguments::default()));
     stages.run("Soak", || soak::run(&soak::Arguments { minutes: MINUTES_OF_SOAK, seed: Some(1), keep: false }));

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::{project_root, run, target_dir};
+use crate::{output, packages, project_root, run, target_dir};
 
 /// A build of the plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,23 @@ impl Flavour {
         run(&mut cargo)?;
         Ok(self.library())
     }
+}
+
+/// What rustc calls 64-bit ARM.
+const ARM64: &str = "aarch64-unknown-linux-gnu";
+
+/// Builds the release build of the plugin for 64-bit ARM, and returns its path.
+///
+/// # Errors
+/// If rustup or cargo fails; it prints the reason.
+pub fn library_for_arm64() -> Result<PathBuf> {
+    packages::install(&[packages::BUILD, packages::ARM64])?;
+    output(Command::new("rustup").args(["target", "add", ARM64]))?;
+    run(cargo_build()
+        .args(["--lib", "--package=instant-failover", "--target", ARM64, "--target-dir"])
+        .arg(target_dir())
+        .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc"))?;
+    Ok(target_dir().join(ARM64).join("release/libinstant_failover.so"))
 }
 
 /// A release build, without what `cargo run` tells the program that it runs: for `ring` that would be reason to build everything

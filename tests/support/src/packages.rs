@@ -15,6 +15,10 @@ pub const SERVER: &[&str] = &["mariadb-server-core", "mariadb-client-core"];
 pub const TEST: &[&str] = &["mariadb-test", "mariadb-server", "binutils", "valgrind"];
 /// To run a Galera cluster: the provider, and what its state transfers call.
 pub const GALERA: &[&str] = &["galera-4", "rsync", "lsof", "iproute2", "util-linux"];
+/// To build for 64-bit ARM.
+pub const ARM64: &[&str] = &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"];
+/// To run such programs here.
+pub const ARM64_TEST: &[&str] = &["binfmt-support", "qemu-user-static"];
 /// To measure: the servers to compare with, and the tool that counts instructions.
 pub const BENCH: &[&str] = &["nginx-light", "haproxy", "valgrind"];
 /// To unpack other Debian releases.

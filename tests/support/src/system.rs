@@ -80,17 +80,38 @@ impl System {
     /// # Errors
     /// If its packages cannot be downloaded.
     pub fn debian(suite: &str) -> Result<Self> {
+        Self::unpacked(suite, suite, &[])
+    }
+
+    /// The same for 64-bit ARM, the programs of which this machine then emulates.
+    ///
+    /// # Errors
+    /// As for [`debian`](Self::debian), and if this user may not say who runs such programs.
+    pub fn debian_arm64(suite: &str) -> Result<Self> {
+        packages::install(&[packages::ARM64_TEST])?;
+        let binfmt = Path::new("/proc/sys/fs/binfmt_misc");
+        if !binfmt.join("status").exists() {
+            output(Command::new("mount").args(["-t", "binfmt_misc", "binfmt_misc"]).arg(binfmt))?;
+        }
+        if !binfmt.join("qemu-aarch64").exists() {
+            output(Command::new("update-binfmts").args(["--enable", "qemu-aarch64"]))?;
+        }
+        Self::unpacked(suite, &format!("{suite}-arm64"), &["--architectures=arm64"])
+    }
+
+    fn unpacked(suite: &str, name: &str, options: &[&str]) -> Result<Self> {
         let roots = target_dir().join("roots");
-        let root = roots.join(suite);
+        let root = roots.join(name);
         if !root.is_dir() {
             packages::install(&[packages::ROOTS])?;
-            eprintln!("Unpacking MariaDB of Debian {suite} ...");
+            eprintln!("Unpacking MariaDB of Debian {name} ...");
             fs::create_dir_all(&roots)?;
             let new = tempfile::Builder::new().prefix(suite).tempdir_in(&roots)?;
             let unpacked = new.path().join("root");
             output(
                 Command::new("mmdebstrap")
                     .args(["--quiet", "--mode=root", "--variant=extract"])
+                    .args(options)
                     // A mirror's copy of an unstable release may be past its Valid-Until date. Signatures are checked.
                     .arg("--aptopt=Acquire::Check-Valid-Until \"false\"")
                     .arg(format!("--include={}", PACKAGES.join(",")))

@@ -1,10 +1,11 @@
 //! `cargo xtask versions`: one library, with the MariaDB of every Debian release that has one.
 
 use anyhow::{Result, bail, ensure};
+use clap::ValueEnum;
 use support::packages;
 use support::system::System;
 
-use super::{Arguments, run as run_suite};
+use super::{Arguments, run as run_suite, run_arm64};
 use crate::Outcome;
 use crate::common::results;
 
@@ -14,8 +15,16 @@ const SUITES: &[&str] = &["bullseye", "trixie", "sid"];
 #[derive(Debug, clap::Args)]
 pub(crate) struct Versions {
     /// Write the table to docs/install.md
-    #[arg(long)]
+    #[arg(long, conflicts_with = "arch")]
     keep: bool,
+    /// On another architecture, which is emulated
+    #[arg(long)]
+    arch: Option<Arch>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Arch {
+    Arm64,
 }
 
 /// One line of the table.
@@ -28,6 +37,9 @@ struct Row {
 }
 
 pub(crate) fn command(arguments: &Versions) -> Result<()> {
+    if arguments.arch == Some(Arch::Arm64) {
+        return run_arm64(&[])?.conclude("the MTR suite failed");
+    }
     packages::install(&[packages::BUILD, packages::SERVER, packages::TEST])?;
     let rows = rows()?;
     let table = table(&rows);
