@@ -146,6 +146,14 @@ static enum_func_status receive(MYSQLND_PFC * const pfc, MYSQLND_VIO * const vio
 		bool is_body = login->reads % 2 == 1, is_greeting = login->reads == 1;
 
 		login->reads++;
+		if (is_greeting) {
+			/* The version ends with a NUL; then come 13 bytes, and the lower capabilities. */
+			const zend_uchar *version_end = count > 1 ? memchr(buffer + 1, '\0', count - 1) : NULL;
+
+			if (version_end && buffer + count - version_end >= 16) {
+				login->offers_tls = (version_end[14] | version_end[15] << 8) & CLIENT_SSL;
+			}
+		}
 		/* An error in the place of the greeting is no redirect: it comes before TLS. */
 		login->is_error = is_body && !is_greeting && count >= 3 && buffer[0] == 0xff;
 		if (login->is_error) {
@@ -218,18 +226,16 @@ static void forget_login(MYSQLND_CONN_DATA *conn)
 	SET_EMPTY_ERROR(conn->error_info);
 }
 
-/* An error of a server that we were redirected to, which mysqlnd has no words for. */
+/* Names what mysqlnd does not: why the server that we were redirected to did not work. */
 static void explain(MYSQLND_CONN_DATA *conn, const MYSQLND_CSTRING *scheme, unsigned int flags)
 {
 	char text[ERROR_SIZE];
 
-	if (conn->error_info->error_no) {
-		return;
-	}
-	if ((flags & CLIENT_SSL) && IFG(login).reads == 2) {
+	if ((flags & CLIENT_SSL) && IFG(login).reads == 2 && !IFG(login).offers_tls) {
+		SET_EMPTY_ERROR(conn->error_info);
 		SET_CLIENT_ERROR(conn->error_info, IF_CR_SSL_CONNECTION_ERROR, UNKNOWN_SQLSTATE,
 			"SSL connection error: redirected from a server with TLS to one without; disable TLS to allow this");
-	} else {
+	} else if (!conn->error_info->error_no) {
 		snprintf(text, sizeof text, "Unknown error while trying to connect via %s", scheme->s);
 		SET_CLIENT_ERROR(conn->error_info, CR_CONNECTION_ERROR, UNKNOWN_SQLSTATE, text);
 	}

@@ -15,6 +15,7 @@ extern zend_module_entry instant_failover_module_entry;
 struct instant_failover_login {
 	const MYSQLND_PFC *pfc; /* of the connection that logs in; only compared, it may be gone */
 	unsigned int reads;     /* each packet is read in two: its header, its body */
+	bool offers_tls;        /* in the greeting */
 	bool is_error;
 	unsigned int code;
 	size_t length; /* of the message as the server sent it */
