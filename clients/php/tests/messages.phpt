@@ -14,7 +14,7 @@ foreach ([
     "say:||$db2", "say:|a|b|$db2", 'say:text', "say:|$db2", 'say:|a|', 'say:|a|db 2', 'say:|a|0.0.0.0', 'say:|a|[::ffff:224.0.0.1]',
     "say:|a|$db2\n", 'say:|a|db2:99999', 'say:|a|::1', 'say:|a|mysql://db2', 'say:|a|' . str_repeat('x', 200),
     'say:|%s%n|%n%s%d', "say:|a|\xff\xfe", 'huge:400', 'huge:600', 'huge:3000', 'huge:300000',
-    'raw:ff', 'raw:ff6410', 'raw:ff641023', 'raw:ff641023485930303', 'raw:ff6410234859303030', 'raw:ff64107c7c6462', 'raw:',
+    'raw:ff', 'raw:ff6410', 'raw:ff641023', 'raw:ff641023485930303', 'raw:ff6410234859303030', 'raw:ff6410' . bin2hex('|a|db 2'), 'raw:',
     // |a|db2 and a NUL; 4200 instead of 4196; 4196 with the state of another error
     'raw:ff64102348593030307c617c64623200', 'raw:ff6810234859303030' . bin2hex("|a|$db2"), 'raw:ff6410233432303030' . bin2hex("|a|$db2"),
     // a request for another authentication method that does not exist
@@ -66,7 +66,7 @@ raw:ff6410                       error 2000:
 raw:ff641023                     error 4196: 
 raw:ff641023485930303            error 2002: Unknown error while trying to connect via tcp://127.0.0.1:base+12
 raw:ff6410234859303030           error 4196: 
-raw:ff64107c7c6462               error 2002: php_network_getaddresses: getaddrinfo for db failed: Name or service not known (redirected: 127.0.0.1:base+12 -> db:3306)
+raw:ff64107c617c64622032         error 4196: Server '127.0.0.1:base+12' sent an invalid redirect target: 'db 2' is not a target: a host name has only letters, digits, hyphens, underscores and dots; give host, host:port or [IPv6]:port
 raw:                             error 2002: Unknown error while trying to connect via tcp://127.0.0.1:base+12
 raw:ff64102348593030307c617c6462 error 4196: Server '127.0.0.1:base+12' sent an invalid redirect target: 'db2\x00' is not a target: a host name has only letters, digits, hyphens, underscores and dots; give host, host:port or [IPv6]:port
 raw:ff68102348593030307c617c[db2 error 1045: Access denied for user 'raw:ff68102348593030307c617c[db2 in hex]'@'localhost' (using password: YES) (redirected: 127.0.0.1:base+12 -> 127.0.0.1:db2)
