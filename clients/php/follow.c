@@ -319,7 +319,6 @@ static void append_chain(char *text, size_t size, const struct if_attempt *attem
 	size_t left_out, i;
 
 	for (left_out = 0; left_out <= attempt->count; left_out++) {
-		/* One byte more than there is shows whether it fits. */
 		char chain[(IF_MAX_HOPS + 2) * (IF_MAX_TARGET + 8)] = "";
 
 		if_append(chain, sizeof chain, left_out ? "%s -> ..." : "%s", attempt->origin);

@@ -14,8 +14,6 @@
 #include "ext/standard/info.h"
 #include "ext/mysqlnd/mysqlnd_ext_plugin.h"
 
-#include <time.h>
-
 #if PHP_VERSION_ID < 80100
 # error "instant_failover needs PHP 8.1 or later"
 #endif
@@ -241,21 +239,11 @@ static void explain(MYSQLND_CONN_DATA *conn, const MYSQLND_CSTRING *scheme, unsi
 	}
 }
 
-static time_t seconds(void)
-{
-	struct timespec now = {0, 0};
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec;
-}
-
 /* mysqlnd_conn_data::connect_handshake. Init commands run behind it, once, on the server that accepts the login. */
 static enum_func_status connect_handshake(MYSQLND_CONN_DATA *conn, const MYSQLND_CSTRING * const scheme,
 	const MYSQLND_CSTRING * const user, const MYSQLND_CSTRING * const password, const MYSQLND_CSTRING * const database,
 	const unsigned int flags)
 {
-	const unsigned int timeout = conn->vio->data->options.timeout_connect;
-	const time_t begin = seconds();
 	const char *origin = strstr(scheme->s, "://");
 	struct if_attempt attempt;
 	enum_func_status status;
@@ -271,22 +259,11 @@ static enum_func_status connect_handshake(MYSQLND_CONN_DATA *conn, const MYSQLND
 		if_show(&attempt.hops[attempt.count - 1], text + strlen(text), sizeof text - strlen(text));
 		target.l = strlen(text);
 		forget_login(conn);
-		if (timeout) {
-			time_t spent = seconds() - begin;
-
-			if (spent >= (time_t) timeout) {
-				SET_CLIENT_ERROR(conn->error_info, CR_CONNECTION_ERROR, UNKNOWN_SQLSTATE, "Connection timed out");
-				memset(&IFG(login), 0, sizeof IFG(login));
-				continue;
-			}
-			conn->vio->data->options.timeout_connect = timeout - (unsigned int) spent;
-		}
 		status = log_in(conn, &target, user, password, database, flags);
 		if (status == FAIL) {
 			explain(conn, &target, flags);
 		}
 	}
-	conn->vio->data->options.timeout_connect = timeout;
 	return status;
 }
 /* }}} */
