@@ -39,6 +39,19 @@ echo "-- a long message keeps its target\n";
 administer("SET GLOBAL instant_failover_message = '" . str_repeat('x', 470) . "'");
 ini_set('instant_failover.follow', 'verified');
 echo land(fn () => pdo(DB1)), "\n";
+administer("SET GLOBAL instant_failover_message = 'Gone.'");
+
+echo "-- a handle that was connected with TLS before, and is not now\n";
+redirect_nobody();
+$mysqli = mysqli_init();
+$connect = function () use ($mysqli): mysqli {
+    $mysqli->real_connect(HOST, 'app', 'secret', 'shop', DB1);
+    return $mysqli;
+};
+$mysqli->ssl_set(null, null, file_of('ca.pem'), null, null);
+echo land($connect), "\n";
+redirect('127.0.0.1:' . DB2);
+echo land($connect), "\n";
 administer('SET GLOBAL instant_failover_message = DEFAULT');
 ?>
 --EXPECTF--
@@ -90,3 +103,6 @@ db2
 db2
 -- a long message keeps its target
 error 4196: SQLSTATE[HY000] [4196] |%rx+%r...|127.0.0.1:db2 (not followed: the connection has no TLS (instant_failover.follow=verified); set the CA (PDO::MYSQL_ATTR_SSL_CA, mysqli::ssl_set), or instant_failover.follow=always)
+-- a handle that was connected with TLS before, and is not now
+db1
+error 4196: |Gone.|127.0.0.1:db2 (not followed: the connection has no TLS (instant_failover.follow=verified); set the CA (PDO::MYSQL_ATTR_SSL_CA, mysqli::ssl_set), or instant_failover.follow=always)
