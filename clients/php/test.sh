@@ -28,7 +28,8 @@ finish() {
 }
 trap finish EXIT
 
-mkdir "$TEST_DIR/build"
+mkdir "$TEST_DIR/build" "$TEST_DIR/tmp"
+export TMPDIR=$TEST_DIR/tmp
 cp -r config.m4 ./*.c ./*.h tests "$TEST_DIR/build"
 cd "$TEST_DIR/build"
 (phpize && ./configure CFLAGS="${TEST_CFLAGS:--g -O2 -Wall -Wextra -Wno-unused-parameter -Werror}" && make) >build.log 2>&1 || { tail -30 build.log >&2; exit 1; }

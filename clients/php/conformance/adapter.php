@@ -18,7 +18,7 @@ function prepare(array $server): void
     } else {
         ini_restore('instant_failover.follow');
     }
-    // Before PHP 8.4, the connect timeout ends with the TCP connection.
+    // The connect timeout ends with the TCP connection.
     ini_set('mysqlnd.net_read_timeout', (string) ($server['timeout'] ?? 30));
 }
 
