@@ -32,13 +32,15 @@ register_shutdown_function(function () {
     set_error_handler(null);
     echo 'at the end: ', land(fn () => pdo(HOPS + 8)), "\n";
 });
-set_error_handler(function () {
-    ini_set('memory_limit', '3M');
-    echo "too much\n";
-    error_reporting(0);
-    str_repeat('x', 100000000);
-});
-mysqli_to(DB1);
+// A fatal error in the middle of it. What PHP does not free then is no leak of ours, so valgrind does not see this.
+if (getenv('USE_ZEND_ALLOC') !== '0') {
+    set_error_handler(function () {
+        error_reporting(0);
+        eval('function land() {}');
+    });
+    mysqli_to(DB1);
+    echo "not reached\n";
+}
 ?>
 --EXPECTF--
 meanwhile: db2
@@ -47,5 +49,4 @@ db2
 mysqli_sql_exception: Unknown error while trying to connect via tcp://127.0.0.1:base+15 (redirected: 127.0.0.1:db1 -> 127.0.0.1:base+15)
 Exception: from the handler
 db2
-too much
 at the end: db2
