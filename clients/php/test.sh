@@ -77,7 +77,7 @@ start_mariadbd db1 "$TEST_PORT"
 start_mariadbd db2 $((TEST_PORT + 1))
 start_standin $((TEST_PORT + 2)) server
 start_standin $((TEST_PORT + 3)) stranger
-php -n "$TEST_DIR/build/tests/hostile.php" "$TEST_PORT" "$TEST_DIR/recorded" </dev/null >"$TEST_DIR/hostile.log" 2>&1 &
+php -n "$TEST_DIR/build/tests/hostile.inc" "$TEST_PORT" "$TEST_DIR/recorded" </dev/null >"$TEST_DIR/hostile.log" 2>&1 &
 pids+=($!)
 for port in 0 1 2 3 10; do
 	for _ in $(seq 300); do
