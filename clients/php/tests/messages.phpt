@@ -31,7 +31,7 @@ try {
 } catch (mysqli_sql_exception $error) {
     echo $error->getCode(), "\n";
 }
-redirect_nobody();
+stop_redirecting();
 $signal = "BEGIN NOT ATOMIC SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 4196, MESSAGE_TEXT = '|a|$db2'; END";
 foreach ([fn () => mysqli_to(DB1)->query($signal), fn () => pdo(DB1, [PDO::MYSQL_ATTR_INIT_COMMAND => $signal])] as $statement) {
     try {

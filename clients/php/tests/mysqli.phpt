@@ -22,7 +22,7 @@ $connect = function () use ($mysqli): mysqli {
 };
 echo land($connect), "\n";
 echo implode(' ', $mysqli->query('SELECT @said, DATABASE(), @@character_set_client')->fetch_row()), "\n";
-redirect_nobody();
+stop_redirecting();
 echo land($connect), "\n";
 redirect('localhost:' . DB2);
 echo land($connect), "\n";

@@ -27,7 +27,7 @@ echo $pdo->query("SHOW SESSION STATUS LIKE 'Compression'")->fetchColumn(1), "\n"
 
 echo land(fn () => pdo(DB1, password: 'wrong')), "\n";
 echo land(fn () => pdo(DB2, password: 'wrong')), "\n";
-redirect_nobody();
+stop_redirecting();
 echo land(fn () => pdo(DB1)), "\n";
 echo land(fn () => pdo(STANDIN)), "\n";
 ?>

@@ -24,7 +24,7 @@ redirect('127.0.0.1:' . DB2);
 echo land(pool(...)), "\n";
 $first = number(pool());
 var_dump(number(pool()) === $first);
-redirect_nobody();
+stop_redirecting();
 // It is open, so it stays.
 echo land(pool(...)), "\n";
 administer("KILL $first", 'db2');
@@ -35,8 +35,8 @@ redirect('127.0.0.1:' . DB2);
 administer("KILL $on_db1");
 echo land(pool(...)), "\n";
 
-// mysqli logs in anew on the connection that it takes from the pool. db1 redirects that, so it opens another.
-redirect_nobody();
+// mysqli logs in again on the connection that it takes from the pool. db1 redirects that, so it opens another.
+stop_redirecting();
 $pool = fn () => mysqli_to(DB1, 'p:' . HOST);
 echo land($pool), "\n";
 redirect('127.0.0.1:' . DB2);

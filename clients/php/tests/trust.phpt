@@ -42,7 +42,7 @@ echo land(fn () => pdo(DB1)), "\n";
 administer("SET GLOBAL instant_failover_message = 'Gone.'");
 
 echo "-- a handle that was connected with TLS before, and is not now\n";
-redirect_nobody();
+stop_redirecting();
 $mysqli = mysqli_init();
 $connect = function () use ($mysqli): mysqli {
     $mysqli->real_connect(HOST, 'app', 'secret', 'shop', DB1);
