@@ -20,6 +20,9 @@ pub(crate) struct Versions {
     /// On another architecture, which is emulated
     #[arg(long)]
     arch: Option<Arch>,
+    /// Names of tests there [default: all that can be emulated]
+    #[arg(requires = "arch")]
+    tests: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -38,7 +41,8 @@ struct Row {
 
 pub(crate) fn command(arguments: &Versions) -> Result<()> {
     if arguments.arch == Some(Arch::Arm64) {
-        return run_arm64(&[])?.conclude("the MTR suite failed");
+        let tests: Vec<_> = arguments.tests.iter().map(String::as_str).collect();
+        return run_arm64(&tests)?.conclude("the MTR suite failed");
     }
     packages::install(&[packages::BUILD, packages::SERVER, packages::TEST])?;
     let rows = rows()?;
