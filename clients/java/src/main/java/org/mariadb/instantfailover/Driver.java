@@ -37,7 +37,7 @@ public class Driver implements java.sql.Driver {
   /** The property that says which servers may redirect the program. */
   public static final String FOLLOW = Trust.OPTION;
 
-  private static final String PREFIX = "jdbc:instant-failover:";
+  static final String PREFIX = "jdbc:instant-failover:";
   private static final int MAJOR_VERSION = 0;
   private static final int MINOR_VERSION = 1;
 
