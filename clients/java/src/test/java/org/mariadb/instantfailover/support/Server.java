@@ -112,7 +112,7 @@ public final class Server {
     Properties properties = new Properties();
     properties.setProperty("user", USER);
     properties.setProperty("password", PASSWORD);
-    return new org.mariadb.jdbc.Driver()
+    return World.connectorJ()
         .connect("jdbc:mariadb://127.0.0.1:" + extraPort + "/?sslMode=disable", properties);
   }
 

@@ -1,6 +1,7 @@
 package org.mariadb.instantfailover.support;
 
 import java.sql.Connection;
+import java.sql.Driver;
 import java.sql.DriverManager;
 import java.sql.ResultSet;
 import java.sql.SQLException;
@@ -34,9 +35,14 @@ public final class World {
     return Two.SERVER;
   }
 
+  /** Connector/J; as what it is in all versions, which have other methods than this one. */
+  public static Driver connectorJ() {
+    return new org.mariadb.jdbc.Driver();
+  }
+
   /** Whether Connector/J is 2.7, which has other options for TLS. */
   public static boolean isOldDriver() {
-    return new org.mariadb.jdbc.Driver().getMajorVersion() < 3;
+    return connectorJ().getMajorVersion() < 3;
   }
 
   /** How much of a server is verified. */
