@@ -13,6 +13,9 @@ final class Refusal {
   /** The method of Connector/J, in all versions, that sends the login and reads the answer. */
   private static final String LOGIN = "authenticationHandler";
 
+  /** The method that sends the first commands, such as {@code initSql}. */
+  private static final String COMMANDS = "postConnectionQueries";
+
   private final SQLException error;
   private final SQLException innermost;
 
@@ -36,20 +39,24 @@ final class Refusal {
     return message == null ? "" : CONNECTION_ID.matcher(message).replaceFirst("");
   }
 
-  /** Whether this has the form of a redirect. */
+  /** Whether this has the form of a redirect, and is not the error of a command. */
   boolean isRedirect() {
-    return Route.isRedirect(innermost.getErrorCode(), message());
+    return Route.isRedirect(innermost.getErrorCode(), message()) && !comesFrom(COMMANDS);
   }
 
   /**
-   * Whether the server answered the login: TLS is in place if the program wants it, and no command
-   * was sent yet. An error in the place of the greeting, which anyone on the network can send even
-   * if the program uses TLS, is not an answer; nor is one of {@code initSql} and the like.
+   * Whether the server answered the login: TLS is in place if the program wants it. An error in the
+   * place of the greeting is no answer; anyone on the network can send one, even if the program
+   * uses TLS.
    */
   boolean answersLogin() {
+    return comesFrom(LOGIN);
+  }
+
+  private boolean comesFrom(String method) {
     for (StackTraceElement frame : innermost.getStackTrace()) {
       if (frame.getClassName().startsWith("org.mariadb.jdbc.")
-          && frame.getMethodName().equals(LOGIN)) {
+          && frame.getMethodName().equals(method)) {
         return true;
       }
     }
