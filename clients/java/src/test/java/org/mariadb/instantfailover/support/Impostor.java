@@ -32,9 +32,14 @@ public final class Impostor implements AutoCloseable {
 
   /** Begins to listen on a port of 127.0.0.1. */
   public Impostor(Behaviour behaviour) {
+    this("127.0.0.1", behaviour);
+  }
+
+  /** Begins to listen on a port of an address. */
+  public Impostor(String address, Behaviour behaviour) {
     this.behaviour = behaviour;
     try {
-      listener = new ServerSocket(0, 50, InetAddress.getByName("127.0.0.1"));
+      listener = new ServerSocket(0, 50, InetAddress.getByName(address));
     } catch (IOException error) {
       throw new UncheckedIOException(error);
     }
