@@ -9,10 +9,10 @@ import java.util.concurrent.TimeUnit;
 /** One attempt to connect: to the server that the program named, and to where it is sent. */
 final class Attempt {
   /**
-   * The least time that a server on the way gets, in milliseconds. Connector/J keeps the limit for
-   * the connections by which it cancels statements later, so it must not become too short.
+   * The time left is rounded up to this, in milliseconds. Connector/J keeps it for the connections
+   * by which it cancels statements later, so it must not become too short.
    */
-  private static final long LEAST_TIME = 1000;
+  private static final long STEP = 1000;
 
   private final Driver driver;
   private final ConnectionString origin;
@@ -159,6 +159,7 @@ final class Attempt {
     if (left <= 0) {
       return null;
     }
-    return to.with("connectTimeout", String.valueOf(Math.max(left, Math.min(LEAST_TIME, limit))));
+    long rounded = Math.min(limit, (left + STEP - 1) / STEP * STEP);
+    return rounded == limit ? to : to.with("connectTimeout", String.valueOf(rounded));
   }
 }

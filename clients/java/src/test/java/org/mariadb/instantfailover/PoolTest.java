@@ -25,6 +25,7 @@ import org.springframework.boot.autoconfigure.EnableAutoConfiguration;
 import org.springframework.boot.builder.SpringApplicationBuilder;
 import org.springframework.context.ConfigurableApplicationContext;
 import org.springframework.jdbc.core.JdbcTemplate;
+import org.springframework.jdbc.datasource.DriverManagerDataSource;
 import org.springframework.jdbc.datasource.SimpleDriverDataSource;
 import org.springframework.jdbc.support.JdbcUtils;
 
@@ -165,11 +166,18 @@ class PoolTest {
   }
 
   @Test
-  void springsSimpleDriverDataSource() throws SQLException {
+  void dataSourcesOfSpring() throws SQLException {
     one().redirectTo(two().address());
-    DataSource source =
-        new SimpleDriverDataSource(
-            new Driver(), plainUrl(one().port(), Tls.OFF), Server.USER, Server.PASSWORD);
-    assertEquals(SIZE, at(two(), source));
+    String plain = plainUrl(one().port(), Tls.OFF);
+    assertEquals(
+        SIZE,
+        at(two(), new SimpleDriverDataSource(new Driver(), plain, Server.USER, Server.PASSWORD)));
+    // This one asks DriverManager, whatever class it is given.
+    String url = url(one().port(), Tls.OFF);
+    DriverManagerDataSource byUrl = new DriverManagerDataSource(url, Server.USER, Server.PASSWORD);
+    byUrl.setDriverClassName(Driver.class.getName());
+    assertEquals(SIZE, at(two(), byUrl));
+    byUrl.setUrl(plain);
+    assertThrows(SQLException.class, byUrl::getConnection);
   }
 }
