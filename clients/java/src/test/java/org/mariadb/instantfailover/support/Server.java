@@ -80,7 +80,9 @@ public final class Server {
       install.add("--user=root");
       command.add("--user=root");
     }
-    Tool.run(install);
+    // A server that starts removes the temporary files of others in the same directory.
+    Tool.run(install, directory);
+    command.add("--tmpdir=" + directory);
     Process process = new ProcessBuilder(command).redirectErrorStream(true).start();
     Runtime.getRuntime().addShutdownHook(new Thread(process::destroyForcibly));
     long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(START_SECONDS);

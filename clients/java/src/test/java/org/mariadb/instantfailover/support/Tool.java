@@ -29,8 +29,15 @@ final class Tool {
 
   /** Runs a program to its end. */
   static void run(List<String> command) {
+    run(command, Path.of(System.getProperty("java.io.tmpdir")));
+  }
+
+  /** The same, with a directory for temporary files. */
+  static void run(List<String> command, Path temporary) {
     try {
-      Process process = new ProcessBuilder(command).redirectErrorStream(true).start();
+      ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true);
+      builder.environment().put("TMPDIR", temporary.toString());
+      Process process = builder.start();
       process.getOutputStream().close();
       String output = new String(process.getInputStream().readAllBytes());
       if (!process.waitFor(LIMIT_SECONDS, TimeUnit.SECONDS) || process.exitValue() != 0) {

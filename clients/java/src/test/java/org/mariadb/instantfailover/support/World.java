@@ -3,9 +3,11 @@ package org.mariadb.instantfailover.support;
 import java.sql.Connection;
 import java.sql.Driver;
 import java.sql.DriverManager;
+import java.sql.DriverPropertyInfo;
 import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.Statement;
+import java.util.Arrays;
 import java.util.Properties;
 
 /** Two servers that all tests share, and what is used to connect to them. */
@@ -43,6 +45,23 @@ public final class World {
   /** Whether Connector/J is 2.7, which has other options for TLS. */
   public static boolean isOldDriver() {
     return connectorJ().getMajorVersion() < 3;
+  }
+
+  /** Whether Connector/J has an option. */
+  public static boolean knows(String option) throws SQLException {
+    DriverPropertyInfo[] all =
+        connectorJ().getPropertyInfo("jdbc:mariadb://db1/", new Properties());
+    return Arrays.stream(all).anyMatch(info -> info.name.equals(option));
+  }
+
+  /** Whether Connector/J accepts the value of an option. */
+  public static boolean accepts(String option) {
+    try {
+      connectorJ().getPropertyInfo("jdbc:mariadb://db1/?" + option, new Properties());
+      return true;
+    } catch (SQLException error) {
+      return false;
+    }
   }
 
   /** How much of a server is verified. */
