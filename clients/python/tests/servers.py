@@ -84,6 +84,15 @@ class Process:
     def redirect(self, target: str, mode: str = "ON") -> None:
         self.sql(f"SET GLOBAL instant_failover_target = '{target}', instant_failover_mode = {mode}")
 
+    def drain(self) -> None:
+        """End all sessions of clients, and wait until they are gone."""
+        self.sql("SET GLOBAL instant_failover_drain = ON")
+        deadline = time.monotonic() + PATIENCE
+        left = "SELECT variable_value FROM information_schema.global_status WHERE variable_name = '{}'"
+        while int(self.sql(left.format("Instant_failover_sessions"))):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
     def off(self) -> None:
         self.sql("SET GLOBAL instant_failover_mode = OFF, instant_failover_target = ''")
 
@@ -113,7 +122,13 @@ def mariadb(certificate: dict[str, str]) -> Process:
     data = f"--datadir={home / 'data'}"
     install = ["mariadb-install-db", "--no-defaults", data, "--auth-root-authentication-method=normal"]
     subprocess.run([*install, "--skip-test-db", *user], check=True, stdout=subprocess.DEVNULL)
-    options = [data, f"--socket={home / 's'}", f"--pid-file={home / 'pid'}", f"--plugin-dir={plugins}", f"--port={port}"]
+    options = [
+        data,
+        f"--socket={home / 's'}",
+        f"--pid-file={home / 'pid'}",
+        f"--plugin-dir={plugins}",
+        f"--port={port}",
+    ]
     options += ["--bind-address=127.0.0.1,::1", "--innodb-buffer-pool-size=16M", "--plugin-load-add=instant_failover"]
     options += [f"--{name}={value}" for name, value in certificate.items()]
     process = Process(["mariadbd", "--no-defaults", *user, *options], home, port)

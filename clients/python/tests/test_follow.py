@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 import ssl
 import time
 from typing import TYPE_CHECKING, Any
@@ -15,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from conftest import Authority
-    from sessions import Session
     from servers import Process
+    from sessions import Session
 
     Connect = Callable[..., Session]
     StandIn = Callable[..., Process]
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 def refused(connect: Connect, server: Any, **options: Any) -> tuple[int, str]:
     """Return code and text of the error of a login."""
-    with pytest.raises(Exception, match="") as raised:
+    with pytest.raises(Exception) as raised:
         connect(server, **options)
     # The driver's own type of errors.
     assert type(raised.value).__name__ == "OperationalError", repr(raised.value)
@@ -58,7 +60,7 @@ def test_from_a_socket_over_tcp(connect: Connect, db1: Process, db2: Process) ->
     session = connect(unix_socket=db1.socket)
     assert session.query("SELECT @@port") == str(db2.port)
     assert session.query("SELECT SUBSTRING_INDEX(USER(), '@', -1)") == "localhost"
-    assert session.query("SELECT COUNT(*) FROM information_schema.processlist WHERE id = CONNECTION_ID() AND host LIKE '%:%'") == "1"
+    assert ":" in (session.query("SELECT host FROM information_schema.processlist WHERE id = CONNECTION_ID()") or "")
 
 
 def test_a_hold_that_ends_in_a_redirect(connect: Connect, db1: Process, db2: Process) -> None:
@@ -171,7 +173,7 @@ def garbage(server: Fake, connection: socket.socket) -> None:
 
 
 def test_garbage(connect: Connect) -> None:
-    with fake(garbage) as server, pytest.raises(Exception, match=""):
+    with fake(garbage) as server, pytest.raises(Exception):
         connect(server)
 
 
@@ -188,19 +190,21 @@ def early(message: str) -> Callable[[Fake, socket.socket], None]:
 
     def behave(server: Fake, connection: socket.socket) -> None:
         connection.sendall(packet(0, greeting(tls=True)) + packet(1, refusal(message)) + packet(2, refusal(message)))
-        server.read_all(connection)
+        server.read(connection)
 
     return behave
 
 
 def test_plaintext_before_the_request_for_tls(connect: Connect, db2: Process, authority: Authority) -> None:
-    with fake(early(f"|Go there.|{db2.target}")) as server, pytest.raises(Exception, match=""):
-        connect(server, ssl=authority.context(verify=False), instant_failover_follow="always", wait=3)
+    with fake(early(f"|Go there.|{db2.target}")) as server:
+        code, _ = refused(connect, server, ssl=authority.context(verify=False), instant_failover_follow="always")
+        assert code == 2003
+        assert servers.USER.encode() not in server.received
 
 
 def test_a_server_without_tls_where_tls_is_asked_for(connect: Connect, db2: Process, authority: Authority) -> None:
     with fake(after_login(f"|Go there.|{db2.target}")) as server:
-        with pytest.raises(Exception, match="") as raised:
+        with pytest.raises(Exception) as raised:
             connect(server, ssl=authority.context(verify=False), instant_failover_follow="always")
         assert raised.value.args[0] in (4196, 2026, 2003), raised.value
         if raised.value.args[0] == 4196:
@@ -212,7 +216,8 @@ def test_tls_is_kept_and_verified(connect: Connect, db1: Process, db2: Process, 
     for follow in None, "verified", "auto", "always":
         session = connect(db1, ssl=authority.context(), instant_failover_follow=follow)
         assert session.query("SELECT @@port") == str(db2.port)
-        assert session.query("SELECT VARIABLE_VALUE FROM information_schema.session_status WHERE VARIABLE_NAME='Ssl_cipher'")
+        cipher = "SELECT variable_value FROM information_schema.session_status WHERE variable_name = 'Ssl_cipher'"
+        assert session.query(cipher)
 
 
 def test_a_wrong_certificate_at_the_target(
@@ -288,21 +293,17 @@ def full_authentication(server: Fake, connection: socket.socket) -> None:
     connection.sendall(packet(0, greeting(method=b"caching_sha2_password")))
     number = server.read(connection)
     connection.sendall(packet(number, b"\x01\x04"))
-    server.read_all(connection)
+    server.read(connection)
 
 
 def test_no_password_in_clear_behind_a_socket(connect: Connect, db1: Process) -> None:
     with fake(full_authentication) as server:
         db1.redirect(server.target, mode="ALL")
-        with pytest.raises(Exception, match=""):
-            connect(unix_socket=db1.socket, wait=3, **no_reading())
+        with pytest.raises(Exception):
+            connect(unix_socket=db1.socket)
         assert server.connections == 1
         assert servers.USER.encode() in server.received
         assert servers.PASSWORD.encode() not in server.received
-
-
-def no_reading() -> dict[str, Any]:
-    return {}
 
 
 def never(server: Fake, connection: socket.socket) -> None:
@@ -314,7 +315,7 @@ def test_a_target_that_never_answers(connect: Connect, db1: Process, driver: str
         db1.redirect(server.target)
         options: dict[str, Any] = {} if driver == "aiomysql" else {"read_timeout": 1}
         began = time.monotonic()
-        with pytest.raises(Exception, match=""):
+        with pytest.raises(Exception):
             connect(db1, wait=1 if driver == "aiomysql" else None, **options)
         assert 0.9 < time.monotonic() - began < 30
         assert server.connections == 1
@@ -332,10 +333,10 @@ def test_the_time_to_connect_counts_for_all_servers(connect: Connect, stand_in: 
 def test_a_driver_that_logs_in_in_another_way(
     connect: Connect, db1: Process, driver: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import importlib
-
     following = importlib.import_module(f"instant_failover.{driver}")
     monkeypatch.delattr(following.Connection, "_request_authentication")
-    with pytest.raises(Exception, match=f"instant_failover cannot follow redirects with .*{driver}.*(?i)") as raised:
+    with pytest.raises(Exception) as raised:
         connect(db1)
     assert type(raised.value).__name__ == "OperationalError"
+    wanted = rf"instant_failover cannot follow redirects with {driver} [0-9.]+: it logs in in another way"
+    assert re.fullmatch(wanted, str(raised.value), re.IGNORECASE)

@@ -42,6 +42,10 @@ class Plugin(CreateEnginePlugin):
             if kwargs.get(name) is not None:
                 _refuse_own_way(name)
 
+    def update_url(self, url: URL) -> URL:
+        """Leave the URL as it is: `instant_failover_follow` is an option of our `connect()`."""
+        return url
+
     def engine_created(self, engine: Engine) -> None:
         """Have the engine connect by us, after its listeners for `do_connect` have set what they want to set."""
         engine.dialect.connect = partial(_connect, engine.dialect)  # type: ignore[method-assign]
