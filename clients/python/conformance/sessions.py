@@ -30,6 +30,8 @@ def options_of(driver: str, request: dict[str, Any]) -> dict[str, Any]:
         options["connect_timeout"] = request["timeout"]
         if driver != "aiomysql":
             options["read_timeout"] = request["timeout"]
+        if driver == "pymysql":
+            options["write_timeout"] = request["timeout"]
     tls = request.get("tls", "off")
     if tls == "verify":
         options["ssl"] = ssl.create_default_context(cafile=request.get("ca"))
@@ -73,6 +75,7 @@ class Session:
         """Connect within `wait` seconds, if the driver is async."""
         module = importlib.import_module(f"instant_failover.{driver}")
         self._loop = None if driver == "pymysql" else _Loop(wait)
+        self._is_closed = False
         if self._loop is None:
             self.connection = module.connect(**options)
             return
@@ -108,7 +111,10 @@ class Session:
             self.connection.ping(reconnect=True)
 
     def close(self) -> None:
-        """Close it; the connection may be lost already."""
+        """Close it once; the connection may be lost already."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         if self._loop is None:
             self.connection.close()
             return

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gc
 import importlib
 import re
+import socket
 import ssl
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +18,6 @@ import servers
 from servers import Fake, after_login, fake, greeting, instead_of_greeting, packet, refusal
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from conftest import Authority
@@ -310,15 +314,89 @@ def never(server: Fake, connection: socket.socket) -> None:
     server.read_all(connection)
 
 
-def test_a_target_that_never_answers(connect: Connect, db1: Process, driver: str) -> None:
-    with fake(never) as server:
+def never_after_the_greeting(server: Fake, connection: socket.socket) -> None:
+    connection.sendall(packet(0, greeting(tls=True)))
+    server.read_all(connection)
+
+
+@pytest.mark.parametrize("behave", [never, never_after_the_greeting])
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_target_that_never_answers(
+    connect: Connect,
+    db1: Process,
+    driver: str,
+    authority: Authority,
+    behave: Callable[[Fake, socket.socket], None],
+    tls: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    with fake(behave) as server:
         db1.redirect(server.target)
         options: dict[str, Any] = {} if driver == "aiomysql" else {"read_timeout": 1}
+        if driver == "pymysql":
+            # PyMySQL has this timeout during the handshake of TLS.
+            options["write_timeout"] = 1
+        if tls:
+            options["ssl"] = authority.context()
         began = time.monotonic()
         with pytest.raises(Exception):
-            connect(db1, wait=1 if driver == "aiomysql" else None, **options)
+            connect(db1, wait=1, **options)
         assert 0.9 < time.monotonic() - began < 30
         assert server.connections == 1
+
+
+def count_sockets() -> int:
+    links = []
+    for link in Path("/proc/self/fd").iterdir():
+        # The one by which they are listed is gone.
+        with contextlib.suppress(FileNotFoundError):
+            links.append(str(link.readlink()))
+    return sum(link.startswith("socket:") for link in links)
+
+
+def test_no_socket_is_left(connect: Connect, db1: Process, db2: Process, authority: Authority) -> None:
+    """Not even until the garbage is collected."""
+    outcomes: list[tuple[str, dict[str, Any]]] = [
+        (db2.target, {}),
+        (db2.target, {"ssl": authority.context()}),
+        (db2.target, {"password": "wrong"}),
+        (db2.target, {"instant_failover_follow": "never", "ssl": authority.context()}),
+        (f"127.0.0.1:{db2.port}", {"ssl": authority.context()}),
+        (db1.target, {}),
+        (f"localhost:{servers.free_port()}", {}),
+    ]
+    gc.collect()
+    gc.disable()
+    try:
+        before = None
+        for _ in range(5):
+            for target, options in outcomes:
+                db1.redirect(target)
+                with contextlib.suppress(Exception):
+                    connect(db1, **options).close()
+            sockets = count_sockets()
+            before = sockets if before is None else before
+            assert sockets == before
+    finally:
+        gc.enable()
+
+
+async def by_socket(following: Any, account: dict[str, Any], own: socket.socket) -> None:
+    await following.connect(**account, sock=own)
+
+
+@pytest.mark.parametrize("driver", ["pymysql", "asyncmy"], indirect=True)
+def test_a_socket_of_the_program(driver: str, db1: Process, db2: Process) -> None:
+    """It leads to one server only, such as through a proxy."""
+    db1.redirect(db2.target)
+    account: dict[str, Any] = {"user": servers.USER, "password": servers.PASSWORD, "host": "localhost"}
+    following = importlib.import_module(f"instant_failover.{driver}")
+    with socket.create_connection((db1.host, db1.port)) as own, pytest.raises(following.OperationalError) as raised:
+        if driver == "pymysql":
+            following.Connection(**account, ssl_disabled=True, defer_connect=True).connect(own)
+        own.setblocking(False)  # noqa: FBT003
+        asyncio.run(by_socket(following, account, own))
+    wanted = f"|{db2.target} (not followed: the program connected the socket itself; let the driver connect)"
+    assert raised.value.args[1].endswith(wanted)
 
 
 def test_the_time_to_connect_counts_for_all_servers(connect: Connect, stand_in: StandIn) -> None:
