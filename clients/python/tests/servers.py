@@ -194,6 +194,7 @@ class Fake:
         self.received = b""
         self.connections = 0
         self.ended = threading.Event()
+        self.left = threading.Event()
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
@@ -218,17 +219,27 @@ class Fake:
 
     def read(self, connection: socket.socket) -> int:
         """Read a packet, and return the number of the next one."""
-        header = connection.recv(4, socket.MSG_WAITALL)
-        self.received += header
-        if len(header) < 4:
-            raise OSError
-        self.received += connection.recv(int.from_bytes(header[:3], "little"), socket.MSG_WAITALL)
+        header = self._exactly(connection, 4)
+        self._exactly(connection, int.from_bytes(header[:3], "little"))
         return header[3] + 1
+
+    def _exactly(self, connection: socket.socket, length: int) -> bytes:
+        data = b""
+        while len(data) < length:
+            more = connection.recv(length - len(data))
+            if not more:
+                raise OSError
+            data += more
+            self.received += more
+        return data
 
     def read_all(self, connection: socket.socket) -> None:
         """Read until the client closes the connection."""
-        while data := connection.recv(4096):
-            self.received += data
+        # A client that has not read everything resets the connection.
+        with contextlib.suppress(ConnectionResetError):
+            while data := connection.recv(4096):
+                self.received += data
+        self.left.set()
 
     def stop(self) -> None:
         self.ended.set()

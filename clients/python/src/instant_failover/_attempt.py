@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from ._follow import ER_INSTANT_FAILOVER, Follow, FollowError, is_redirect
 from ._target import DEFAULT_PORT, bracketed
@@ -104,24 +104,27 @@ class Attempt:
             message = f"instant_failover cannot follow redirects with {self._driver.name}: it logs in in another way"
             raise self._driver.operational_error(message)
 
-    def redirect(self, error: Exception) -> None:
-        """Prepare the connection for the server that `error` sends it to, or raise the error."""
+    def redirect(self, error: Exception) -> bool:
+        """Prepare the connection for the server that `error` sends it to; False if the caller must raise the error.
+
+        It is not raised here: its traceback would refer to this frame, which refers to it.
+        """
         code, text = (*error.args, None, None)[:2]
         if not self._refusal or self._refusal[0] is not error or not is_redirect(code, text):
-            self._give_up(error)
+            return self._explain(error)
         peer = self._refusal[1]
         objection = self._rule.objection(peer, self._driver.cure)
         if not objection and self._own_socket:
             objection = "the program connected the socket itself; let the driver connect"
         if objection:
-            self._give_up(error, f" (not followed: {objection})")
+            return self._explain(error, f" (not followed: {objection})")
         self._under_tls |= peer.tls
         try:
             target = self._follow.refused(code, text)
         except FollowError as stop:
             raise self._driver.operational_error(ER_INSTANT_FAILOVER, str(stop)) from error
         if target is None:
-            self._give_up(error)
+            return self._explain(error)
         # Over TCP, with everything else as the program asked for.
         values = (target.host, target.port, None, self._time_left)
         for name, value in zip(self._asked, values, strict=True):
@@ -129,11 +132,13 @@ class Attempt:
         self._refusal = None
         self._has_greeted = False
         self._began = time.monotonic()
+        return True
 
-    def _give_up(self, error: Exception, note: str = "") -> NoReturn:
+    def _explain(self, error: Exception, note: str = "") -> bool:
+        """Add to an error why the redirect in it is not followed, and the servers on the way."""
         if self._follow.was_redirected:
             note += f" (redirected: {self._follow})"
         if note:
             code, text = (*error.args, "", "")[:2]
             error.args = (code, f"{text}{note}", *error.args[2:])
-        raise error
+        return False

@@ -92,7 +92,8 @@ class Connection(_connection.Connection):  # type: ignore[misc]
                 try:
                     await super()._connect()
                 except MySQLError as error:
-                    self._attempt.redirect(error)
+                    if not self._attempt.redirect(error):
+                        raise
                 except asyncio.CancelledError:
                     # aiomysql leaves the socket open if it is cancelled during TLS.
                     self.close()

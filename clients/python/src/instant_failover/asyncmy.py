@@ -92,7 +92,8 @@ class Connection(_connection.Connection):  # type: ignore[misc]
                 try:
                     streams = await super().connect()
                 except MySQLError as error:
-                    self._attempt.redirect(error)
+                    if not self._attempt.redirect(error):
+                        raise
                 else:
                     break
             try:

@@ -95,7 +95,8 @@ class Connection(_Connection):
                 try:
                     super().connect(sock)
                 except MySQLError as error:
-                    self._attempt.redirect(error)
+                    if not self._attempt.redirect(error):
+                        raise
                 else:
                     break
             try:
