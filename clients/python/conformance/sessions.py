@@ -120,6 +120,8 @@ class Session:
             return
         try:
             self._loop.run(self.connection.ensure_closed())
+        except Exception:  # noqa: BLE001 - the server may be gone
+            self.connection.close()
         finally:
             self._loop.close()
 
