@@ -1,0 +1,1 @@
+"""The database backend of Django that follows: `"ENGINE": "instant_failover.django"`."""
