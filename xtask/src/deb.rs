@@ -360,7 +360,7 @@ fn tarball([library, harness, command]: [&Path; 3], completions: &Path, file: &P
         "docs",
     ]))?;
     fs::create_dir(documents.join("examples"))?;
-    for example in ["instant_failover.cnf", "galera-notify", "servers.cnf"] {
+    for example in ["instant_failover.cnf", "follow-redirects.conf", "galera-notify", "servers.cnf"] {
         fs::copy(packaging.join(example), documents.join("examples").join(example))?;
     }
     output(

@@ -1,0 +1,430 @@
+//! Following because of the environment alone (`tests/fixtures/client.c`), with each Connector/C: that of this machine and
+//! those of other releases, as a shared library and inside the program.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use support::packages;
+use support::server::Server;
+use support::system::System;
+
+use crate::client::{VALGRIND, port, redirect, redirect_loop};
+use crate::{library, redirect_to, server_with_plugin};
+
+/// How a program contains Connector/C.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Linked {
+    Shared,
+    Static,
+    /// The program exports the functions of Connector/C to its libraries, too.
+    StaticAndExported,
+}
+
+/// The program, built for a system.
+struct Program {
+    system: System,
+    directory: PathBuf,
+}
+
+impl Program {
+    /// For this machine.
+    fn here(linked: Linked) -> Self {
+        Self::build(System::this(), "here", Path::new("/"), linked)
+    }
+
+    /// For a release of Debian.
+    fn of(suite: &str, linked: Linked) -> Self {
+        let system = System::debian(suite).unwrap();
+        let root = system.path(Path::new("/"));
+        Self::build(system, suite, &root, linked)
+    }
+
+    fn build(system: System, name: &str, root: &Path, linked: Linked) -> Self {
+        /// One at a time, because tests share what is built.
+        static BUILDING: Mutex<()> = Mutex::new(());
+        let _one = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("by_default-{name}-{linked:?}"));
+        if !directory.join("done").exists() || is_older(&directory.join("done")) {
+            let _ = fs::remove_dir_all(&directory);
+            system.install_client_plugins(&directory.join("plugin"), &library()).unwrap();
+            let mut cc = compiler(root);
+            cc.arg(fixture("client.c")).arg("-o").arg(directory.join("client"));
+            match linked {
+                Linked::Shared => cc.arg("-lmariadb"),
+                Linked::Static => cc.args(STATIC).arg("-Wl,--exclude-libs,ALL"),
+                Linked::StaticAndExported => cc.args(STATIC).arg("-rdynamic"),
+            };
+            // Of another release than the compiler.
+            support::run(cc.arg("-ldl")).unwrap();
+            fs::write(directory.join("done"), "").unwrap();
+        }
+        Self { system, directory }
+    }
+
+    /// Runs it with the plugin in its environment; the host has no prefix.
+    fn run(&self, through: &[&str], scenario: &str, server: &Server, count: u32, environment: &[&str]) -> Command {
+        let mut words: Vec<_> = vec![format!("MARIADB_PLUGIN_DIR={}", self.directory.join("plugin").display())];
+        words.push("LIBMYSQL_PLUGINS=instant_failover".to_owned());
+        words.extend(environment.iter().chain(through).map(ToString::to_string));
+        words.push(self.directory.join("client").display().to_string());
+        words.push(scenario.to_owned());
+        words.push(server.address().ip().to_string());
+        words.push(server.address().port().to_string());
+        words.push(count.to_string());
+        let mut command = self.system.command(&self.directory, "env");
+        command.args(words);
+        command
+    }
+
+    /// The lines that it prints.
+    fn lines(
+        &self,
+        through: &[&str],
+        scenario: &str,
+        server: &Server,
+        count: u32,
+        environment: &[&str],
+    ) -> Vec<String> {
+        lines(self.run(through, scenario, server, count, environment))
+    }
+}
+
+/// Connector/C, and what it needs.
+const STATIC: &[&str] = &["-l:libmariadbclient.a", "-lssl", "-lcrypto", "-lz", "-lm"];
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// A compiler for programs on Connector/C, which uses the headers and libraries below `root`.
+fn compiler(root: &Path) -> Command {
+    let mut cc = Command::new("cc");
+    cc.args(["-g", "-Wall", "-Wextra", "-Werror", "-pthread"]);
+    if root != Path::new("/") {
+        cc.arg(format!("--sysroot={}", root.display())).arg("-Wno-error");
+        cc.arg("-B").arg(root.join("usr/lib/x86_64-linux-gnu"));
+    }
+    cc.arg("-I").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("c-shim/compat"));
+    cc.arg("-I").arg(root.join("usr/include/mariadb"));
+    cc
+}
+
+/// Whether a file is older than what it was made of.
+fn is_older(file: &Path) -> bool {
+    let time = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).unwrap();
+    [library(), fixture("client.c")].iter().any(|source| time(source) > time(file))
+}
+
+fn lines(mut command: Command) -> Vec<String> {
+    support::output(&mut command).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// What a program is told that does not follow.
+fn told(target: &Server) -> String {
+    let support::wire::Reply::Err(plain) = redirect_to(&target.address().to_string()) else { unreachable!() };
+    format!("error 4196 {}", plain.message)
+}
+
+/// A server that redirects to another one.
+fn redirecting() -> (Server, Server) {
+    let (one, two) = (server_with_plugin(), server_with_plugin());
+    redirect(&one, &two);
+    (one, two)
+}
+
+const NO_PLUGIN: &str = "LIBMYSQL_PLUGINS=";
+
+#[test]
+fn many_with_each_way_to_link() {
+    let (one, two) = redirecting();
+    for linked in [Linked::Shared, Linked::Static, Linked::StaticAndExported] {
+        let program = Program::here(linked);
+        let left = "left open 0".to_owned();
+        assert_eq!(program.lines(VALGRIND, "many", &one, 100, &[]), [port(&two), left.clone()], "{linked:?}");
+        // Without the variable, and with another plugin, nothing is different.
+        for environment in [NO_PLUGIN, "LIBMYSQL_PLUGINS=dialog", "LIBMYSQL_PLUGINS=instant_failover2"] {
+            assert_eq!(program.lines(&[], "many", &one, 1, &[environment]), [told(&two), left.clone()]);
+        }
+        let environment = ["LIBMYSQL_PLUGINS=dialog;instant_failover"];
+        assert_eq!(program.lines(VALGRIND, "many", &one, 1, &environment), [port(&two), left]);
+    }
+}
+
+#[test]
+fn with_the_connectors_of_other_releases() {
+    if !packages::is_root() {
+        eprintln!("skipped: only root can run the programs of another release");
+        return;
+    }
+    let (one, two) = redirecting();
+    for suite in ["bullseye", "trixie"] {
+        for linked in [Linked::Shared, Linked::Static] {
+            let program = Program::of(suite, linked);
+            let run = |scenario, count| program.lines(&[], scenario, &one, count, &["INSTANT_FAILOVER_FOLLOW=always"]);
+            let place = format!("{suite}, {linked:?}");
+            assert_eq!(run("many", 20), [port(&two), "left open 0".to_owned()], "{place}");
+            assert_eq!(run("threads", 2), vec![port(&two); 64], "{place}");
+            assert_eq!(run("forks", 2), vec![port(&two); 3], "{place}");
+            assert_eq!(run("nonblocking", 2), [port(&two), "waited yes".to_owned()], "{place}");
+            assert_eq!(run("restarts", 2), vec![port(&two); 2], "{place}");
+            let plain = program.lines(&[], "many", &one, 1, &[NO_PLUGIN]);
+            assert_eq!(plain, [told(&two), "left open 0".to_owned()], "{place}");
+        }
+    }
+}
+
+#[test]
+fn threads_and_forks() {
+    let (one, two) = redirecting();
+    let program = Program::here(Linked::Shared);
+    assert_eq!(program.lines(VALGRIND, "threads", &one, 5, &[]), vec![port(&two); 160]);
+    assert_eq!(program.lines(VALGRIND, "forks", &one, 5, &[]), vec![port(&two); 6]);
+}
+
+#[test]
+fn without_blocking() {
+    let (one, two) = redirecting();
+    let program = Program::here(Linked::Shared);
+    let waited = "waited yes".to_owned();
+    assert_eq!(program.lines(VALGRIND, "nonblocking", &one, 20, &[]), [port(&two), waited.clone()]);
+    redirect(&two, &one);
+    let expected = [redirect_loop(&[&one, &two, &one]), waited];
+    assert_eq!(program.lines(VALGRIND, "nonblocking", &one, 20, &[]), expected);
+}
+
+#[test]
+fn reconnecting_begins_at_the_origin() {
+    let servers = [server_with_plugin(), server_with_plugin(), server_with_plugin()];
+    let [one, two, three] = &servers;
+    let program = Program::here(Linked::Shared);
+    redirect(one, two);
+    let mut process =
+        program.run(VALGRIND, "reconnect", one, 6, &[]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = process.stdin.take().unwrap();
+    let mut seen = BufReader::new(process.stdout.take().unwrap()).lines();
+    let mut next = || seen.next().unwrap().unwrap();
+    let mut lose = || input.write_all(b"\n").unwrap();
+    assert_eq!(next(), port(two));
+    redirect(one, three);
+    lose();
+    assert_eq!(next(), port(three));
+    one.root().unwrap().query("SET GLOBAL instant_failover_mode = OFF").unwrap();
+    lose();
+    assert_eq!(next(), port(one));
+    // From a server that did not redirect it.
+    redirect(one, two);
+    lose();
+    assert_eq!(next(), port(two));
+    // No target works: the connection stays lost, and can be retried.
+    redirect(one, one);
+    lose();
+    assert_eq!(next(), redirect_loop(&[one, one]));
+    redirect(one, two);
+    lose();
+    assert_eq!(next(), port(two));
+    redirect(one, three);
+    lose();
+    assert_eq!(next(), port(three));
+    drop(input);
+    assert!(process.wait().unwrap().success());
+}
+
+/// A handle that connects again, when it is connected, and when it is not any more.
+#[test]
+fn a_handle_is_used_again() {
+    let (one, two) = redirecting();
+    let (three, four) = redirecting();
+    let program = Program::here(Linked::Shared);
+    let mut expected = vec![
+        port(&two),
+        "error 2058 This handle is already connected. Use a separate handle for each connection.".to_owned(),
+        format!("the same, {}", port(&two)),
+        "lost".to_owned(),
+        port(&four),
+        port(&four),
+    ];
+    let second = u32::from(three.address().port());
+    assert_eq!(program.lines(VALGRIND, "reuse", &one, second, &[]), expected);
+    // And if the second server does not redirect.
+    three.root().unwrap().query("SET GLOBAL instant_failover_mode = OFF").unwrap();
+    expected[4] = port(&three);
+    expected[5] = port(&three);
+    assert_eq!(program.lines(VALGRIND, "reuse", &one, second, &[]), expected);
+}
+
+/// A program that fails to connect finds its options as it would without the plugin.
+#[test]
+fn options_after_a_failure() {
+    let (one, two) = redirecting();
+    redirect(&two, &one);
+    let program = Program::here(Linked::Shared);
+    let without = program.lines(VALGRIND, "options", &one, 2, &[NO_PLUGIN]);
+    let with = program.lines(VALGRIND, "options", &one, 2, &[]);
+    assert_eq!(without.len(), 8);
+    for n in [1, 3, 5, 7] {
+        assert_eq!(with[n], without[n]);
+    }
+    assert_eq!(with[1], "timeout 7, with attributes");
+    assert_eq!(with[3], "timeout 0, without attributes");
+    for n in [0, 2, 4, 6] {
+        assert_eq!(without[n], told(&two));
+        assert_eq!(with[n], redirect_loop(&[&one, &two, &one]));
+    }
+    assert_eq!(program.lines(VALGRIND, "again", &one, 3, &[]), vec![redirect_loop(&[&one, &two, &one]); 3]);
+}
+
+#[test]
+fn connector_c_that_is_ended_and_begins_again() {
+    let (one, two) = redirecting();
+    let program = Program::here(Linked::Shared);
+    assert_eq!(program.lines(VALGRIND, "restarts", &one, 3, &[]), vec![port(&two); 3]);
+}
+
+#[test]
+fn two_copies_of_connector_c() {
+    let (one, two) = redirecting();
+    let program = Program::here(Linked::Shared);
+    let copy = program.directory.join("copy.so");
+    let mut cc = compiler(Path::new("/"));
+    cc.args(["-shared", "-fPIC", "-Dmain=client_main", "-Wl,--exclude-libs,ALL"]).arg(fixture("client.c"));
+    support::run(cc.arg("-o").arg(&copy).args(STATIC)).unwrap();
+    let copy = format!("CLIENT_COPY={}", copy.display());
+    let expected = [port(&two), "left open 0".to_owned(), port(&two), "left open 0".to_owned()];
+    let twice = [expected.clone(), expected].concat();
+    // What a library leaves behind that is unloaded, valgrind cannot attribute.
+    assert_eq!(program.lines(&[], "copies", &one, 1, &[&copy])[..3], twice[..3]);
+    assert_eq!(program.lines(VALGRIND, "copies", &one, 2, &[&copy]).len(), 8);
+}
+
+/// Both ways in one connection are one.
+#[test]
+fn a_prefix_besides() {
+    let (one, two) = redirecting();
+    let program = Program::here(Linked::Shared);
+    let mut command = program.run(VALGRIND, "many", &one, 10, &[]);
+    command.env("CLIENT_PREFIX", "instant_failover://");
+    assert_eq!(lines(command), [port(&two), "left open 0".to_owned()]);
+    let redirects = one.root().unwrap().status("Instant_failover_redirects").unwrap();
+    assert_eq!(redirects, "10");
+    redirect(&two, &one);
+    let mut command = program.run(VALGRIND, "many", &one, 10, &[]);
+    command.env("CLIENT_PREFIX", "instant_failover://");
+    assert_eq!(lines(command)[0], redirect_loop(&[&one, &two, &one]));
+    let told = |server: &Server| server.root().unwrap().status("Instant_failover_redirects").unwrap();
+    assert_eq!((told(&one), told(&two)), ("30".to_owned(), "10".to_owned()));
+}
+
+#[test]
+fn a_missing_plugin_changes_nothing() {
+    let (one, two) = redirecting();
+    let program = Program::here(Linked::Shared);
+    let empty = tempfile::tempdir().unwrap();
+    let nowhere = format!("MARIADB_PLUGIN_DIR={}", empty.path().display());
+    let left = "left open 0".to_owned();
+    assert_eq!(program.lines(&[], "many", &one, 1, &[&nowhere]), [told(&two), left.clone()]);
+    fs::write(empty.path().join("instant_failover.so"), "not a library").unwrap();
+    assert_eq!(program.lines(&[], "many", &one, 1, &[&nowhere]), [told(&two), left.clone()]);
+    assert_eq!(program.lines(&[], "many", &two, 1, &[&nowhere]), [port(&two), left]);
+}
+
+#[test]
+fn who_may_redirect() {
+    let (one, two) = redirecting();
+    let program = Program::here(Linked::Shared);
+    let run = |value: &str| program.lines(VALGRIND, "many", &one, 1, &[&format!("INSTANT_FAILOVER_FOLLOW={value}")]);
+    for value in ["", "auto", "always", "1"] {
+        assert_eq!(run(value)[0], port(&two), "{value}");
+    }
+    for value in ["never", "0"] {
+        assert_eq!(run(value)[0], told(&two), "{value}");
+    }
+    let verified = run("verified")[0].clone();
+    assert!(
+        verified.starts_with(&told(&two)) && verified.contains("(not followed: the connection has no TLS "),
+        "{verified}"
+    );
+    let unknown = run("sometimes")[0].clone();
+    assert!(unknown.contains("(not followed: INSTANT_FAILOVER_FOLLOW is 'sometimes'; give never, "), "{unknown}");
+    // A program can opt out, and in again.
+    assert_eq!(program.lines(VALGRIND, "opt_out", &one, 1, &[]), [told(&two), port(&two)]);
+}
+
+/// What MariaDB's own programs do, by the name under which they log in.
+#[test]
+fn programs_of_mariadb() {
+    let (one, two) = redirecting();
+    let program = Program::here(Linked::Shared);
+    let run = |name: &str, more: &[&str]| {
+        let name = format!("CLIENT_PROGRAM={name}");
+        program.lines(VALGRIND, "many", &one, 1, &[&[name.as_str()], more].concat())[0].clone()
+    };
+    assert_eq!(run("app", &[]), port(&two));
+    let refused = run("mysql", &[]);
+    assert!(refused.starts_with(&told(&two)) && refused.contains("(not followed: mysql needs "), "{refused}");
+    assert_eq!(run("mysql", &["INSTANT_FAILOVER_FOLLOW=auto"]), port(&two));
+    for more in [&[][..], &["INSTANT_FAILOVER_FOLLOW=always"]] {
+        let refused = run("mysqladmin", more);
+        assert!(refused.contains("(not followed: mysqladmin administers the server that it is given; "), "{refused}");
+    }
+    let mut command = program.run(&[], "many", &one, 1, &["CLIENT_PROGRAM=mysqladmin"]);
+    command.env("CLIENT_PREFIX", "instant_failover://");
+    assert_eq!(lines(command)[0], port(&two));
+}
+
+/// The table is exchanged only if there is no doubt about it.
+#[test]
+fn which_table_wins() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |variant: &str, environment: &[(&str, &str)]| {
+        let program = directory.path().join(variant);
+        let mut cc = compiler(Path::new("/"));
+        cc.arg(format!("-D{variant}")).arg("-rdynamic").arg(fixture("connector.c")).arg("-o").arg(&program);
+        support::run(&mut cc).unwrap();
+        let mut command = Command::new(program);
+        command.arg(library()).arg("2").env_remove("INSTANT_FAILOVER_FOLLOW").envs(environment.iter().copied());
+        lines(command)
+    };
+    let asked = ("LIBMYSQL_PLUGINS", "instant_failover");
+    assert_eq!(run("ONE", &[asked]), ["another", "another"]);
+    assert_eq!(run("READ_ONLY", &[asked]), ["another", "another"]);
+    for variant in ["SECOND", "FOREIGN", "OTHER_NAME"] {
+        assert_eq!(run(variant, &[asked]), ["as it was", "as it was"], "{variant}");
+    }
+    assert_eq!(run("ONE", &[]), ["as it was", "as it was"]);
+    assert_eq!(run("ONE", &[asked, ("INSTANT_FAILOVER_FOLLOW", "never")]), ["as it was", "as it was"]);
+}
+
+/// `mariadb-admin shutdown` ends the server that it was given, or none.
+#[test]
+fn programs_that_administer_reach_no_other_server() {
+    let (one, mut two) = redirecting();
+    let plugins = Program::here(Linked::Shared).directory.join("plugin");
+    one.root().unwrap().query("GRANT ALL ON *.* TO app").unwrap();
+    two.root().unwrap().query("GRANT ALL ON *.* TO app").unwrap();
+    let run = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(["--no-defaults", "--user=app", "--host=127.0.0.1"]);
+        command.arg(format!("--port={}", one.address().port())).args(arguments);
+        command.env("MARIADB_PLUGIN_DIR", &plugins).env("LIBMYSQL_PLUGINS", "instant_failover");
+        command.env("INSTANT_FAILOVER_FOLLOW", "always");
+        let output = command.output().unwrap();
+        assert!(!output.status.success(), "{program}: {output:?}");
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    for (program, name, arguments) in
+        [("mariadb-admin", "mysqladmin", &["shutdown"][..]), ("mariadb-check", "mysqlcheck", &["--all-databases"])]
+    {
+        let said = run(program, arguments);
+        assert!(said.contains(&format!("(not followed: {name} administers the server ")), "{said}");
+    }
+    // It runs mariadb-check, and gives up when that does.
+    let said = run("mariadb-upgrade", &["--force"]);
+    assert!(said.contains("FATAL ERROR: Upgrade failed"), "{said}");
+    let changed = "SELECT COUNT(*) FROM mysql.general_log";
+    two.root().unwrap().query(changed).unwrap();
+    assert_eq!(two.root().unwrap().query("SELECT 1").unwrap(), [["1"]]);
+    two.stop().unwrap();
+}
