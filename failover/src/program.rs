@@ -13,21 +13,19 @@ pub enum Program {
     Application,
     /// A program of MariaDB's, which follows if `INSTANT_FAILOVER_FOLLOW` is set, too.
     MariaDb(&'static str),
-    /// One that administers the server it is given, and never follows.
+    /// One that is about the very server that it is given, and never follows.
     Administers(&'static str),
 }
 
 /// Programs that MariaDB brings along, by the names under which they log in: those from before 10.5, and those since.
 const MARIADB: &[&str] = &[
     "mariadb",
-    "mariadb-binlog",
     "mariadb-dump",
     "mariadb-import",
     "mariadb-show",
     "mariadb-slap",
     "mariadb-test",
     "mysql",
-    "mysqlbinlog",
     "mysqldump",
     "mysqlimport",
     "mysqlshow",
@@ -35,8 +33,17 @@ const MARIADB: &[&str] = &[
     "mysqltest",
 ];
 
-const ADMINISTERS: &[&str] =
-    &["mariadb-admin", "mariadb-check", "mariadb-upgrade", "mysql_upgrade", "mysqladmin", "mysqlcheck"];
+/// Programs that administer a server, or copy its binary log.
+const ADMINISTERS: &[&str] = &[
+    "mariadb-admin",
+    "mariadb-binlog",
+    "mariadb-check",
+    "mariadb-upgrade",
+    "mysql_upgrade",
+    "mysqladmin",
+    "mysqlbinlog",
+    "mysqlcheck",
+];
 
 impl Program {
     /// The program with this connect attribute `program_name`: a name or a path. Without one it is an application.
@@ -77,7 +84,7 @@ impl fmt::Display for ProgramRule {
                 )
             }
             Program::Administers(name) => {
-                write!(f, "{name} administers the server that it is given; to follow, use instant_failover://")
+                write!(f, "{name} works only on the server that it is given; to follow, use instant_failover://")
             }
         }
     }
@@ -112,7 +119,7 @@ mod tests {
         for name in ADMINISTERS {
             for is_asked in [false, true] {
                 let said = Program::of(Some(name)).objection(is_asked).unwrap().to_string();
-                assert!(said.starts_with(&format!("{name} administers the server ")), "{said}");
+                assert!(said.starts_with(&format!("{name} works only on the server ")), "{said}");
             }
         }
     }

@@ -435,7 +435,7 @@ impl World {
         for target in [None, Some(db2.as_str()), None] {
             self.redirect(target)?;
             let (answer, redirects) = self.ask(script, &["connect"])?;
-            let wanted = if target.is_none() { "ok db1" } else { "administers the server that it is given" };
+            let wanted = if target.is_none() { "ok db1" } else { "works only on the server that it is given" };
             ensure!(answer.text.contains(wanted), "redirected to {target:?}: got '{}'", answer.text);
             ensure!(redirects == u64::from(target.is_some()), "redirected to {target:?}: {redirects} redirects");
         }
