@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
+use support::build::Flavour;
 use support::packages;
 use support::server::Server;
 use support::system::System;
 
 use crate::client::{VALGRIND, port, redirect, redirect_loop};
-use crate::{library, redirect_to, server_with_plugin};
+use crate::{built, library, redirect_to, server_with_plugin};
 
 /// How a program contains Connector/C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -363,6 +364,29 @@ fn who_may_redirect() {
     assert!(unknown.contains("(not followed: INSTANT_FAILOVER_FOLLOW is 'sometimes'; give never, "), "{unknown}");
     // A program can opt out, and in again.
     assert_eq!(program.lines(VALGRIND, "opt_out", &one, 1, &[]), [told(&two), port(&two)]);
+}
+
+/// A bug in our code: an error at most.
+#[test]
+fn an_internal_error() {
+    let (one, two) = redirecting();
+    let program = Program::here(Linked::Shared);
+    let directory = tempfile::tempdir().unwrap();
+    let plugins = directory.path().join("plugin");
+    let buggy = built("INSTANT_FAILOVER_PANIC_SO", Flavour::PanicInjection.library());
+    System::this().install_client_plugins(&plugins, &buggy).unwrap();
+    let place = directory.path().join("place");
+    let environment =
+        [format!("MARIADB_PLUGIN_DIR={}", plugins.display()), format!("INSTANT_FAILOVER_PANIC={}", place.display())];
+    for (callback, expected) in [
+        ("none", port(&two)),
+        ("ifo_rs_client_init", told(&two)),
+        ("connect_by_default", "error 2000 Internal error in the instant_failover client plugin".to_owned()),
+    ] {
+        fs::write(&place, callback).unwrap();
+        let said = program.lines(VALGRIND, "many", &one, 2, &environment.each_ref().map(String::as_str));
+        assert_eq!(said, [expected, "left open 0".to_owned()], "{callback}");
+    }
 }
 
 /// What MariaDB's own programs do, by the name under which they log in.
