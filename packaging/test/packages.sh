@@ -43,7 +43,7 @@ follows() { [ "$(INSTANT_FAILOVER_FOLLOW=always app --host=instant_failover://12
 follows_by_default() {
     drop_in=/usr/share/doc/mariadb-plugin-instant-failover/examples/follow-redirects.conf
     environment=$(sed -n 's/^Environment=//p' $drop_in) && [ -n "$environment" ] &&
-        (export "$environment" INSTANT_FAILOVER_FOLLOW=always && [ "$(app --host=127.0.0.1)" = 3307 ])
+        (export "${environment?}" INSTANT_FAILOVER_FOLLOW=always && [ "$(app --host=127.0.0.1)" = 3307 ])
 }
 loaded() { [ "$(sql "SELECT COUNT(*) FROM information_schema.PLUGINS WHERE PLUGIN_NAME = 'instant_failover'")" = "$1" ]; }
 # The same process goes on, and so does what it does.

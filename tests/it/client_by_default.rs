@@ -244,6 +244,39 @@ fn reconnecting_begins_at_the_origin() {
     assert!(process.wait().unwrap().success());
 }
 
+/// The same for a program that connects through the Unix socket.
+#[test]
+fn reconnecting_begins_at_the_socket() {
+    let (one, two) = (server_with_plugin(), server_with_plugin());
+    let redirect_all = || {
+        let mut root = one.root().unwrap();
+        root.query("SET GLOBAL instant_failover_exempt_users = 'root'").unwrap();
+        let target = two.address();
+        root.query(&format!("SET GLOBAL instant_failover_target = '{target}', instant_failover_mode = ALL")).unwrap();
+    };
+    redirect_all();
+    let program = Program::here(Linked::Shared);
+    let socket = format!("CLIENT_SOCKET={}", one.socket().display());
+    let mut process = program
+        .run(VALGRIND, "reconnect", &one, 2, &[&socket])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = process.stdin.take().unwrap();
+    let mut seen = BufReader::new(process.stdout.take().unwrap()).lines();
+    let mut next = || seen.next().unwrap().unwrap();
+    assert_eq!(next(), port(&two));
+    one.root().unwrap().query("SET GLOBAL instant_failover_mode = OFF").unwrap();
+    input.write_all(b"\n").unwrap();
+    assert_eq!(next(), port(&one));
+    redirect_all();
+    input.write_all(b"\n").unwrap();
+    assert_eq!(next(), port(&two));
+    drop(input);
+    assert!(process.wait().unwrap().success());
+}
+
 /// A handle that connects again, when it is connected, and when it is not any more.
 #[test]
 fn a_handle_is_used_again() {
