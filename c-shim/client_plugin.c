@@ -19,13 +19,65 @@
 #define NO_COMMAND_YET 0x1f0ULL
 #define NO_GREETING_YET 0
 
-int ifo_c_client_connect(MYSQL *mysql, const struct ifo_client_address *address, const struct ifo_client_login *login)
+int ifo_c_client_connect(MYSQL *mysql, const struct ifo_client_address *address,
+                         const struct ifo_client_login *login, ifo_client_connect_fn connect)
 {
+  return connect(mysql, address->host, login->user, login->password, login->database, address->port,
+                 address->unix_socket, login->flags) != NULL;
+}
+
+int ifo_c_client_try(MYSQL *mysql, const struct ifo_client_address *address, const struct ifo_client_login *login,
+                     ifo_client_connect_fn connect)
+{
+  struct ifo_client_login keeping= *login;
+
+  keeping.flags|= CLIENT_REMEMBER_OPTIONS;
   mysql->affected_rows= NO_COMMAND_YET;
   mysql->thread_id= NO_GREETING_YET;
-  return mysql->methods->db_connect(mysql, address->host, login->user, login->password, login->database,
-                                    address->port, address->unix_socket,
-                                    login->flags | CLIENT_REMEMBER_OPTIONS) != NULL;
+  return ifo_c_client_connect(mysql, address, &keeping, connect);
+}
+
+const void *ifo_c_client_api(MYSQL *mysql)
+{
+  return mysql->methods->api;
+}
+
+ifo_client_connect_fn ifo_c_client_method(MYSQL *mysql)
+{
+  return __atomic_load_n(&mysql->methods->db_connect, __ATOMIC_ACQUIRE);
+}
+
+int ifo_c_client_is_connected(MYSQL *mysql)
+{
+  return mysql->net.pvio != NULL;
+}
+
+int ifo_c_client_keeps_options(unsigned long flags)
+{
+  return (flags & CLIENT_REMEMBER_OPTIONS) != 0;
+}
+
+int ifo_c_client_is_async(MYSQL *mysql)
+{
+  my_bool is_async= 0;
+  mysql->methods->api->mysql_get_optionv(mysql, MYSQL_OPT_NONBLOCK, &is_async);
+  return is_async;
+}
+
+/* They are given to another handle, and closed with it. */
+void ifo_c_client_drop_options(MYSQL *mysql)
+{
+  struct st_mysql_options fresh;
+  MYSQL *other= mysql->methods->api->mysql_init(NULL);
+
+  if (!other)
+    return;
+  fresh= other->options;
+  other->options= mysql->options;
+  mysql->methods->api->mysql_close(other);
+  memset(&mysql->options, 0, sizeof mysql->options);
+  /* What mysql_init() allocates for it is freed with this handle. */
+  mysql->options.extension= fresh.extension;
 }
 
 struct ifo_client_error ifo_c_client_error(MYSQL *mysql)
@@ -117,16 +169,89 @@ int ifo_c_client_set_data(MYSQL *mysql, void *data)
 }
 
 /*
+  What Connector/C keeps of a handle's plugin, in every release since 3.0: the
+  first member of the handle's extension points to it. free() is its end.
+*/
+struct connection_handler {
+  const struct ifo_client_plugin *plugin;
+  void *data;
+  my_bool active;
+  my_bool free_data;
+};
+
+static struct connection_handler **handler_of(MYSQL *mysql)
+{
+  return (struct connection_handler **) mysql->extension;
+}
+
+const void *ifo_c_client_plugin(MYSQL *mysql)
+{
+  return *handler_of(mysql) ? (*handler_of(mysql))->plugin : NULL;
+}
+
+int ifo_c_client_attach(MYSQL *mysql, const struct ifo_client_plugin *plugin)
+{
+  struct connection_handler *handler= calloc(1, sizeof *handler);
+
+  if (!handler)
+    return 1;
+  handler->plugin= plugin;
+  *handler_of(mysql)= handler;
+  return 0;
+}
+
+void ifo_c_client_detach(MYSQL *mysql)
+{
+  free(*handler_of(mysql));
+  *handler_of(mysql)= NULL;
+}
+
+const char *ifo_c_client_program(MYSQL *mysql)
+{
+  int (*get)(MYSQL *, enum mysql_option, void *, ...)= mysql->methods->api->mysql_get_optionv;
+  unsigned int count= 0;
+  const char **names, **values, *program= NULL;
+
+  get(mysql, MYSQL_OPT_CONNECT_ATTRS, NULL, NULL, &count);
+  if (!count)
+    return NULL;
+  names= calloc(count, sizeof *names);
+  values= calloc(count, sizeof *values);
+  if (names && values)
+  {
+    get(mysql, MYSQL_OPT_CONNECT_ATTRS, &names, &values, &count);
+    for (unsigned int n= 0; n < count; n++)
+      if (!strcmp(names[n], "program_name"))
+        program= values[n];
+  }
+  free(names);
+  free(values);
+  return program;
+}
+
+struct ifo_client_address ifo_c_client_default(MYSQL *mysql)
+{
+  struct ifo_client_address address= {mysql->options.host, mysql->options.unix_socket, mysql->options.port};
+  return address;
+}
+
+/* In C, because only a function that Connector/C calls itself can tell from where. */
+int ifo_c_client_init(char *error, size_t length, int argc, void *arguments)
+{
+  (void) error, (void) length, (void) argc, (void) arguments;
+  ifo_rs_client_init(__builtin_return_address(0));
+  return 0;
+}
+
+/*
   mariadb_reconnect() calls the plugin's reconnect, where there is one, instead
   of reconnecting. So that it does what it would without a plugin, it must not
-  see that there is one: the first member of the handle's extension, in every
-  Connector/C since 3.0.
+  see that there is one.
 */
 char ifo_c_client_reconnect(MYSQL *mysql, const struct ifo_client_address *address)
 {
-  void **plugin_place= (void **) mysql->extension;
-  void *plugin= *plugin_place;
-  char *host= strdup(address->host);
+  struct connection_handler **plugin_place= handler_of(mysql), *plugin= *plugin_place;
+  char *host= address->host ? strdup(address->host) : NULL;
   char *unix_socket= address->unix_socket ? strdup(address->unix_socket) : NULL;
   char *old_host= mysql->host, *old_unix_socket= mysql->unix_socket;
   unsigned int old_port= mysql->port;
@@ -136,13 +261,17 @@ char ifo_c_client_reconnect(MYSQL *mysql, const struct ifo_client_address *addre
   mysql->host= host;
   mysql->unix_socket= unix_socket;
   mysql->port= address->port;
-  failed= !host || mysql->methods->api->mariadb_reconnect(mysql);
+  failed= (address->host && !host) || mysql->methods->api->mariadb_reconnect(mysql);
   if (!failed)
   {
-    /* The handle holds the new connection now, and what it held is freed. */
+    /* The handle holds the new connection now, and what it held is freed. If the
+       new one has no plugin, it was not redirected; the next one may be. */
     free(old_host);
     free(old_unix_socket);
-    free(plugin);
+    if (*handler_of(mysql))
+      free(plugin);
+    else
+      *handler_of(mysql)= plugin;
     return 0;
   }
   mysql->host= old_host;
@@ -185,3 +314,12 @@ _Static_assert(sizeof(struct ifo_client_plugin) == sizeof(MARIADB_CONNECTION_PLU
 _Static_assert((int) IFO_CLIENT_PLUGIN_TYPE == MARIADB_CLIENT_CONNECTION_PLUGIN, "the same type");
 _Static_assert((int) IFO_CLIENT_INTERFACE_VERSION == MARIADB_CLIENT_CONNECTION_PLUGIN_INTERFACE_VERSION,
                "the same version");
+
+#define WORD(table, member, n) _Static_assert(offsetof(struct table, member) == (n) * sizeof(void *), #member)
+
+WORD(st_mariadb_methods, db_connect, 0);
+WORD(st_mariadb_methods, db_read_query_result, IFO_METHODS_RESULT);
+WORD(st_mariadb_methods, db_read_stmt_result, IFO_METHODS_RESULT_AGAIN);
+WORD(st_mariadb_methods, api, IFO_METHODS);
+WORD(st_mariadb_api, mysql_real_connect, IFO_API_CONNECT);
+_Static_assert(sizeof(struct st_mariadb_api) == IFO_API * sizeof(void *), "all of its functions");

@@ -18,7 +18,7 @@ struct ifo_client_login {
   unsigned long flags;
 };
 
-/* Where to connect to, as Connector/C wants it. */
+/* Where to connect to, as Connector/C wants it. NULL and 0 are its defaults. */
 struct ifo_client_address {
   const char *host;
   const char *unix_socket;
@@ -60,7 +60,7 @@ struct ifo_client_plugin {
   unsigned int version[3];
   const char *license;
   void *mysql_api;
-  void *init;
+  int (*init)(char *error, size_t length, int argc, void *arguments); /* the last is a va_list */
   int (*deinit)(void);
   int (*options)(const char *option, const void *value);
   struct st_mysql *(*connect)(struct st_mysql *mysql, const char *host, const char *user, const char *password,
@@ -76,12 +76,65 @@ struct ifo_client_plugin {
 
 enum { IFO_CLIENT_PLUGIN_TYPE = 103, IFO_CLIENT_INTERFACE_VERSION = 0x0100 };
 
+/* Connects a handle: in each copy of Connector/C, one function of the table of
+   methods that its handles refer to. */
+typedef struct st_mysql *(*ifo_client_connect_fn)(struct st_mysql *mysql, const char *host, const char *user,
+                                                  const char *password, const char *database, unsigned int port,
+                                                  const char *unix_socket, unsigned long flags);
+
+/* What that table looks like, in words: IFO_METHODS functions, of which the one
+   that connects is the first and two are the same, and then a pointer to a table
+   of IFO_API functions, of which one is mysql_real_connect(). All releases since
+   3.0 have these; some have more behind them. */
+enum {
+  IFO_METHODS = 18,
+  IFO_METHODS_RESULT = 4,
+  IFO_METHODS_RESULT_AGAIN = 9,
+  IFO_API = 115,
+  IFO_API_CONNECT = 28
+};
+
 /* ---- What Rust calls ---- */
 
-/* Connects as mysql_real_connect() does without a plugin; 1 if the client is
-   in. The handle keeps its options whatever happens. */
+/* Connector/C calls it when it has loaded the plugin: for those that the
+   environment names inside pthread_once(), before there is any handle, and under
+   the lock of its plugins. Returns 0. */
+int ifo_c_client_init(char *error, size_t length, int argc, void *arguments);
+
+/* The table of functions of the Connector/C that a handle belongs to: no two
+   copies have the same. */
+const void *ifo_c_client_api(struct st_mysql *mysql);
+/* The function that its handles connect by now. */
+ifo_client_connect_fn ifo_c_client_method(struct st_mysql *mysql);
+/* Connects by that function, or another one; 1 if the client is in. */
 int ifo_c_client_connect(struct st_mysql *mysql, const struct ifo_client_address *address,
-                         const struct ifo_client_login *login);
+                         const struct ifo_client_login *login, ifo_client_connect_fn connect);
+/* The same, and tells how far it came, see ifo_c_client_error(). The handle
+   keeps its options whatever happens. */
+int ifo_c_client_try(struct st_mysql *mysql, const struct ifo_client_address *address,
+                     const struct ifo_client_login *login, ifo_client_connect_fn connect);
+/* Whether the handle has a connection. */
+int ifo_c_client_is_connected(struct st_mysql *mysql);
+/* Whether the program wants to keep the options of a handle that fails to
+   connect. */
+int ifo_c_client_keeps_options(unsigned long flags);
+/* Whether the handle is used by the functions that do not block. */
+int ifo_c_client_is_async(struct st_mysql *mysql);
+/* Frees the options of a handle that is not, as Connector/C does. */
+void ifo_c_client_drop_options(struct st_mysql *mysql);
+
+/* The plugin that Connector/C calls for this handle, NULL for none. */
+const void *ifo_c_client_plugin(struct st_mysql *mysql);
+/* Makes ours that plugin. Returns 0, or 1 where there is no memory. */
+int ifo_c_client_attach(struct st_mysql *mysql, const struct ifo_client_plugin *plugin);
+/* The handle has no plugin then. */
+void ifo_c_client_detach(struct st_mysql *mysql);
+
+/* The connect attribute program_name; NULL if there is none. */
+const char *ifo_c_client_program(struct st_mysql *mysql);
+/* Where a handle connects to if the program says nothing: option files. */
+struct ifo_client_address ifo_c_client_default(struct st_mysql *mysql);
+
 struct ifo_client_error ifo_c_client_error(struct st_mysql *mysql);
 void ifo_c_client_set_error(struct st_mysql *mysql, unsigned int code, const char *sqlstate, const char *text);
 
@@ -116,6 +169,8 @@ int ifo_c_client_set_connection(struct st_mysql *mysql, int command, const char 
 struct st_mysql *ifo_rs_client_connect(struct st_mysql *mysql, const char *host, const char *user,
                                        const char *password, const char *database, unsigned int port,
                                        const char *unix_socket, unsigned long flags);
+/* The plugin was loaded by the code at this place. */
+void ifo_rs_client_init(const void *caller);
 void ifo_rs_client_close(struct st_mysql *mysql);
 char ifo_rs_client_reconnect(struct st_mysql *mysql);
 int ifo_rs_client_options(const char *option, const void *value);

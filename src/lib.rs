@@ -6,12 +6,14 @@
 //! - `server`: the plugin inside mariadbd, which takes the decision for each login;
 //! - `client`: the plugin inside Connector/C, which follows;
 //! - `boundary`: the only way to define a function that C may call; no panic leaves it;
+//! - `loaded`: what is loaded into the process, for both;
 //! - `sys`: what C offers, generated from `c-shim/shim.h`.
 //!
-//! Only `server`, `client`, `boundary` and `sys` hold `unsafe` code.
+//! Only `server`, `client`, `boundary`, `loaded` and `sys` hold `unsafe` code.
 
 mod boundary;
 mod client;
+mod loaded;
 mod server;
 mod sys;
 

@@ -11,7 +11,8 @@
 //! - [`drain`]: which open sessions are ended, and when;
 //! - [`message`]: writing and parsing the text of the error packet;
 //! - [`Follow`]: how a client follows it;
-//! - [`Trust`]: which servers it follows.
+//! - [`Trust`]: which servers it follows;
+//! - [`Program`]: which programs follow without being told to by the host.
 #![forbid(unsafe_code)]
 
 mod connection;
@@ -23,6 +24,7 @@ pub mod message;
 mod mode;
 mod note;
 mod policy;
+mod program;
 mod settings;
 mod shown;
 mod switch;
@@ -37,6 +39,7 @@ pub use message::{Message, Text, TextError};
 pub use mode::{Mode, ModeError};
 pub use note::{MAX_NOTE, Note, NoteError};
 pub use policy::{Exemption, Policy, Redirect, Verdict};
+pub use program::{Program, ProgramRule};
 pub use settings::{Caution, SettingError, Settings, ThisServer, Variable};
 pub use switch::{Switch, SwitchError};
 pub use target::{DEFAULT_PORT, Host, Target, TargetError};

@@ -16,6 +16,12 @@ restart_server() {
     stop_server
     start_server /run/mysqld/mysqld.sock
 }
+# As a service with the example as its drop-in.
+follows_by_default() {
+    drop_in=/usr/share/doc/mariadb-plugin-instant-failover/examples/follow-redirects.conf
+    environment=$(sed -n 's/^Environment=//p' $drop_in) && [ -n "$environment" ] &&
+        (export "${environment?}" INSTANT_FAILOVER_FOLLOW=always && [ "$(app --host=127.0.0.1)" = 3307 ])
+}
 loaded() { [ "$(sql "SELECT COUNT(*) FROM information_schema.PLUGINS WHERE PLUGIN_NAME = 'instant_failover'")" = "$1" ]; }
 # Every link of the README, but for two that are for developers.
 links() {
@@ -108,6 +114,7 @@ check 'plugin: INSTALL SONAME' sql "INSTALL SONAME 'instant_failover'"
 check 'plugin: SET GLOBAL' switch
 check 'plugin: a client is redirected' redirected
 check 'plugin: a client follows' follows
+check 'plugin: a client with the example for services follows' follows_by_default
 check 'plugin: UNINSTALL SONAME' sql "UNINSTALL SONAME 'instant_failover'"
 cp /usr/share/doc/mariadb-plugin-instant-failover/examples/instant_failover.cnf $plugin_cnf
 for option in plugin_load_add=instant_failover loose_instant_failover_exempt_users=repl,monitor,dba \

@@ -1,22 +1,32 @@
 //! Connecting, reconnecting and closing.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_ulong, c_void};
+use std::ffi::{CStr, CString, OsString, c_char, c_int, c_uint, c_ulong, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::handle::{
-    Address, CR_SSL_CONNECTION_ERROR, CR_UNKNOWN_ERROR, CR_UNKNOWN_HOST, ClientError, Handle, Login, Phase, Protocol,
+    Address, CR_SSL_CONNECTION_ERROR, CR_UNKNOWN_ERROR, CR_UNKNOWN_HOST, ClientError, Handle, Kept, Login, Outcome,
+    Phase, Protocol,
 };
 use super::url::Location;
 use crate::boundary::{self, callback};
 use crate::sys::{ifo_client_login, st_mysql};
-use failover::{ER_INSTANT_FAILOVER, Follow, Host, Next, Target, Trust, TrustError};
+use failover::{ER_INSTANT_FAILOVER, Follow, Host, Next, Peer, Program, Target, Trust, TrustError};
 
 /// Whether redirects may be followed at all: the option `follow`.
 static FOLLOW: AtomicBool = AtomicBool::new(true);
 
 /// The environment variable that says whose redirects are followed. Empty is as not set.
 const ENVIRONMENT: &str = "INSTANT_FAILOVER_FOLLOW";
+
+/// Why a connection comes to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// The host begins with `instant_failover://`.
+    Url,
+    /// The environment of the program says so for all its connections.
+    ByDefault,
+}
 
 /// What Connector/C keeps of an error that a plugin sets.
 const MAX_ERROR: usize = 510;
@@ -66,7 +76,7 @@ callback! {
 
 /// # Safety
 /// `text` is NULL, or ends with NUL and stays as it is during the call.
-unsafe fn string(text: *const c_char) -> Option<CString> {
+pub(super) unsafe fn string(text: *const c_char) -> Option<CString> {
     // SAFETY: the caller's promise.
     (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_owned())
 }
@@ -74,24 +84,25 @@ unsafe fn string(text: *const c_char) -> Option<CString> {
 /// Connects to `origin`, and to where it sends us; whether the client is in. If not, the handle has the error.
 fn connect(handle: Handle, origin: &Address, login: &Login) -> bool {
     let asked = handle.protocol();
-    let connected = follow(handle, origin, login);
+    let connected = follow(handle, origin, login, Way::Url) != Outcome::Failed;
     // The next connection begins at the origin again.
     handle.set_protocol(asked);
-    if connected && !handle.keep(origin.clone()) {
+    if connected && !handle.keep(origin.clone(), Way::Url) {
         handle.set_out_of_memory();
     }
     connected
 }
 
-fn follow(handle: Handle, origin: &Address, login: &Login) -> bool {
+/// Connects to `origin`, and to where it sends us. The caller restores the protocol that the program asked for.
+pub(super) fn follow(handle: Handle, origin: &Address, login: &Login, way: Way) -> Outcome {
     if handle.connect(origin, login) {
-        return true;
+        return Outcome::Direct;
     }
     let trust = trust();
     if trust == Ok(Trust::Never) {
-        return false;
+        return Outcome::Failed;
     }
-    let mut attempt = Follow::from(name(origin));
+    let mut attempt = Follow::from(name(&handle.with_defaults(origin)));
     // Whether a server so far was reached under TLS: then the next ones must be, too.
     let mut under_tls = false;
     loop {
@@ -101,24 +112,20 @@ fn follow(handle: Handle, origin: &Address, login: &Login) -> bool {
             // No greeting: the server does not know yet who is there, and TLS is not in place. This is no redirect.
             Phase::IFO_CONNECTING => {
                 add(handle, &error, None, &attempt);
-                return false;
+                return Outcome::Failed;
             }
             // The error of a command that the program wanted to be sent at the start.
-            Phase::IFO_IN_SESSION => return false,
+            Phase::IFO_IN_SESSION => return Outcome::Failed,
             Phase::IFO_LOGGING_IN => {}
         }
         if under_tls && !peer.tls && u32::from(error.code) == CR_SSL_CONNECTION_ERROR {
             refuse_plaintext(handle, &attempt);
-            return false;
+            return Outcome::Failed;
         }
-        let objection = match &trust {
-            Ok(trust) => trust.objection(peer).map(|distrust| distrust.to_string()),
-            Err(error) => Some(error.to_string()),
-        };
-        if let Some(objection) = objection {
+        if let Some(objection) = objection(handle, peer, &trust, way) {
             let is_redirect = attempt.clone().refused(error.code, &error.text) != Next::NoRedirect;
             add(handle, &error, is_redirect.then_some(objection), &attempt);
-            return false;
+            return Outcome::Failed;
         }
         under_tls |= peer.tls;
         match attempt.refused(error.code, &error.text) {
@@ -128,27 +135,42 @@ fn follow(handle: Handle, origin: &Address, login: &Login) -> bool {
                 let address = address(&target);
                 if !under_tls {
                     if handle.connect(&address, login) {
-                        return true;
+                        return Outcome::Redirected;
                     }
                 } else if handle.connect_under_tls(&address, login) {
                     // Connector/C has seen to it. A later one that does not should not do more harm than it has.
                     if !handle.peer().tls {
                         handle.disconnect();
                         refuse_plaintext(handle, &attempt);
-                        return false;
+                        return Outcome::Failed;
                     }
-                    return true;
+                    return Outcome::Redirected;
                 }
             }
             Next::Stop(reason) => {
                 handle.set_error(ER_INSTANT_FAILOVER.into(), c"HY000", reason.to_string().as_bytes());
-                return false;
+                return Outcome::Failed;
             }
             Next::NoRedirect => {
                 add(handle, &error, None, &attempt);
-                return false;
+                return Outcome::Failed;
             }
         }
+    }
+}
+
+/// Why a redirect from this server is not followed.
+fn objection(handle: Handle, peer: Peer, trust: &Result<Trust, TrustError>, way: Way) -> Option<String> {
+    let program = match way {
+        Way::Url => Program::Application,
+        Way::ByDefault => Program::of(handle.program().as_deref()),
+    };
+    if let Some(rule) = program.objection(environment().is_some()) {
+        return Some(rule.to_string());
+    }
+    match trust {
+        Ok(trust) => trust.objection(peer).map(|distrust| distrust.to_string()),
+        Err(error) => Some(error.to_string()),
     }
 }
 
@@ -189,14 +211,19 @@ fn refuse_plaintext(handle: Handle, attempt: &Follow) {
     handle.set_error(CR_SSL_CONNECTION_ERROR, c"HY000", text.as_bytes());
 }
 
-fn trust() -> Result<Trust, TrustError> {
+/// Whose redirects this program follows now.
+pub(super) fn trust() -> Result<Trust, TrustError> {
     if !FOLLOW.load(Ordering::Relaxed) {
         return Ok(Trust::Never);
     }
-    match std::env::var_os(ENVIRONMENT).filter(|value| !value.is_empty()) {
+    match environment() {
         Some(value) => value.to_string_lossy().parse(),
         None => Ok(Trust::default()),
     }
+}
+
+fn environment() -> Option<OsString> {
+    std::env::var_os(ENVIRONMENT).filter(|value| !value.is_empty())
 }
 
 /// The origin as the target of a redirect back to it would be written.
@@ -230,10 +257,13 @@ callback! {
     export fn ifo_rs_client_reconnect(mysql: *mut st_mysql) -> c_char {
         // SAFETY: Connector/C passes its handle.
         let Some(handle) = (unsafe { Handle::new(mysql) }) else { return 1 };
-        let Some(origin) = handle.kept() else { return 1 };
-        // The port stays beside the URL: 0 stands for the default of the program's configuration.
-        let url = format!("instant_failover://{}", bracketed(&origin));
-        let address = Address { host: CString::new(url).ok(), ..origin };
+        let Some(Kept { origin, way }) = handle.kept() else { return 1 };
+        let host = match way {
+            // The port stays beside the URL: 0 stands for the default of the program's configuration.
+            Way::Url => CString::new(format!("instant_failover://{}", bracketed(&origin))).ok(),
+            Way::ByDefault => origin.host.clone(),
+        };
+        let address = Address { host, ..origin };
         c_char::from(!handle.reconnect(&address))
     } on_panic {
         1

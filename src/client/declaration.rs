@@ -4,7 +4,8 @@ use std::ptr;
 
 use super::connect::{ifo_rs_client_close, ifo_rs_client_connect, ifo_rs_client_options, ifo_rs_client_reconnect};
 use crate::sys::{
-    IFO_CLIENT_INTERFACE_VERSION, IFO_CLIENT_PLUGIN_TYPE, ifo_c_client_set_connection, ifo_client_plugin,
+    IFO_CLIENT_INTERFACE_VERSION, IFO_CLIENT_PLUGIN_TYPE, ifo_c_client_init, ifo_c_client_set_connection,
+    ifo_client_plugin,
 };
 
 /// The plugin. Connector/C writes to it as it loads the library.
@@ -13,6 +14,11 @@ pub(super) struct Declaration(ifo_client_plugin);
 
 // SAFETY: written by Connector/C alone, under a lock of its own.
 unsafe impl Sync for Declaration {}
+
+/// What a handle that is ours refers to.
+pub(super) fn declaration() -> *const ifo_client_plugin {
+    (&raw const _mysql_client_plugin_declaration_).cast()
+}
 
 #[unsafe(no_mangle)]
 pub(super) static mut _mysql_client_plugin_declaration_: Declaration = Declaration(ifo_client_plugin {
@@ -24,7 +30,7 @@ pub(super) static mut _mysql_client_plugin_declaration_: Declaration = Declarati
     version: crate::VERSION,
     license: c"BSD".as_ptr(),
     mysql_api: ptr::null_mut(),
-    init: ptr::null_mut(),
+    init: Some(ifo_c_client_init),
     deinit: None,
     options: Some(ifo_rs_client_options),
     connect: Some(ifo_rs_client_connect),

@@ -3,6 +3,9 @@
 use std::ffi::{CStr, CString, c_char, c_uint};
 use std::ptr::{self, NonNull};
 
+use super::by_default::{self, Connect};
+use super::connect::Way;
+use super::declaration::declaration;
 use crate::sys::{self, ifo_client_address, ifo_client_login, ifo_client_tls, st_mysql};
 use failover::Peer;
 
@@ -12,6 +15,8 @@ pub(super) use crate::sys::ifo_client_phase as Phase;
 pub(super) const CR_UNKNOWN_ERROR: u32 = 2000;
 /// `CR_UNKNOWN_MYSQL_HOST`.
 pub(super) const CR_UNKNOWN_HOST: u32 = 2005;
+/// `CR_CONN_UNKNOW_PROTOCOL`.
+const CR_UNKNOWN_PROTOCOL: u16 = 2047;
 /// `CR_SSL_CONNECTION_ERROR`.
 pub(super) const CR_SSL_CONNECTION_ERROR: u32 = 2026;
 /// `CR_OUT_OF_MEMORY`.
@@ -54,6 +59,24 @@ impl Login {
     }
 }
 
+/// What came of an attempt to connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The handle has the error.
+    Failed,
+    /// The client is in, on the server that it named.
+    Direct,
+    /// The client is in, on another server.
+    Redirected,
+}
+
+/// What [`Handle::keep`] stores.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    pub(super) origin: Address,
+    pub(super) way: Way,
+}
+
 /// Why a connection failed.
 pub(super) struct ClientError {
     pub(super) code: u16,
@@ -88,10 +111,93 @@ impl Handle {
         self.0.as_ptr()
     }
 
-    /// Connects as Connector/C does without a plugin; whether the client is in.
+    /// Connects as Connector/C does without a plugin; whether the client is in. The handle keeps its options.
     pub(super) fn connect(self, address: &Address, login: &Login) -> bool {
-        // SAFETY: a handle, and strings that outlive the call.
-        unsafe { sys::ifo_c_client_connect(self.as_ptr(), &address.raw(), &raw const login.0) != 0 }
+        let Some(original) = self.original() else { return false };
+        // SAFETY: a handle, its function, and strings that outlive the call.
+        unsafe { sys::ifo_c_client_try(self.as_ptr(), &address.raw(), &raw const login.0, Some(original)) != 0 }
+    }
+
+    /// The same, and the handle is in every respect as after a call without us.
+    pub(super) fn connect_untouched(self, address: &Address, login: &Login) -> bool {
+        let Some(original) = self.original() else { return false };
+        // SAFETY: as in connect().
+        unsafe { sys::ifo_c_client_connect(self.as_ptr(), &address.raw(), &raw const login.0, Some(original)) != 0 }
+    }
+
+    /// Connector/C's function that connects it. If it is not known, the handle has an error.
+    fn original(self) -> Option<Connect> {
+        // SAFETY: a handle.
+        let (method, api) = unsafe { (sys::ifo_c_client_method(self.as_ptr()), sys::ifo_c_client_api(self.as_ptr())) };
+        let original = method.and_then(|method| by_default::original(method, api));
+        if original.is_none() {
+            let text =
+                b"instant_failover: this handle has the functions of an unknown Connector/C; unset LIBMYSQL_PLUGINS";
+            self.set_error(CR_UNKNOWN_ERROR, c"HY000", text);
+        }
+        original
+    }
+
+    pub(super) fn is_connected(self) -> bool {
+        // SAFETY: a handle.
+        unsafe { sys::ifo_c_client_is_connected(self.as_ptr()) != 0 }
+    }
+
+    /// Does with the options what Connector/C does when a connection fails.
+    pub(super) fn drop_options(self, login: &Login) {
+        // SAFETY: no arguments but numbers.
+        let keeps = unsafe { sys::ifo_c_client_keeps_options(login.0.flags) != 0 };
+        // It keeps them, too, where a call does not block, and if there is no such protocol.
+        if keeps || self.is_async() || self.error().code == CR_UNKNOWN_PROTOCOL {
+            return;
+        }
+        if self.is_ours() {
+            self.forget();
+            // SAFETY: a handle; what it had kept for the plugin is gone.
+            unsafe { sys::ifo_c_client_detach(self.as_ptr()) };
+        }
+        // SAFETY: a handle that is not connected.
+        unsafe { sys::ifo_c_client_drop_options(self.as_ptr()) }
+    }
+
+    /// Whether Connector/C calls a plugin for it.
+    pub(super) fn has_plugin(self) -> bool {
+        // SAFETY: a handle.
+        unsafe { !sys::ifo_c_client_plugin(self.as_ptr()).is_null() }
+    }
+
+    /// Whether that plugin is ours.
+    pub(super) fn is_ours(self) -> bool {
+        // SAFETY: a handle.
+        unsafe { ptr::eq(sys::ifo_c_client_plugin(self.as_ptr()), declaration().cast()) }
+    }
+
+    /// Makes it ours: we are called when it reconnects, and when it is closed. Without memory it stays as it is.
+    pub(super) fn attach(self) {
+        // SAFETY: a handle without a plugin.
+        unsafe { sys::ifo_c_client_attach(self.as_ptr(), declaration()) };
+    }
+
+    /// The connect attribute `program_name`.
+    pub(super) fn program(self) -> Option<String> {
+        // SAFETY: a handle; NULL, or a string of its options, which is copied.
+        unsafe {
+            let name = sys::ifo_c_client_program(self.as_ptr());
+            (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
+        }
+    }
+
+    /// `address` with the host and the port of the option files that the program has had read, where it has none itself.
+    pub(super) fn with_defaults(self, address: &Address) -> Address {
+        // SAFETY: a handle.
+        let default = unsafe { sys::ifo_c_client_default(self.as_ptr()) };
+        // SAFETY: NULL, or a string of the handle's options, which is copied.
+        let host = || (!default.host.is_null()).then(|| unsafe { CStr::from_ptr(default.host) }.to_owned());
+        Address {
+            host: address.host.clone().filter(|host| !host.is_empty()).or_else(host),
+            unix_socket: address.unix_socket.clone(),
+            port: if address.port == 0 { default.port } else { address.port },
+        }
     }
 
     /// The last error.
@@ -169,6 +275,12 @@ impl Handle {
         }
     }
 
+    /// Whether it is used by the functions that do not block.
+    fn is_async(self) -> bool {
+        // SAFETY: a handle.
+        unsafe { sys::ifo_c_client_is_async(self.as_ptr()) != 0 }
+    }
+
     pub(super) fn set_out_of_memory(self) {
         self.set_error(CR_OUT_OF_MEMORY, c"HY000", b"Client run out of memory");
     }
@@ -196,17 +308,18 @@ impl Handle {
     }
 
     /// What [`keep`](Self::keep) stored.
-    pub(super) fn kept(self) -> Option<Address> {
+    pub(super) fn kept(self) -> Option<Kept> {
         // SAFETY: a handle. What it keeps under our name is what keep() stored, until forget() takes it away.
-        unsafe { sys::ifo_c_client_data(self.as_ptr()).cast::<Address>().as_ref() }.cloned()
+        unsafe { sys::ifo_c_client_data(self.as_ptr()).cast::<Kept>().as_ref() }.cloned()
     }
 
-    /// Stores an address with the handle, in the place of the one before. Whether there was memory for it.
-    pub(super) fn keep(self, address: Address) -> bool {
-        let new = Box::into_raw(Box::new(address));
+    /// Stores with the handle where it was connected to, in the place of what was stored before. Whether there was memory
+    /// for it.
+    pub(super) fn keep(self, origin: Address, way: Way) -> bool {
+        let new = Box::into_raw(Box::new(Kept { origin, way }));
         // SAFETY: a handle; the pointer it had is ours, as in kept(), and it is forgotten before it is freed.
         unsafe {
-            let old = sys::ifo_c_client_data(self.as_ptr()).cast::<Address>();
+            let old = sys::ifo_c_client_data(self.as_ptr()).cast::<Kept>();
             let stored = sys::ifo_c_client_set_data(self.as_ptr(), new.cast()) == 0;
             let unused = if stored { old } else { new };
             if !unused.is_null() {
@@ -216,11 +329,11 @@ impl Handle {
         }
     }
 
-    /// Frees what [`keep`](Self::keep) stored. The handle is being closed, so it is not needed again.
+    /// Frees what [`keep`](Self::keep) stored. The handle or its options are being closed, so it is not needed again.
     pub(super) fn forget(self) {
-        // SAFETY: as in kept(); Connector/C calls us once, and frees the handle next.
+        // SAFETY: as in kept(); this is called once, and next the pointer to it is freed.
         unsafe {
-            let kept = sys::ifo_c_client_data(self.as_ptr()).cast::<Address>();
+            let kept = sys::ifo_c_client_data(self.as_ptr()).cast::<Kept>();
             if !kept.is_null() {
                 drop(Box::from_raw(kept));
             }

@@ -16,6 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::host::{self, Severity};
 use super::{state, status};
+use crate::loaded;
 
 /// How many libraries the process had loaded at the last search; [`NEVER`] if another search is needed.
 static SEARCHED_AT: AtomicU64 = AtomicU64::new(NEVER);
@@ -36,7 +37,7 @@ pub(super) fn refresh() {
 
 /// Hooks what has been loaded since the last search, if anything. Returns once that is done, in whichever thread.
 fn refresh_if_libraries_came() {
-    let is_due = || scan::libraries_loaded() != SEARCHED_AT.load(Ordering::Acquire);
+    let is_due = || loaded::count() != SEARCHED_AT.load(Ordering::Acquire);
     if is_due() {
         let table = table();
         // While we waited, another login may have searched, or the plugin was uninstalled: then nothing is hooked again.
@@ -48,7 +49,7 @@ fn refresh_if_libraries_came() {
 
 fn search(mut table: MutexGuard<'static, slots::Table>) {
     // Counted before the search: the next one finds what is loaded meanwhile. Stored after it: until then others wait.
-    let loaded = scan::libraries_loaded();
+    let loaded = loaded::count();
     let mut skipped = false;
     scan::for_each_plugin(|plugin, library| {
         // The server briefly loads each library of its directory to list its plugins.

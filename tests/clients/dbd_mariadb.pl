@@ -1,5 +1,5 @@
 # DBD::MariaDB, which follows: Connector/C takes the URL in `host`. A colon ends a part of a DSN, so the URL stands in
-# brackets.
+# brackets. A host without a prefix needs none.
 use strict;
 use warnings;
 use DBI;
@@ -8,11 +8,13 @@ use DBI;
 my ($authority, $query, $condition) = @ENV{qw(DB_AUTHORITY DB_QUERY DB_CONDITION)};
 my $tls = $authority ? ";mariadb_ssl=1;mariadb_ssl_verify_server_cert=1;mariadb_ssl_ca_file=$authority" : '';
 
+my $host = $ENV{DB_HOST} =~ m{://} ? "[$ENV{DB_HOST}]" : $ENV{DB_HOST};
+
 $| = 1;
 while (<STDIN>) {
     my $names = eval {
         my $connection = DBI->connect(
-            "DBI:MariaDB:database=$ENV{DB_NAME};host=[$ENV{DB_HOST}];port=$ENV{DB_PORT}$tls",
+            "DBI:MariaDB:database=$ENV{DB_NAME};host=$host;port=$ENV{DB_PORT}$tls",
             $ENV{DB_USER}, $ENV{DB_PASSWORD}, { RaiseError => 1, PrintError => 0 });
         my @parameters = $condition ? 1 : ();
         # Where the server refuses to prepare, the driver does it itself.

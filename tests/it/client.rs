@@ -55,19 +55,19 @@ fn lines(mut command: Command) -> Vec<String> {
 }
 
 /// Makes the program fail on leaks and memory errors.
-const VALGRIND: &[&str] =
+pub(crate) const VALGRIND: &[&str] =
     &["valgrind", "--quiet", "--leak-check=full", "--errors-for-leak-kinds=definite", "--error-exitcode=99"];
 
-fn port(server: &Server) -> String {
+pub(crate) fn port(server: &Server) -> String {
     format!("port {}", server.address().port())
 }
 
-fn redirect(from: &Server, to: &Server) {
+pub(crate) fn redirect(from: &Server, to: &Server) {
     let sql = format!("SET GLOBAL instant_failover_target = '{}', instant_failover_mode = ON", to.address());
     from.root().unwrap().query(&sql).unwrap();
 }
 
-fn redirect_loop(chain: &[&Server]) -> String {
+pub(crate) fn redirect_loop(chain: &[&Server]) -> String {
     let chain: Vec<_> = chain.iter().map(|server| server.address().to_string()).collect();
     format!("error 4196 Redirect loop: {}", chain.join(" -> "))
 }

@@ -20,6 +20,7 @@ const EXPORTS: &[&str] = &[
     "ifo_rs_check",
     "ifo_rs_client_close",
     "ifo_rs_client_connect",
+    "ifo_rs_client_init",
     "ifo_rs_client_options",
     "ifo_rs_client_reconnect",
     "ifo_rs_command_done",

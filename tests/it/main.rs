@@ -11,6 +11,7 @@
 mod both;
 mod character_sets;
 mod client;
+mod client_by_default;
 mod drain;
 mod hold;
 mod library;

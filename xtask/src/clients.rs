@@ -2,7 +2,8 @@
 //!
 //! Each client is a small script in `tests/clients` that reads commands and answers with what happened. The expectations
 //! are here: which server it reaches, which error it shows, and how often it connects. They are the same for a mariadbd
-//! with the plugin and for the stand-in, without TLS and with it.
+//! with the plugin and for the stand-in, without TLS and with it. Programs on Connector/C are tested twice: with
+//! `instant_failover://` before the host, and without it, with the plugin in their environment.
 
 mod checks;
 mod fake;
@@ -44,6 +45,8 @@ struct Client {
     /// The script below `tests/clients`, and its arguments.
     script: &'static [&'static str],
     kind: Kind,
+    /// The plugin is in its environment, and the host has no prefix.
+    by_default: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +55,8 @@ enum Kind {
     Follows(usize),
     /// The same, for a program that needs what the stand-in lacks: tables or prepared statements.
     FollowsForData(usize),
+    /// A program on Connector/C that administers: it follows no redirect because of its environment.
+    Administers,
     /// A client that shows the error.
     Stays,
     /// The same, and its pool. A pool may retry until it times out: at most this many times.
@@ -80,6 +85,19 @@ const CLIENTS: &[Client] = &[
     client("mariadb-python", Tool::Python, &["mariadb_client.py"], Kind::Follows(3)),
     client("odbc", Tool::Odbc, &["odbc.py"], Kind::FollowsForData(3)),
     client("dbd-mariadb", Tool::Perl, &["dbd_mariadb.pl"], Kind::Follows(3)),
+    by_default("mariadb-by-default", Tool::Programs, &["programs.sh", "mariadb"], Kind::Follows(3)),
+    by_default("mariadb-dump-by-default", Tool::Programs, &["programs.sh", "mariadb-dump"], Kind::FollowsForData(1)),
+    by_default("mariadb-admin-by-default", Tool::Programs, &["programs.sh", "mariadb-admin"], Kind::Administers),
+    by_default(
+        "mariadb-import-by-default",
+        Tool::Programs,
+        &["programs.sh", "mariadb-import"],
+        Kind::FollowsForData(1),
+    ),
+    by_default("mysqlclient-by-default", Tool::Python, &["mysqlclient.py"], Kind::Follows(3)),
+    by_default("mariadb-python-by-default", Tool::Python, &["mariadb_client.py"], Kind::Follows(3)),
+    by_default("odbc-by-default", Tool::Odbc, &["odbc.py"], Kind::FollowsForData(3)),
+    by_default("dbd-mariadb-by-default", Tool::Perl, &["dbd_mariadb.pl"], Kind::Follows(3)),
     client("pymysql", Tool::Python, &["pymysql_client.py"], Kind::Stays),
     client("mysql-connector-python", Tool::Python, &["mysql_connector.py", "c"], Kind::StaysWithPool(1)),
     client("mysql-connector-python-pure", Tool::Python, &["mysql_connector.py", "pure"], Kind::StaysWithPool(1)),
@@ -102,7 +120,11 @@ const CLIENTS: &[Client] = &[
 ];
 
 const fn client(name: &'static str, tool: Tool, script: &'static [&'static str], kind: Kind) -> Client {
-    Client { name, tool, script, kind }
+    Client { name, tool, script, kind, by_default: false }
+}
+
+const fn by_default(name: &'static str, tool: Tool, script: &'static [&'static str], kind: Kind) -> Client {
+    Client { by_default: true, ..client(name, tool, script, kind) }
 }
 
 /// A single connection attempt takes no longer, even on a machine under load.
@@ -288,6 +310,7 @@ impl World {
         match client.kind {
             Kind::Follows(statements) => self.follows(&mut script, statements, true, notes),
             Kind::FollowsForData(statements) => self.follows(&mut script, statements, self.db1.has_data(), notes),
+            Kind::Administers => self.administers(&mut script, notes),
             Kind::StaysWithPool(most) if !is_secure => {
                 self.stays(&mut script, notes).and_then(|()| self.pool(&mut script, most, notes))
             }
@@ -314,9 +337,18 @@ impl World {
     fn command(&self, client: &Client, is_secure: bool) -> Result<Command> {
         let mut command = client.tool.command(client.script)?;
         let scheme = match client.kind {
-            Kind::Follows(_) | Kind::FollowsForData(_) | Kind::FollowsList => "instant_failover://",
+            Kind::Follows(_) | Kind::FollowsForData(_) | Kind::FollowsList if !client.by_default => {
+                "instant_failover://"
+            }
             _ => "",
         };
+        if client.by_default {
+            command.env("LIBMYSQL_PLUGINS", "instant_failover");
+            // MariaDB's programs need it, too. It changes nothing for others, and for those that administer.
+            if client.tool == Tool::Programs {
+                command.env("INSTANT_FAILOVER_FOLLOW", "auto");
+            }
+        }
         command
             .current_dir(self.home.path())
             .env("HOME", self.home.path())
@@ -394,6 +426,20 @@ impl World {
                 notes.said.push(format!("followed in {:.0?}", answer.took));
             }
         }
+        Ok(())
+    }
+
+    /// Its servers are the ones that it is given, or none.
+    fn administers(&mut self, script: &mut Script, notes: &mut Notes) -> Result<()> {
+        let db2 = self.db2.address().to_string();
+        for target in [None, Some(db2.as_str()), None] {
+            self.redirect(target)?;
+            let (answer, redirects) = self.ask(script, &["connect"])?;
+            let wanted = if target.is_none() { "ok db1" } else { "works only on the server that it is given" };
+            ensure!(answer.text.contains(wanted), "redirected to {target:?}: got '{}'", answer.text);
+            ensure!(redirects == u64::from(target.is_some()), "redirected to {target:?}: {redirects} redirects");
+        }
+        notes.said.push("told".to_owned());
         Ok(())
     }
 

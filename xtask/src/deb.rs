@@ -370,7 +370,7 @@ fn tarball([library, harness, command]: [&Path; 3], completions: &Path, file: &P
             .current_dir(&packaging)
             .args(["--recursive", "--target-directory"])
             .arg(documents.join("examples"))
-            .args(["instant_failover.cnf", "galera-notify", "servers.cnf", "monitoring"]),
+            .args(["instant_failover.cnf", "follow-redirects.conf", "galera-notify", "servers.cnf", "monitoring"]),
     )?;
     output(
         Command::new("tar")

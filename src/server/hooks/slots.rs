@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::{mem, ptr};
 
 use super::login;
-use super::scan::{Authenticate, Library, Plugin};
+use super::scan::{Authenticate, Plugin};
+use crate::loaded::Library;
 use crate::sys::ifo_authenticate_fn;
 
 /// How many authentication plugins can be hooked in the lifetime of a server. MariaDB ships about ten, but one that

@@ -1,9 +1,10 @@
-//! How many instructions logins and statements cost mariadbd, counted by callgrind.
+//! How many instructions logins and statements cost mariadbd, and connections cost a client, counted by callgrind.
 //!
 //! One process under valgrind goes through the states of the plugin, so that all states share what depends on the
 //! process: addresses, caches, the allocator. Only user space instructions of the server are counted.
 
 mod callgrind;
+mod connections;
 mod logins;
 mod statements;
 
@@ -34,6 +35,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let times = arguments.run.length(arguments.times, 100, 10);
     let rounds = arguments.run.length(arguments.rounds, 9, 1);
+    connections::run(arguments.run, times, rounds)?;
     logins::run(arguments.run, times, rounds)?;
     statements::run(arguments.run, times, rounds)
 }

@@ -1,0 +1,195 @@
+//! Following without a changed host: the environment of a program asks for it.
+//!
+//! `LIBMYSQL_PLUGINS=instant_failover` has Connector/C load us as it starts, before there is any handle, and call
+//! [`ifo_rs_client_init`]. That exchanges the function by which all handles connect, in the one place where Connector/C keeps
+//! it. Every copy of Connector/C in a process has its own place, and calls us itself.
+//!
+//! Nothing is ever put back: a thread may be in our function at any time, and the library is never unmapped.
+
+use std::ffi::{CStr, c_char, c_uint, c_ulong, c_void};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use super::connect::{self, Way};
+use super::handle::{Address, CR_UNKNOWN_ERROR, Handle, Login, Outcome};
+use super::table;
+use crate::boundary::{self, callback};
+use crate::loaded::{Module, Slot};
+use crate::sys::{ifo_client_connect_fn, ifo_client_login, st_mysql};
+use failover::Trust;
+
+/// Connector/C's function that connects a handle.
+pub(super) type Connect = unsafe extern "C" fn(
+    *mut st_mysql,
+    *const c_char,
+    *const c_char,
+    *const c_char,
+    *const c_char,
+    c_uint,
+    *const c_char,
+    c_ulong,
+) -> *mut st_mysql;
+
+const _: () = assert!(size_of::<ifo_client_connect_fn>() == size_of::<Connect>());
+
+/// Names the plugins that Connector/C loads as it starts.
+const PLUGINS: &str = "LIBMYSQL_PLUGINS";
+
+const NAME: &str = "instant_failover";
+
+/// Exported where Connector/C is a shared library.
+const REAL_CONNECT: &CStr = c"mysql_real_connect";
+
+callback! {
+    /// Connector/C has loaded the plugin; `caller` is in its code. Nothing here may call it: it holds its locks.
+    export fn ifo_rs_client_init(caller: *const c_void) {
+        boundary::install_panic_hook();
+        let is_named = std::env::var_os(PLUGINS).is_some_and(|names| is_named_in(&names.to_string_lossy()));
+        if is_named && connect::trust() != Ok(Trust::Never) {
+            // SAFETY: the module that is calling us stays loaded meanwhile.
+            let _ = unsafe { Module::at(caller) }.and_then(|module| install(&module));
+        }
+    } on_panic {}
+}
+
+/// Whether we are one of the plugins in this list.
+fn is_named_in(plugins: &str) -> bool {
+    plugins.split(';').any(|name| name == NAME)
+}
+
+/// Puts our function into the table of the Connector/C in `module`. If there is any doubt about the table, nothing changes.
+fn install(module: &Module<'_>) -> Option<()> {
+    // A table that has our function already has one that is not the module's own, and is not found.
+    let table = table::find(&module.data, &module.code, &module.all_code)?;
+    if module.symbol(REAL_CONNECT).is_some_and(|exported| exported.addr().get() != table.real_connect) {
+        return None;
+    }
+    let place = NonNull::new(ptr::with_exposed_provenance_mut(table.address))?;
+    // SAFETY: an aligned word of a module that is loaded; Connector/C writes it nowhere.
+    let slot = unsafe { Slot::new(place) };
+    // SAFETY: recognised as Connector/C's function that connects.
+    let original = unsafe { std::mem::transmute::<*mut (), Option<Connect>>(slot.load()) }?;
+    remember(table.api, original);
+    slot.store(hook() as *mut ()).then_some(())
+}
+
+fn hook() -> Connect {
+    connect_by_default
+}
+
+/// What stood in the place of our function, in a list that only grows: it is read without a lock by threads that connect, and
+/// in children of a fork.
+struct Original {
+    api: usize,
+    connect: Connect,
+    next: *const Original,
+}
+
+static ORIGINALS: AtomicPtr<Original> = AtomicPtr::new(ptr::null_mut());
+
+/// A module that was unloaded, and another one that was loaded at its place, may have had the same address: the last counts.
+fn remember(api: usize, connect: Connect) {
+    let original = Box::into_raw(Box::new(Original { api, connect, next: ptr::null() }));
+    let mut first = ORIGINALS.load(Ordering::Acquire);
+    loop {
+        // SAFETY: just allocated, and in the list only once exchanged.
+        unsafe { (*original).next = first };
+        match ORIGINALS.compare_exchange_weak(first, original, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => return,
+            Err(now) => first = now,
+        }
+    }
+}
+
+/// Connector/C's own function behind `connect`, for a handle with this API.
+pub(super) fn original(connect: Connect, api: *const c_void) -> Option<Connect> {
+    if !ptr::eq(connect as *const (), hook() as *const ()) {
+        return Some(connect);
+    }
+    let mut next = ORIGINALS.load(Ordering::Acquire).cast_const();
+    // SAFETY: each is NULL, or in the list, which is never freed or changed.
+    while let Some(original) = unsafe { next.as_ref() } {
+        if original.api == api.addr() {
+            return Some(original.connect);
+        }
+        next = original.next;
+    }
+    None
+}
+
+callback! {
+    /// `mysql_real_connect()` for any host.
+    pointer fn connect_by_default(
+        mysql: *mut st_mysql,
+        host: *const c_char,
+        user: *const c_char,
+        password: *const c_char,
+        database: *const c_char,
+        port: c_uint,
+        unix_socket: *const c_char,
+        flags: c_ulong
+    ) -> *mut st_mysql {
+        // SAFETY: Connector/C passes the handle and the strings of the program on, which last as long as this call.
+        let (handle, login, origin) = unsafe {
+            let login = Login::new(ifo_client_login { user, password, database, flags });
+            let (host, unix_socket) = (connect::string(host), connect::string(unix_socket));
+            (Handle::new(mysql), login, Address { host, unix_socket, port })
+        };
+        let connected = handle.is_some_and(|handle| connect_handle(handle, origin, &login));
+        if connected { mysql } else { ptr::null_mut() }
+    } on_panic {
+        // SAFETY: as above.
+        if let Some(handle) = unsafe { Handle::new(mysql) } {
+            handle.set_error(CR_UNKNOWN_ERROR, c"HY000", b"Internal error in the instant_failover client plugin");
+        }
+        ptr::null_mut()
+    }
+}
+
+/// Connects as Connector/C would without us, and follows if that is redirected.
+fn connect_handle(handle: Handle, origin: Address, login: &Login) -> bool {
+    if handle.is_connected() {
+        // An error of the program, and no reason to touch the connection.
+        return handle.connect_untouched(&origin, login);
+    }
+    if handle.is_ours() {
+        // It was redirected before, and the program connects it again, perhaps to another server.
+        handle.keep(origin.clone(), Way::ByDefault);
+    }
+    let asked = handle.protocol();
+    let outcome = connect::follow(handle, &origin, login, Way::ByDefault);
+    // The next connection begins at the origin again.
+    handle.set_protocol(asked);
+    match outcome {
+        // So that reconnecting begins there, too. Where another plugin has the handle, reconnecting is its business.
+        Outcome::Redirected if !handle.has_plugin() => {
+            if handle.keep(origin, Way::ByDefault) {
+                handle.attach();
+            }
+        }
+        Outcome::Failed => handle.drop_options(login),
+        Outcome::Redirected | Outcome::Direct => {}
+    }
+    outcome != Outcome::Failed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_named_in;
+
+    #[test]
+    fn lists_of_plugins() {
+        for (list, expected) in [
+            ("instant_failover", true),
+            ("dialog;instant_failover", true),
+            ("instant_failover;dialog", true),
+            ("", false),
+            ("dialog", false),
+            ("instant_failover2;xinstant_failover", false),
+            ("INSTANT_FAILOVER", false),
+            ("instant_failover,dialog", false),
+        ] {
+            assert_eq!(is_named_in(list), expected, "{list}");
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! Following because of the environment alone (`tests/fixtures/client.c`), with each Connector/C: that of this machine and
+//! those of other releases, as a shared library and inside the program.
+
+mod program;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use support::build::Flavour;
+use support::packages;
+use support::server::Server;
+use support::system::System;
+
+use crate::client::{VALGRIND, port, redirect, redirect_loop};
+use crate::{built, library, redirect_to, server_with_plugin};
+use program::{LIBC, Linked, Program, STATIC, compiler, fixture, lines};
+
+/// What a program is told that does not follow.
+fn told(target: &Server) -> String {
+    let support::wire::Reply::Err(plain) = redirect_to(&target.address().to_string()) else { unreachable!() };
+    format!("error 4196 {}", plain.message)
+}
+
+/// A server that redirects to another one.
+fn redirecting() -> (Server, Server) {
+    let (one, two) = (server_with_plugin(), server_with_plugin());
+    redirect(&one, &two);
+    (one, two)
+}
+
+const NO_PLUGIN: &str = "LIBMYSQL_PLUGINS=";
+
+#[test]
+fn many_with_each_way_to_link() {
+    let (one, two) = redirecting();
+    for linked in [Linked::Shared, Linked::Static, Linked::StaticAndExported] {
+        let program = Program::here(linked);
+        let left = "left open 0".to_owned();
+        assert_eq!(program.lines(VALGRIND, "many", &one, 100, &[]), [port(&two), left.clone()], "{linked:?}");
+        // Without the variable, and with another plugin, nothing is different.
+        for environment in [NO_PLUGIN, "LIBMYSQL_PLUGINS=dialog", "LIBMYSQL_PLUGINS=instant_failover2"] {
+            assert_eq!(program.lines(&[], "many", &one, 1, &[environment]), [told(&two), left.clone()]);
+        }
+        let environment = ["LIBMYSQL_PLUGINS=dialog;instant_failover"];
+        assert_eq!(program.lines(VALGRIND, "many", &one, 1, &environment), [port(&two), left]);
+    }
+}
+
+#[test]
+fn with_the_connectors_of_other_releases() {
+    if !packages::is_root() {
+        eprintln!("skipped: only root can run the programs of another release");
+        return;
+    }
+    let (one, two) = redirecting();
+    for suite in ["bullseye", "trixie"] {
+        for linked in [Linked::Shared, Linked::Static] {
+            let program = Program::of(suite, linked);
+            let run = |scenario, count| program.lines(&[], scenario, &one, count, &["INSTANT_FAILOVER_FOLLOW=always"]);
+            let place = format!("{suite}, {linked:?}");
+            assert_eq!(run("many", 20), [port(&two), "left open 0".to_owned()], "{place}");
+            assert_eq!(run("threads", 2), vec![port(&two); 64], "{place}");
+            assert_eq!(run("forks", 2), vec![port(&two); 3], "{place}");
+            assert_eq!(run("nonblocking", 2), [port(&two), "waited yes".to_owned()], "{place}");
+            assert_eq!(run("restarts", 2), vec![port(&two); 2], "{place}");
+            let plain = program.lines(&[], "many", &one, 1, &[NO_PLUGIN]);
+            assert_eq!(plain, [told(&two), "left open 0".to_owned()], "{place}");
+        }
+    }
+}
+
+#[test]
+fn threads_and_forks() {
+    let (one, two) = redirecting();
+    let program = Program::here(Linked::Shared);
+    assert_eq!(program.lines(VALGRIND, "threads", &one, 5, &[]), vec![port(&two); 160]);
+    assert_eq!(program.lines(VALGRIND, "forks", &one, 5, &[]), vec![port(&two); 6]);
+}
+
+#[test]
+fn without_blocking() {
+    let (one, two) = redirecting();
+    let program = Program::here(Linked::Shared);
+    let waited = "waited yes".to_owned();
+    assert_eq!(program.lines(VALGRIND, "nonblocking", &one, 20, &[]), [port(&two), waited.clone()]);
+    redirect(&two, &one);
+    let expected = [redirect_loop(&[&one, &two, &one]), waited];
+    assert_eq!(program.lines(VALGRIND, "nonblocking", &one, 20, &[]), expected);
+}
+
+#[test]
+fn reconnecting_begins_at_the_origin() {
+    let servers = [server_with_plugin(), server_with_plugin(), server_with_plugin()];
+    let [one, two, three] = &servers;
+    let program = Program::here(Linked::Shared);
+    redirect(one, two);
+    let mut process =
+        program.run(VALGRIND, "reconnect", one, 6, &[]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = process.stdin.take().unwrap();
+    let mut seen = BufReader::new(process.stdout.take().unwrap()).lines();
+    let mut next = || seen.next().unwrap().unwrap();
+    let mut lose = || input.write_all(b"\n").unwrap();
+    assert_eq!(next(), port(two));
+    redirect(one, three);
+    lose();
+    assert_eq!(next(), port(three));
+    one.root().unwrap().query("SET GLOBAL instant_failover_mode = OFF").unwrap();
+    lose();
+    assert_eq!(next(), port(one));
+    // From a server that did not redirect it.
+    redirect(one, two);
+    lose();
+    assert_eq!(next(), port(two));
+    // No target works: the connection stays lost, and can be retried.
+    redirect(one, one);
+    lose();
+    assert_eq!(next(), redirect_loop(&[one, one]));
+    redirect(one, two);
+    lose();
+    assert_eq!(next(), port(two));
+    redirect(one, three);
+    lose();
+    assert_eq!(next(), port(three));
+    drop(input);
+    assert!(process.wait().unwrap().success());
+}
+
+/// The same for a program that connects through the Unix socket.
+#[test]
+fn reconnecting_begins_at_the_socket() {
+    let (one, two) = (server_with_plugin(), server_with_plugin());
+    let redirect_all = || {
+        let mut root = one.root().unwrap();
+        root.query("SET GLOBAL instant_failover_exempt_users = 'root'").unwrap();
+        let target = two.address();
+        root.query(&format!("SET GLOBAL instant_failover_target = '{target}', instant_failover_mode = ALL")).unwrap();
+    };
+    redirect_all();
+    let program = Program::here(Linked::Shared);
+    let socket = format!("CLIENT_SOCKET={}", one.socket().display());
+    let mut process = program
+        .run(VALGRIND, "reconnect", &one, 2, &[&socket])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = process.stdin.take().unwrap();
+    let mut seen = BufReader::new(process.stdout.take().unwrap()).lines();
+    let mut next = || seen.next().unwrap().unwrap();
+    assert_eq!(next(), port(&two));
+    one.root().unwrap().query("SET GLOBAL instant_failover_mode = OFF").unwrap();
+    input.write_all(b"\n").unwrap();
+    assert_eq!(next(), port(&one));
+    redirect_all();
+    input.write_all(b"\n").unwrap();
+    assert_eq!(next(), port(&two));
+    drop(input);
+    assert!(process.wait().unwrap().success());
+}
+
+/// A handle that connects again, when it is connected, and when it is not any more.
+#[test]
+fn a_handle_is_used_again() {
+    let (one, two) = redirecting();
+    let (three, four) = redirecting();
+    let program = Program::here(Linked::Shared);
+    let mut expected = vec![
+        port(&two),
+        "error 2058 Can't connect twice. Already connected".to_owned(),
+        format!("the same, {}", port(&two)),
+        "lost".to_owned(),
+        port(&four),
+        port(&four),
+    ];
+    let second = u32::from(three.address().port());
+    // Connector/C itself leaks the names of the first connection.
+    let valgrind = &["valgrind", "--quiet", "--error-exitcode=99"];
+    assert_eq!(program.lines(valgrind, "reuse", &one, second, &[]), expected);
+    // And if the second server does not redirect.
+    three.root().unwrap().query("SET GLOBAL instant_failover_mode = OFF").unwrap();
+    expected[4] = port(&three);
+    expected[5] = port(&three);
+    assert_eq!(program.lines(valgrind, "reuse", &one, second, &[]), expected);
+}
+
+/// A program that fails to connect finds its options as it would without the plugin.
+#[test]
+fn options_after_a_failure() {
+    let (one, two) = redirecting();
+    redirect(&two, &one);
+    let program = Program::here(Linked::Shared);
+    let without = program.lines(VALGRIND, "options", &one, 2, &[NO_PLUGIN]);
+    let with = program.lines(VALGRIND, "options", &one, 2, &[]);
+    assert_eq!(without.len(), 8);
+    for n in [1, 3, 5, 7] {
+        assert_eq!(with[n], without[n]);
+    }
+    assert_eq!(with[1], "timeout 7, with attributes");
+    assert_eq!(with[3], "timeout 0, without attributes");
+    for n in [0, 2, 4, 6] {
+        assert_eq!(without[n], told(&two));
+        assert_eq!(with[n], redirect_loop(&[&one, &two, &one]));
+    }
+    assert_eq!(program.lines(VALGRIND, "again", &one, 3, &[]), vec![redirect_loop(&[&one, &two, &one]); 3]);
+}
+
+#[test]
+fn connector_c_that_is_ended_and_begins_again() {
+    let (one, two) = redirecting();
+    let program = Program::here(Linked::Shared);
+    assert_eq!(program.lines(VALGRIND, "restarts", &one, 3, &[]), vec![port(&two); 3]);
+}
+
+#[test]
+fn two_copies_of_connector_c() {
+    let (one, two) = redirecting();
+    let program = Program::here(Linked::Shared);
+    let copy = program.directory.join("copy.so");
+    let mut cc = compiler(Path::new("/"));
+    cc.args(["-shared", "-fPIC", "-Dmain=client_main", "-Wl,--exclude-libs,ALL"]).arg(fixture("client.c"));
+    support::run(cc.arg("-o").arg(&copy).args(STATIC).args(LIBC)).unwrap();
+    let copy = format!("CLIENT_COPY={}", copy.display());
+    let expected = [port(&two), "left open 0".to_owned(), port(&two), "left open 0".to_owned()];
+    let twice = [expected.clone(), expected].concat();
+    // What a library leaves behind that is unloaded, valgrind cannot attribute.
+    assert_eq!(program.lines(&[], "copies", &one, 1, &[&copy])[..3], twice[..3]);
+    assert_eq!(program.lines(VALGRIND, "copies", &one, 2, &[&copy]).len(), 8);
+}
+
+/// Both ways in one connection are one.
+#[test]
+fn a_prefix_besides() {
+    let (one, two) = redirecting();
+    let program = Program::here(Linked::Shared);
+    let mut command = program.run(VALGRIND, "many", &one, 10, &[]);
+    command.env("CLIENT_PREFIX", "instant_failover://");
+    assert_eq!(lines(command), [port(&two), "left open 0".to_owned()]);
+    let redirects = one.root().unwrap().status("Instant_failover_redirects").unwrap();
+    assert_eq!(redirects, "10");
+    redirect(&two, &one);
+    let mut command = program.run(VALGRIND, "many", &one, 10, &[]);
+    command.env("CLIENT_PREFIX", "instant_failover://");
+    assert_eq!(lines(command)[0], redirect_loop(&[&one, &two, &one]));
+    let told = |server: &Server| server.root().unwrap().status("Instant_failover_redirects").unwrap();
+    assert_eq!((told(&one), told(&two)), ("20".to_owned(), "10".to_owned()));
+}
+
+#[test]
+fn a_missing_plugin_changes_nothing() {
+    let (one, two) = redirecting();
+    let program = Program::here(Linked::Shared);
+    let empty = tempfile::tempdir().unwrap();
+    let nowhere = format!("MARIADB_PLUGIN_DIR={}", empty.path().display());
+    let left = "left open 0".to_owned();
+    assert_eq!(program.lines(&[], "many", &one, 1, &[&nowhere]), [told(&two), left.clone()]);
+    fs::write(empty.path().join("instant_failover.so"), "not a library").unwrap();
+    assert_eq!(program.lines(&[], "many", &one, 1, &[&nowhere]), [told(&two), left.clone()]);
+    assert_eq!(program.lines(&[], "many", &two, 1, &[&nowhere]), [port(&two), left]);
+}
+
+#[test]
+fn who_may_redirect() {
+    let (one, two) = redirecting();
+    let program = Program::here(Linked::Shared);
+    let run = |value: &str| program.lines(VALGRIND, "many", &one, 1, &[&format!("INSTANT_FAILOVER_FOLLOW={value}")]);
+    for value in ["", "auto", "always", "1"] {
+        assert_eq!(run(value)[0], port(&two), "{value}");
+    }
+    for value in ["never", "0"] {
+        assert_eq!(run(value)[0], told(&two), "{value}");
+    }
+    let verified = run("verified")[0].clone();
+    assert!(
+        verified.starts_with(&told(&two)) && verified.contains("(not followed: the connection has no TLS "),
+        "{verified}"
+    );
+    let unknown = run("sometimes")[0].clone();
+    assert!(unknown.contains("(not followed: INSTANT_FAILOVER_FOLLOW is 'sometimes'; give never, "), "{unknown}");
+    // A program can opt out, and in again.
+    assert_eq!(program.lines(VALGRIND, "opt_out", &one, 1, &[]), [told(&two), port(&two)]);
+}
+
+/// A bug in our code: an error at most.
+#[test]
+fn an_internal_error() {
+    let (one, two) = redirecting();
+    let program = Program::here(Linked::Shared);
+    let directory = tempfile::tempdir().unwrap();
+    let plugins = directory.path().join("plugin");
+    let buggy = built("INSTANT_FAILOVER_PANIC_SO", Flavour::PanicInjection.library());
+    System::this().install_client_plugins(&plugins, &buggy).unwrap();
+    let place = directory.path().join("place");
+    let environment =
+        [format!("MARIADB_PLUGIN_DIR={}", plugins.display()), format!("INSTANT_FAILOVER_PANIC={}", place.display())];
+    for (callback, expected) in [
+        ("none", port(&two)),
+        ("ifo_rs_client_init", told(&two)),
+        ("connect_by_default", "error 2000 Internal error in the instant_failover client plugin".to_owned()),
+    ] {
+        fs::write(&place, callback).unwrap();
+        let said = program.lines(VALGRIND, "many", &one, 2, &environment.each_ref().map(String::as_str));
+        assert_eq!(said, [expected, "left open 0".to_owned()], "{callback}");
+    }
+}
+
+/// What MariaDB's own programs do, by the name under which they log in.
+#[test]
+fn programs_of_mariadb() {
+    let (one, two) = redirecting();
+    let program = Program::here(Linked::Shared);
+    let run = |name: &str, more: &[&str]| {
+        let name = format!("CLIENT_PROGRAM={name}");
+        program.lines(VALGRIND, "many", &one, 1, &[&[name.as_str()], more].concat())[0].clone()
+    };
+    assert_eq!(run("app", &[]), port(&two));
+    let refused = run("mysql", &[]);
+    assert!(refused.starts_with(&told(&two)) && refused.contains("(not followed: mysql needs "), "{refused}");
+    assert_eq!(run("mysql", &["INSTANT_FAILOVER_FOLLOW=auto"]), port(&two));
+    for more in [&[][..], &["INSTANT_FAILOVER_FOLLOW=always"]] {
+        let refused = run("mysqladmin", more);
+        assert!(refused.contains("(not followed: mysqladmin works only on the server that it is given; "), "{refused}");
+    }
+    let mut command = program.run(&[], "many", &one, 1, &["CLIENT_PROGRAM=mysqladmin"]);
+    command.env("CLIENT_PREFIX", "instant_failover://");
+    assert_eq!(lines(command)[0], port(&two));
+}
+
+/// The table is exchanged only if there is no doubt about it.
+#[test]
+fn which_table_wins() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |variant: &str, environment: &[(&str, &str)]| {
+        let program = directory.path().join(variant);
+        let mut cc = compiler(Path::new("/"));
+        cc.arg(format!("-D{variant}")).arg("-rdynamic").arg(fixture("connector.c")).arg("-o").arg(&program);
+        support::run(&mut cc).unwrap();
+        let mut command = Command::new(program);
+        command.arg(library()).arg("2").env_remove("INSTANT_FAILOVER_FOLLOW").envs(environment.iter().copied());
+        lines(command)
+    };
+    let asked = ("LIBMYSQL_PLUGINS", "instant_failover");
+    assert_eq!(run("ONE", &[asked]), ["another", "another"]);
+    assert_eq!(run("READ_ONLY", &[asked]), ["another", "another"]);
+    for variant in ["SECOND", "FOREIGN", "OTHER_NAME"] {
+        assert_eq!(run(variant, &[asked]), ["as it was", "as it was"], "{variant}");
+    }
+    assert_eq!(run("ONE", &[]), ["as it was", "as it was"]);
+    assert_eq!(run("ONE", &[asked, ("INSTANT_FAILOVER_FOLLOW", "never")]), ["as it was", "as it was"]);
+}
+
+/// `mariadb-admin shutdown` ends the server that it was given, or none.
+#[test]
+fn programs_that_administer_reach_no_other_server() {
+    let (one, two) = redirecting();
+    let plugins = Program::here(Linked::Shared).directory.join("plugin");
+    one.root().unwrap().query("GRANT ALL ON *.* TO app").unwrap();
+    two.root().unwrap().query("GRANT ALL ON *.* TO app").unwrap();
+    let run = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(["--no-defaults", "--user=app", "--host=127.0.0.1"]);
+        command.arg(format!("--port={}", one.address().port())).args(arguments);
+        command.env("MARIADB_PLUGIN_DIR", &plugins).env("LIBMYSQL_PLUGINS", "instant_failover");
+        command.env("INSTANT_FAILOVER_FOLLOW", "always");
+        let output = command.output().unwrap();
+        assert!(!output.status.success(), "{program}: {output:?}");
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    for (program, name, arguments) in
+        [("mariadb-admin", "mysqladmin", &["shutdown"][..]), ("mariadb-check", "mysqlcheck", &["--all-databases"])]
+    {
+        let said = run(program, arguments);
+        assert!(said.contains(&format!("(not followed: {name} works only on the server ")), "{said}");
+    }
+    // It runs mariadb-check, and gives up when that does.
+    let said = run("mariadb-upgrade", &["--force"]);
+    assert!(said.contains("FATAL ERROR: Upgrade failed"), "{said}");
+    // It has no Connector/C.
+    let files = tempfile::tempdir().unwrap();
+    let said = run("mariadb-backup", &["--backup", &format!("--target-dir={}", files.path().display())]);
+    assert!(
+        said.contains(&format!("|Server is directing clients to the alternative server '{}'.", two.address())),
+        "{said}"
+    );
+    // It is still there.
+    assert_eq!(two.root().unwrap().query("SELECT 1").unwrap(), [["1"]]);
+}
