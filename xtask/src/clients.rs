@@ -5,10 +5,7 @@
 //! with the plugin and for the stand-in, without TLS and with it.
 
 mod checks;
-mod fake;
-mod helper;
 mod prompt;
-mod script;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -27,8 +24,8 @@ use support::{packages, wire};
 use tempfile::TempDir;
 
 use crate::Outcome;
+use crate::common::script::{Answer, Script};
 use crate::common::tools::{self, Tool, Tools};
-use script::{Answer, Script};
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
@@ -66,8 +63,6 @@ enum Kind {
     Checks,
     /// `mariadb` at a terminal.
     Prompt,
-    /// One of the helpers in `clients/`.
-    Helper,
 }
 
 const CLIENTS: &[Client] = &[
@@ -95,9 +90,6 @@ const CLIENTS: &[Client] = &[
     client("node-mysql2-list", Tool::Node, &["node/mysql2.js"], Kind::GoesOn),
     client("node-mariadb-list", Tool::Node, &["node/mariadb.js"], Kind::GoesOn),
     client("php-mysqli", Tool::Php, &["mysqli.php"], Kind::Stays),
-    client("pymysql_follow", Tool::Python, &["pymysql_follow.py"], Kind::Helper),
-    client("mysql2_follow", Tool::Node, &["node/mysql2_follow.js"], Kind::Helper),
-    client("mysql_follow", Tool::Rust, &["mysql_follow"], Kind::Helper),
     client("checks", Tool::Checks, &["checks.py"], Kind::Checks),
 ];
 
@@ -176,13 +168,13 @@ struct Notes {
 }
 
 /// The server that redirects on demand.
-enum Old {
+pub(crate) enum Old {
     MariaDb(Server),
     Harness(Harness),
 }
 
 impl Old {
-    fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::MariaDb(_) => "mariadbd with the plugin",
             Self::Harness(_) => "the stand-in",
@@ -194,7 +186,7 @@ impl Old {
         matches!(self, Self::MariaDb(_))
     }
 
-    fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         match self {
             Self::MariaDb(server) => server.address(),
             Self::Harness(harness) => harness.address(),
@@ -208,14 +200,14 @@ impl Old {
         }
     }
 
-    fn root(&self) -> Result<wire::Session> {
+    pub(crate) fn root(&self) -> Result<wire::Session> {
         match self {
             Self::MariaDb(server) => server.root(),
             Self::Harness(harness) => harness.root(),
         }
     }
 
-    fn stop(&mut self) -> Result<()> {
+    pub(crate) fn stop(&mut self) -> Result<()> {
         match self {
             Self::MariaDb(server) => server.stop(),
             Self::Harness(harness) => harness.stop(),
@@ -274,8 +266,8 @@ impl World {
     fn try_out(&mut self, client: &Client) -> Result<Notes> {
         let mut notes = Notes::default();
         self.try_once(client, false, &mut notes)?;
-        // The helpers have their own TLS cases; for checks it makes no difference.
-        if !matches!(client.kind, Kind::Helper | Kind::Checks) {
+        // For checks it makes no difference.
+        if client.kind != Kind::Checks {
             self.try_once(client, true, &mut notes).context("with TLS")?;
         }
         Ok(notes)
@@ -297,13 +289,12 @@ impl World {
             Kind::GoesOnIfDown => self.list(&mut script, false, notes),
             Kind::Checks => checks::check(self, &mut script, notes),
             Kind::Prompt => prompt::check(self, &mut script, notes),
-            Kind::Helper => helper::check(self, &mut script, client.name, notes),
         }
         .with_context(|| script.errors())?;
         script.end()?;
         let handshakes = self.handshakes()? - before;
-        // A helper tries both; a skipped client did nothing.
-        let tells = !matches!(client.kind, Kind::Helper | Kind::Checks) && notes.skipped.is_empty();
+        // A skipped client did nothing.
+        let tells = client.kind != Kind::Checks && notes.skipped.is_empty();
         ensure!(!tells || is_secure == (handshakes > 0), "{handshakes} TLS handshakes");
         if let (true, Some(said)) = (is_secure, notes.said.last_mut()) {
             said.push_str(" with TLS");
@@ -496,7 +487,7 @@ fn start_mariadbd(library: &Path, name: &str, tls: &[String]) -> Result<Server> 
 }
 
 /// Makes a server redirect to the target, or not at all.
-fn redirect(root: &mut wire::Session, target: Option<&str>) -> Result<()> {
+pub(crate) fn redirect(root: &mut wire::Session, target: Option<&str>) -> Result<()> {
     let sql = match target {
         Some(target) => format!("SET GLOBAL instant_failover_target = '{target}', instant_failover_mode = ON"),
         None => "SET GLOBAL instant_failover_mode = OFF".to_owned(),
