@@ -215,17 +215,14 @@ impl Old {
     }
 }
 
-/// Three servers with the same account, and with certificates. db1 redirects to db2 on demand.
+/// Two servers with the same account, and with certificates. db1 redirects to db2 on demand.
 ///
 /// Each is identified by an exempt user that does not exist. A mariadbd also has that name in a table.
 struct World {
     db1: Old,
     db2: Server,
-    /// Its certificate is for another name.
-    db3: Server,
-    /// Sessions of root, through the sockets.
+    /// A session of root on db1, through the socket.
     one: wire::Session,
-    two: wire::Session,
     /// Home of the clients, with Connector/C's plugins and certificates.
     home: TempDir,
 }
@@ -243,13 +240,11 @@ impl World {
         let home = tempfile::Builder::new().prefix("instant-failover-clients-").tempdir()?;
         System::this().install_client_plugins(&home.path().join("plugin"), library)?;
         let db2 = start_mariadbd(library, "db2", &tools::certificate(home.path(), "localhost")?)?;
-        let db3 = start_mariadbd(library, "db3", &tools::certificate(home.path(), "elsewhere.example")?)?;
         let tls = tools::certificate(home.path(), "localhost")?;
-        let mut two = db2.root()?;
         let db1 = match harness {
             None => Old::MariaDb(start_mariadbd(library, "db1", &tls)?),
             Some(program) => {
-                let hash = two.query(&format!("SELECT PASSWORD('{PASSWORD}')"))?.concat().concat();
+                let hash = db2.root()?.query(&format!("SELECT PASSWORD('{PASSWORD}')"))?.concat().concat();
                 let accounts = home.path().join("accounts");
                 fs::write(&accounts, format!("{USER} {hash}\n"))?;
                 let accounts = format!("--accounts-file={}", accounts.display());
@@ -259,7 +254,7 @@ impl World {
             }
         };
         let one = db1.root()?;
-        Ok(Self { db1, db2, db3, one, two, home })
+        Ok(Self { db1, db2, one, home })
     }
 
     /// Tests a client without TLS and with it.

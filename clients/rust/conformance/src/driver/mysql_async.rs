@@ -1,5 +1,6 @@
 //! `mysql_async`, with deadpool.
 
+use std::ops::DerefMut;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ impl Driver for Async {
         let limit = timeout(options);
         let limited = self.0.block_on(async { tokio::time::timeout(limit, attempt).await });
         let conn = limited.map_err(Failure::local)?.map_err(failure)?;
-        Ok(Box::new(Connection { conn, handle: self.0.handle().clone() }))
+        Ok(Box::new(Connection { conn: Box::new(conn), handle: self.0.handle().clone() }))
     }
 
     fn pool(&self, options: &Options) -> Outcome<Box<dyn super::Pool>> {
@@ -80,10 +81,10 @@ struct Connection<C> {
     handle: Handle,
 }
 
-impl<C: AsMut<Conn>> Session for Connection<C> {
+impl<C: DerefMut<Target = Conn>> Session for Connection<C> {
     fn query(&mut self, sql: &str) -> Outcome<Option<String>> {
         let value: Option<Option<String>> =
-            self.handle.block_on(self.conn.as_mut().query_first(sql)).map_err(failure)?;
+            self.handle.block_on(self.conn.query_first(sql)).map_err(failure)?;
         Ok(value.flatten())
     }
 }
