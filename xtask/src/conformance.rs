@@ -6,6 +6,7 @@
 
 mod language;
 mod load;
+mod own_tests;
 mod parser;
 mod scenarios;
 mod table;
@@ -32,18 +33,15 @@ pub(crate) struct Arguments {
     /// Let the application of each write through a live switchover, instead
     #[arg(long)]
     switch: bool,
+    /// Run the packages' own tests, instead
+    #[arg(long, conflicts_with_all = ["switch", "keep", "clients"])]
+    own_tests: bool,
     /// Write the table to docs/clients.md, or the results of --switch to docs/results/README.md
     #[arg(long, conflicts_with = "languages")]
     keep: bool,
     /// Look for the languages in another folder than `clients/`
     #[arg(long, value_name = "DIR", conflicts_with = "keep")]
     clients: Option<PathBuf>,
-}
-
-impl Arguments {
-    pub(crate) fn switch() -> Self {
-        Self { switch: true, ..Self::default() }
-    }
 }
 
 /// Where the table is.
@@ -54,7 +52,10 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
 }
 
 /// Builds the adapters, and tests each.
-pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
+fn run(arguments: &Arguments) -> Result<Outcome> {
+    if arguments.own_tests {
+        return own_tests::run_all(&arguments.languages);
+    }
     let languages = language::choose(arguments.clients.as_deref(), &arguments.languages)?;
     let needed: Vec<_> = languages.iter().flat_map(Language::packages).collect();
     packages::install(&[packages::BUILD, packages::SERVER, packages::TEST, tools::ALWAYS, &needed])?;

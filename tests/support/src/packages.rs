@@ -53,6 +53,12 @@ pub fn of_language(language: &str) -> Vec<&'static str> {
     programs.map(|(.., package)| *package).chain(others.map(|(_, package)| *package)).collect()
 }
 
+/// The same for all languages.
+#[must_use]
+pub fn of_languages() -> Vec<&'static str> {
+    ["go", "java", "node", "php", "python"].into_iter().flat_map(of_language).collect()
+}
+
 /// Installs those of `packages` that are missing, without starting or restarting any service.
 ///
 /// # Errors

@@ -75,9 +75,14 @@ impl Language {
         Ok(found)
     }
 
+    /// The folder in `clients/`.
+    pub(super) fn folder(&self) -> &str {
+        self.name.split(' ').next().unwrap_or_default()
+    }
+
     /// The Debian packages that its build needs.
     pub(super) fn packages(&self) -> Vec<&'static str> {
-        packages::of_language(self.name.split(' ').next().unwrap_or_default())
+        packages::of_language(self.folder())
     }
 
     pub(super) fn build(&self) -> Result<()> {

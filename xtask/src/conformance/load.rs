@@ -43,17 +43,11 @@ struct Written {
 /// Runs the application of each language; returns the table, and what failed.
 pub(super) fn switch(languages: &[Language], library: &Path) -> Result<(String, Outcome)> {
     let program = build::command()?;
-    let mut pair = Pair::start(library)?;
-    let machine_of_dba = Machine::new(&program, &pair, "dba")?;
-    for server in 0..2 {
-        pair.query(server, "SET GLOBAL instant_failover_exempt_users = 'repl,monitor,dba'")?;
-    }
-    pair.query(0, &format!("CREATE DATABASE {DATABASE}"))?;
-    pair.query(0, &format!("GRANT ALL ON {DATABASE}.* TO app"))?;
+    let (mut pair, mut dba) = start(library, &program)?;
     let (mut all, mut outcome) = (Vec::new(), Outcome::default());
     for language in languages {
         println!("\n{}:", language.name);
-        match through_a_switchover(language, &mut pair, &machine_of_dba) {
+        match through_a_switchover(language, &mut pair, &dba) {
             Ok(written) => {
                 println!("{}", written.said);
                 outcome += written.outcome();
@@ -62,11 +56,23 @@ pub(super) fn switch(languages: &[Language], library: &Path) -> Result<(String, 
             Err(error) => {
                 outcome += Outcome::of(false, format!("{}: {error:#}", language.name));
                 // The next language needs the pair as it was.
-                pair = Pair::start(library)?;
+                (pair, dba) = start(library, &program)?;
             }
         }
     }
     Ok((report(&all), outcome))
+}
+
+/// A primary and its replica, and the DBA's machine.
+fn start(library: &Path, program: &Path) -> Result<(Pair, Machine)> {
+    let mut pair = Pair::start(library)?;
+    for server in 0..2 {
+        pair.query(server, "SET GLOBAL instant_failover_exempt_users = 'repl,monitor,dba'")?;
+    }
+    pair.query(0, &format!("CREATE DATABASE {DATABASE}"))?;
+    pair.query(0, &format!("GRANT ALL ON {DATABASE}.* TO app"))?;
+    let dba = Machine::new(program, &pair, "dba")?;
+    Ok((pair, dba))
 }
 
 fn through_a_switchover(language: &Language, pair: &mut Pair, machine: &Machine) -> Result<Written> {
@@ -175,25 +181,25 @@ impl Written {
 
 fn report(all: &[Written]) -> String {
     let mut report =
-        "| | acknowledged | errors in transactions | errors outside | of unknown outcome | lost | doubled | cut | \
+        "| | acknowledged | errors in transactions | of these, of unknown outcome | errors outside | lost | doubled | cut | \
                       longest pause, ms |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|"
             .to_owned();
     for Written { language, said, lost, doubled, halves } in all {
-        let number = |key: &str| said[key].as_u64().map_or_else(|| "–".to_owned(), |number| number.to_string());
+        let number = |key: &str| said[key].as_f64().map_or_else(|| "–".to_owned(), |number| format!("{number:.0}"));
         let _ = write!(
             report,
             "\n| {language} | {} | {} | {} | {} | {lost} | {doubled} | {halves} | {} |",
             number("acknowledged"),
             number("errors_in_transaction"),
-            number("errors_outside"),
             number("unknown"),
+            number("errors_outside"),
             number("longest_pause_ms"),
         );
     }
     let _ = write!(
         report,
         "\n\nA pool of {WORKERS} connections, used by as many threads or tasks, for {SECONDS} s, through a switchover by the command and \
-         another back. {}",
+         another back. The pause is the longest time in which no write was acknowledged. {}",
         machine()
     );
     report

@@ -27,18 +27,37 @@ const REST: Duration = Duration::from_millis(10);
 const THINK: Duration = Duration::from_millis(2);
 const KEPT: usize = 5;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counts {
     acknowledged: u64,
     in_transaction: u64,
     outside: u64,
-    /// COMMIT was sent, and no answer came.
+    /// Of those in a transaction: COMMIT was sent, and no answer came.
     unknown: u64,
+    /// When the last write was acknowledged to any worker.
+    last: Instant,
     longest_pause: Duration,
     first_errors: Vec<String>,
 }
 
 impl Counts {
+    fn new() -> Self {
+        Self {
+            acknowledged: 0,
+            in_transaction: 0,
+            outside: 0,
+            unknown: 0,
+            last: Instant::now(),
+            longest_pause: Duration::ZERO,
+            first_errors: Vec::new(),
+        }
+    }
+
+    fn end_pause(&mut self) {
+        self.longest_pause = self.longest_pause.max(self.last.elapsed());
+        self.last = Instant::now();
+    }
+
     fn note(&mut self, place: &str, error: &Failure) {
         if self.first_errors.len() < KEPT {
             self.first_errors.push(format!("{place}: {error}"));
@@ -50,15 +69,16 @@ pub(crate) fn run(driver: &dyn Driver, load: &Load) -> Result<()> {
     let options = Options { size: Some(load.workers), ..load.options.clone() };
     let pool = driver.pool(&options).map_err(|error| anyhow!("{error}"))?;
     let file = OpenOptions::new().create(true).append(true).open(&load.file).context(load.file.clone())?;
-    let (file, counts) = (Mutex::new(file), Mutex::new(Counts::default()));
+    let (file, counts) = (Mutex::new(file), Mutex::new(Counts::new()));
     let end = Instant::now() + Duration::from_secs(load.seconds);
     thread::scope(|scope| {
         for worker in 0..u64::from(load.workers) {
             let (pool, file, counts) = (&*pool, &file, &counts);
-            scope.spawn(move || Worker { pool, file, counts, last: Instant::now() }.work(worker, end));
+            scope.spawn(move || Worker { pool, file, counts }.work(worker, end));
         }
     });
-    let counts = counts.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut counts = counts.into_inner().unwrap_or_else(PoisonError::into_inner);
+    counts.end_pause();
     println!(
         "{}",
         json!({
@@ -77,12 +97,10 @@ struct Worker<'a> {
     pool: &'a dyn Pool,
     file: &'a Mutex<File>,
     counts: &'a Mutex<Counts>,
-    /// When this worker's last write was acknowledged.
-    last: Instant,
 }
 
 impl Worker<'_> {
-    fn work(&mut self, worker: u64, end: Instant) {
+    fn work(&self, worker: u64, end: Instant) {
         let mut number = worker * 1_000_000_000;
         while Instant::now() < end {
             number += 1;
@@ -95,7 +113,7 @@ impl Worker<'_> {
         }
     }
 
-    fn transaction(&mut self, session: &mut dyn Session, number: u64) -> Option<()> {
+    fn transaction(&self, session: &mut dyn Session, number: u64) -> Option<()> {
         for table in ["orders", "lines"] {
             if let Err(error) = session.query(&format!("INSERT INTO `{table}` (id) VALUES ({number})")) {
                 self.count(|counts| {
@@ -107,15 +125,13 @@ impl Worker<'_> {
         }
         match session.query("COMMIT") {
             Ok(_) => {
-                let pause = self.last.elapsed();
-                self.last = Instant::now();
                 let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
                 // One write: a line is never in pieces.
                 let written = file.write_all(format!("{number}\n").as_bytes());
                 drop(file);
                 self.count(|counts| {
                     counts.acknowledged += 1;
-                    counts.longest_pause = counts.longest_pause.max(pause);
+                    counts.end_pause();
                     if let Err(error) = written {
                         counts.first_errors.push(format!("cannot write the file: {error}"));
                     }
@@ -124,8 +140,9 @@ impl Worker<'_> {
             }
             Err(error) => {
                 self.count(|counts| {
+                    counts.in_transaction += 1;
                     // An error of the server is an answer.
-                    *(if error.code == 0 { &mut counts.unknown } else { &mut counts.in_transaction }) += 1;
+                    counts.unknown += u64::from(error.code == 0);
                     counts.note("COMMIT", &error);
                 });
                 None

@@ -83,8 +83,7 @@ struct Connection<C> {
 
 impl<C: DerefMut<Target = Conn>> Session for Connection<C> {
     fn query(&mut self, sql: &str) -> Outcome<Option<String>> {
-        let value: Option<Option<String>> =
-            self.handle.block_on(self.conn.query_first(sql)).map_err(failure)?;
+        let value: Option<Option<String>> = self.handle.block_on(self.conn.query_first(sql)).map_err(failure)?;
         Ok(value.flatten())
     }
 }
