@@ -273,8 +273,11 @@ impl Adapter {
     pub(super) fn ask(&mut self, world: &World, way: Way, options: &Options, sql: &str) -> Result<Reply> {
         let id = self.open(world, way, options)?;
         let opened = self.answer()?;
-        let reply = if let Reply::Error { .. } = opened { opened } else { self.query(way, &id, sql)? };
-        self.close(&id)?;
+        if let Reply::Error { .. } = opened {
+            return Ok(opened);
+        }
+        let reply = self.query(way, &id, sql)?;
+        self.close(way, &id)?;
         Ok(reply)
     }
 
@@ -319,10 +322,13 @@ impl Adapter {
         self.answer()
     }
 
-    pub(super) fn close(&mut self, id: &str) -> Result<()> {
-        self.script.send(&json!({ "op": "close", "id": id }).to_string())?;
-        // It may not have been opened, and not every pool can be closed.
-        self.answer().map(drop)
+    /// Closes a connection. A pool ends with its adapter.
+    pub(super) fn close(&mut self, way: Way, id: &str) -> Result<()> {
+        if way == Way::Single {
+            self.script.send(&json!({ "op": "close", "id": id }).to_string())?;
+            self.answer()?;
+        }
+        Ok(())
     }
 
     pub(super) fn answer(&mut self) -> Result<Reply> {
