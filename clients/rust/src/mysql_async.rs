@@ -148,7 +148,11 @@ fn at(opts: &Opts, target: &Target) -> Opts {
         .into()
 }
 
-/// Makes the connections of a `deadpool::managed::Pool`.
+/// A pool of deadpool whose connections follow.
+#[cfg(feature = "deadpool")]
+pub type Pool = deadpool::managed::Pool<Manager>;
+
+/// Makes the connections of a [`Pool`].
 #[cfg(feature = "deadpool")]
 #[derive(Clone, Debug)]
 pub struct Manager {

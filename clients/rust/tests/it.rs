@@ -133,7 +133,7 @@ fn pools_begin_at_the_first_server_again() {
     runtime().block_on(async {
         use mysql_async::prelude::Queryable as _;
         let manager = asynchronous::Manager::new(world.async_opts(world.old_port(), None));
-        let pool = deadpool::managed::Pool::builder(manager).max_size(2).build().unwrap();
+        let pool = asynchronous::Pool::builder(manager).max_size(2).build().unwrap();
         let port: Option<u16> = pool.get().await.unwrap().query_first("SELECT @@port").await.unwrap();
         assert_eq!(port, world.new_port());
         root.query("KILL USER app").unwrap();
@@ -155,7 +155,7 @@ fn pools_reset_sessions() {
     runtime().block_on(async {
         use mysql_async::prelude::Queryable as _;
         let manager = asynchronous::Manager::new(world.async_opts(world.old_port(), None)).trusting(Trust::Always);
-        let pool = deadpool::managed::Pool::builder(manager).max_size(1).build().unwrap();
+        let pool = asynchronous::Pool::builder(manager).max_size(1).build().unwrap();
         pool.get().await.unwrap().query_drop("SET @left = 1").await.unwrap();
         let left: Option<Option<u8>> = pool.get().await.unwrap().query_first("SELECT @left").await.unwrap();
         assert_eq!(left, Some(None));

@@ -176,7 +176,7 @@ fn any_attempt(messages: &[&Vec<u8>], random: &mut fastrand::Rng) -> Attempt {
 fn any_message(messages: &[&Vec<u8>], random: &mut fastrand::Rng) -> Vec<u8> {
     const BYTES: &[u8] = b":.0123456789abcfgxX-_[]|%/ +@\n\0\x83\xc3\xa9\xff";
     let mut message = match random.choice(messages) {
-        Some(message) if random.bool() => message.to_vec(),
+        Some(&message) if random.bool() => message.clone(),
         _ => format!("|text|{}", any_target(random)).into_bytes(),
     };
     // Most changes are made to the target.

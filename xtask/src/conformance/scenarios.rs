@@ -151,14 +151,14 @@ impl Case<'_> {
         self.ask(&options, CIPHER)?.is(has_tls).context("TLS at the target")
     }
 
-    /// A server without data that answers a login with this redirect.
-    fn fake(&self, message: &str, when: When) -> Result<Fake> {
-        Ok(Fake::start(4196, message, when)?)
-    }
-
     fn to_target(&self) -> String {
         format!("|text|{}", self.world.target.address())
     }
+}
+
+/// A server without data that answers a login with this message of a redirect.
+fn redirecting(message: &str, when: When) -> Result<Fake> {
+    Ok(Fake::start(4196, message, when)?)
 }
 
 /// Where an error is expected.
@@ -185,7 +185,7 @@ fn chain(case: &mut Case, length: usize) -> Result<()> {
     let mut fakes: Vec<Fake> = Vec::new();
     for _ in 0..length {
         let next = fakes.last().map_or(case.world.target.address(), Fake::address);
-        fakes.push(case.fake(&format!("|text|{next}"), When::AfterLogin)?);
+        fakes.push(redirecting(&format!("|text|{next}"), When::AfterLogin)?);
     }
     let first = Options::to(fakes.last().context("no fake")?.address());
     if length <= 8 {
@@ -231,7 +231,7 @@ fn error_of_statement(case: &mut Case) -> Result<()> {
 
 fn malformed(case: &mut Case) -> Result<()> {
     for target in ["db2:0", "0.0.0.0", "127.0.0.1:3306/demo", "db2 "] {
-        let fake = case.fake(&format!("|text|{target}"), When::AfterLogin)?;
+        let fake = redirecting(&format!("|text|{target}"), When::AfterLogin)?;
         let reply = case.land(&soon(Options::to(fake.address())))?;
         reply.is_error(case.way, 4196, &["invalid redirect target", target.trim()])?;
     }
@@ -243,7 +243,7 @@ fn default_port(case: &mut Case) -> Result<()> {
     const HOST: &str = "127.48.17.5";
     let _there = Fake::start_on(format!("{HOST}:3306").parse()?, 1045, "arrived", When::AfterLogin)
         .with_context(|| format!("cannot listen on {HOST}:3306; stop the server that uses port 3306"))?;
-    let fake = case.fake(&format!("|text|{HOST}"), When::AfterLogin)?;
+    let fake = redirecting(&format!("|text|{HOST}"), When::AfterLogin)?;
     case.land(&soon(Options::to(fake.address())))?.is_error(case.way, 1045, &["arrived"])
 }
 
@@ -295,7 +295,7 @@ fn before_tls(case: &mut Case, when: &When) -> Result<()> {
     let message = format!("|text|{}", case.world.target_name());
     for tls in [Tls::Require, Tls::Verify] {
         for follow in [None, Some("always")] {
-            let fake = case.fake(&message, when.clone())?;
+            let fake = redirecting(&message, when.clone())?;
             let options = Options { follow, ..soon(Options::by_tls(fake.address(), tls)) };
             case.land(&options)?.is_any_error().with_context(|| format!("{tls:?}, follow {follow:?}"))?;
         }
@@ -304,7 +304,7 @@ fn before_tls(case: &mut Case, when: &When) -> Result<()> {
 }
 
 fn after_rounds(case: &mut Case, when: When) -> Result<()> {
-    let fake = case.fake(&case.to_target(), when)?;
+    let fake = redirecting(&case.to_target(), when)?;
     case.arrives(&Options::to(fake.address()))
 }
 

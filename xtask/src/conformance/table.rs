@@ -32,87 +32,84 @@ const EXCEPTIONS: &[Exception] = &[
 /// The results of all languages.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    languages: Vec<String>,
-    rows: Vec<(String, Vec<Cell>)>,
+    cells: Vec<Cell>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Cell {
     language: String,
+    scenario: String,
     failures: Vec<String>,
 }
 
 impl Cell {
-    fn exception(&self, scenario: &str) -> Option<usize> {
-        EXCEPTIONS.iter().position(|exception| exception.language == self.language && exception.scenario == scenario)
+    fn exception(&self) -> Option<usize> {
+        let is_it = |exception: &Exception| exception.language == self.language && exception.scenario == self.scenario;
+        EXCEPTIONS.iter().position(is_it)
     }
 }
 
 impl Table {
     /// Notes a result, and prints it. A scenario passes if all its results do.
     pub(super) fn note(&mut self, language: &Language, scenario: &str, result: Result<()>) {
-        if !self.languages.contains(&language.name) {
-            self.languages.push(language.name.clone());
-        }
-        let row = match self.rows.iter().position(|(name, _)| name == scenario) {
-            Some(row) => row,
-            None => {
-                self.rows.push((scenario.to_owned(), Vec::new()));
-                self.rows.len() - 1
-            }
-        };
-        let cells = &mut self.rows[row].1;
-        let cell = match cells.iter().position(|cell| cell.language == language.name) {
-            Some(cell) => cell,
-            None => {
-                cells.push(Cell { language: language.name.clone(), failures: Vec::new() });
-                cells.len() - 1
-            }
-        };
-        match result {
+        match &result {
             Ok(()) => println!("passed   {scenario}"),
-            Err(error) => {
-                println!("FAILED   {scenario}: {error:#}");
-                cells[cell].failures.push(format!("{error:#}"));
-            }
+            Err(error) => println!("FAILED   {scenario}: {error:#}"),
+        }
+        let failures = result.err().map(|error| format!("{error:#}"));
+        if let Some(cell) =
+            self.cells.iter_mut().find(|cell| cell.language == language.name && cell.scenario == scenario)
+        {
+            cell.failures.extend(failures);
+        } else {
+            let (language, scenario) = (language.name.clone(), scenario.to_owned());
+            self.cells.push(Cell { language, scenario, failures: failures.into_iter().collect() });
         }
     }
 
     /// An exception that does not fail is a failure, too.
     pub(super) fn outcome(&self) -> Outcome {
         let mut outcome = Outcome::default();
-        for (scenario, cells) in &self.rows {
-            for cell in cells {
-                let name = format!("{}: {scenario}", cell.language);
-                match (cell.exception(scenario), cell.failures.is_empty()) {
-                    (None, true) => outcome.passed += 1,
-                    (None, false) => outcome.failed.push(format!("{name}: {}", cell.failures.join("; "))),
-                    (Some(_), true) => outcome.failed.push(format!("{name}: passed, but is listed as an exception")),
-                    (Some(_), false) => outcome.skipped += 1,
-                }
+        for cell in &self.cells {
+            let name = format!("{}: {}", cell.language, cell.scenario);
+            match (cell.exception(), cell.failures.is_empty()) {
+                (None, true) => outcome.passed += 1,
+                (None, false) => outcome.failed.push(format!("{name}: {}", cell.failures.join("; "))),
+                (Some(_), true) => outcome.failed.push(format!("{name}: passed, but is listed as an exception")),
+                (Some(_), false) => outcome.skipped += 1,
             }
         }
         outcome
+    }
+
+    /// The languages or the scenarios, each once, in order.
+    fn each<'a>(&'a self, name: impl Fn(&'a Cell) -> &'a str) -> Vec<&'a str> {
+        let mut names = Vec::new();
+        for name in self.cells.iter().map(name) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     }
 }
 
 /// In Markdown, with the exceptions below.
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| | {} |", self.languages.join(" | "))?;
-        write!(f, "|---|{}", ":-:|".repeat(self.languages.len()))?;
+        let languages = self.each(|cell| &cell.language);
+        writeln!(f, "| | {} |", languages.join(" | "))?;
+        write!(f, "|---|{}", ":-:|".repeat(languages.len()))?;
         let mut notes: Vec<usize> = Vec::new();
-        for (scenario, cells) in &self.rows {
+        for scenario in self.each(|cell| &cell.scenario) {
             write!(f, "\n| {scenario} |")?;
-            for language in &self.languages {
-                let Some(cell) = cells.iter().find(|cell| cell.language == *language) else {
-                    write!(f, " – |")?;
-                    continue;
-                };
-                match (cell.failures.is_empty(), cell.exception(scenario)) {
-                    (true, _) => write!(f, " ✓ |")?,
-                    (false, None) => write!(f, " **fails** |")?,
-                    (false, Some(exception)) => {
+            for language in &languages {
+                let cell = self.cells.iter().find(|cell| cell.language == *language && cell.scenario == scenario);
+                match cell.map(|cell| (cell.failures.is_empty(), cell.exception())) {
+                    None => write!(f, " – |")?,
+                    Some((true, _)) => write!(f, " ✓ |")?,
+                    Some((false, None)) => write!(f, " **fails** |")?,
+                    Some((false, Some(exception))) => {
                         if !notes.contains(&exception) {
                             notes.push(exception);
                         }
