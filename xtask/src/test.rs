@@ -127,6 +127,9 @@ fn lint() -> Result<Outcome> {
         .args(["--package=instant-failover", "--package=instant-failover-core", "--package=instant-failover-harness"])
         .args(["--package=instant-failover-option-file", "--package=instant-failover-switchover"])
         .env("RUSTDOCFLAGS", "--deny=warnings"))?;
+    run(cargo("doc")
+        .args(["--quiet", "--no-deps", "--lib", "--package=instant-failover-client", "--all-features"])
+        .env("RUSTDOCFLAGS", "--deny=warnings"))?;
     outcome.passed += 1;
     Ok(outcome)
 }
