@@ -197,10 +197,9 @@ fn chain(case: &mut Case, length: usize) -> Result<()> {
 
 fn to_itself(case: &mut Case) -> Result<()> {
     let here = case.here();
-    let shouted = format!("LOCALHOST:{}", here.port());
-    case.world.redirect(By::Mariadbd, &shouted)?;
-    let options = soon(Options::by_tls(here, Tls::Off));
-    case.land(&options)?.is_error(case.way, 4196, &["Redirect loop", " -> "])
+    case.world.redirect(By::Mariadbd, &here.to_string())?;
+    let chain = format!("{here} -> {here}");
+    case.land(&soon(Options::to(here)))?.is_error(case.way, 4196, &["Redirect loop", &chain])
 }
 
 fn to_each_other(case: &mut Case) -> Result<()> {

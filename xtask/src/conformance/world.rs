@@ -186,9 +186,10 @@ impl Options {
         Self { host, port, user: USER, database: None, tls: Tls::Off, follow: None, timeout: 20 }
     }
 
-    /// By the name that certificates have.
+    /// With TLS, by the name that certificates have. Without, that name would be a socket to some drivers.
     pub(super) fn by_tls(address: SocketAddr, tls: Tls) -> Self {
-        Self { host: "localhost".to_owned(), tls, ..Self::to(address) }
+        let options = Self { tls, ..Self::to(address) };
+        if tls == Tls::Off { options } else { Self { host: "localhost".to_owned(), ..options } }
     }
 }
 
