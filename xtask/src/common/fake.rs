@@ -29,6 +29,7 @@ pub(crate) enum When {
 /// A server that answers every login with the same error. It stops when dropped.
 pub(crate) struct Fake {
     address: SocketAddr,
+    connections: Arc<AtomicUsize>,
     logins: Arc<AtomicUsize>,
     is_over: Arc<AtomicBool>,
 }
@@ -42,24 +43,31 @@ impl Fake {
     pub(crate) fn start_on(address: SocketAddr, code: u16, message: &str, when: When) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
-        let (logins, is_over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let (seen, over) = (Arc::clone(&logins), Arc::clone(&is_over));
+        let (connections, logins) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (accepted, seen, over) = (Arc::clone(&connections), Arc::clone(&logins), Arc::clone(&is_over));
         let answer = Arc::new(Answer { code, message: message.to_owned(), when });
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 if over.load(Ordering::SeqCst) {
                     break;
                 }
+                accepted.fetch_add(1, Ordering::SeqCst);
                 let (answer, seen) = (Arc::clone(&answer), Arc::clone(&seen));
                 // A client may disconnect early.
                 thread::spawn(move || answer.serve(stream, &seen));
             }
         });
-        Ok(Self { address, logins, is_over })
+        Ok(Self { address, connections, logins, is_over })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How many clients connected.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// How many clients sent more than a TLS request.

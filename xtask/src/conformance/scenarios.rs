@@ -145,7 +145,7 @@ impl Case<'_> {
             "SELECT VARIABLE_VALUE <> '' FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME = 'Ssl_cipher'";
         let target = self.world.target_name();
         self.world.redirect(by, &target)?;
-        let options = Options::by_tls(self.world.address(by), tls);
+        let options = Options::with_tls(self.world.address(by), tls);
         self.arrives(&options)?;
         let has_tls = if tls == Tls::Off { "0" } else { "1" };
         self.ask(&options, CIPHER)?.is(has_tls).context("TLS at the target")
@@ -274,18 +274,18 @@ fn wrong_name(case: &mut Case) -> Result<()> {
     case.world.redirect(By::Mariadbd, &format!("localhost:{port}"))?;
     let here = case.here();
     // It accepts clients that do not verify its certificate.
-    case.lands(&Options::by_tls(here, Tls::Require), port)?;
-    case.land(&soon(Options::by_tls(here, Tls::Verify)))?.is_any_error()
+    case.lands(&Options::with_tls(here, Tls::Require), port)?;
+    case.land(&soon(Options::with_tls(here, Tls::Verify)))?.is_any_error()
 }
 
 fn to_plaintext(case: &mut Case, tls: Tls) -> Result<()> {
     let without = Fake::start(1045, "arrived without TLS", When::AfterLogin)?;
     case.world.redirect(By::Mariadbd, &format!("localhost:{}", without.address().port()))?;
     let here = case.here();
-    case.land(&soon(Options::by_tls(here, tls)))?.is_any_error()?;
+    case.land(&soon(Options::with_tls(here, tls)))?.is_any_error()?;
     ensure!(without.logins() == 0, "the user name was sent to a server without TLS");
     // It would have been seen.
-    case.land(&soon(Options::by_tls(here, Tls::Off)))?.is_error(case.way, 1045, &["arrived"])?;
+    case.land(&soon(Options::with_tls(here, Tls::Off)))?.is_error(case.way, 1045, &["arrived"])?;
     ensure!(without.logins() > 0, "a login without TLS was not seen");
     Ok(())
 }
@@ -295,8 +295,9 @@ fn before_tls(case: &mut Case, when: &When) -> Result<()> {
     for tls in [Tls::Require, Tls::Verify] {
         for follow in [None, Some("always")] {
             let fake = redirecting(&message, when.clone())?;
-            let options = Options { follow, ..soon(Options::by_tls(fake.address(), tls)) };
+            let options = Options { follow, ..soon(Options::with_tls(fake.address(), tls)) };
             case.land(&options)?.is_any_error().with_context(|| format!("{tls:?}, follow {follow:?}"))?;
+            ensure!(fake.connections() > 0, "it did not connect");
         }
     }
     Ok(())
@@ -352,7 +353,7 @@ fn follow(case: &mut Case, value: &'static str, followed: &[Tls]) -> Result<()> 
     let target = case.world.target_name();
     case.world.redirect(By::Mariadbd, &target)?;
     for tls in [Tls::Off, Tls::Require, Tls::Verify] {
-        let options = Options { follow: Some(value), ..Options::by_tls(case.here(), tls) };
+        let options = Options { follow: Some(value), ..Options::with_tls(case.here(), tls) };
         let result = if followed.contains(&tls) {
             case.arrives(&options)
         } else {

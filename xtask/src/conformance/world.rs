@@ -180,16 +180,15 @@ pub(super) struct Options {
 }
 
 impl Options {
+    /// By address: the name `localhost` is a socket to some drivers. Certificates have both.
     pub(super) fn to(address: SocketAddr) -> Self {
         let host = address.ip().to_string();
         let port = address.port();
         Self { host, port, user: USER, database: None, tls: Tls::Off, follow: None, timeout: 20 }
     }
 
-    /// With TLS, by the name that certificates have. Without, that name would be a socket to some drivers.
-    pub(super) fn by_tls(address: SocketAddr, tls: Tls) -> Self {
-        let options = Self { tls, ..Self::to(address) };
-        if tls == Tls::Off { options } else { Self { host: "localhost".to_owned(), ..options } }
+    pub(super) fn with_tls(address: SocketAddr, tls: Tls) -> Self {
+        Self { tls, ..Self::to(address) }
     }
 }
 
