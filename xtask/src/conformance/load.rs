@@ -21,8 +21,8 @@ use crate::switchover::command::Machine;
 use crate::switchover::pair::{PASSWORD, Pair, name};
 
 /// How long each application writes.
-const SECONDS: u64 = 40;
-const WORKERS: u32 = 8;
+const SECONDS: u64 = 60;
+const WORKERS: u32 = 4;
 /// Acknowledged before, between and after the switchovers.
 const ENOUGH: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -66,9 +66,15 @@ pub(super) fn switch(languages: &[Language], library: &Path) -> Result<(String, 
 /// A primary and its replica, and the DBA's machine.
 fn start(library: &Path, program: &Path) -> Result<(Pair, Machine)> {
     let mut pair = Pair::start(library)?;
+    // The applications write as fast as they can: a replica must keep up with that.
+    pair.query(1, "STOP SLAVE")?;
     for server in 0..2 {
         pair.query(server, "SET GLOBAL instant_failover_exempt_users = 'repl,monitor,dba'")?;
+        pair.query(server, "SET GLOBAL slave_parallel_threads = 4")?;
+        pair.query(server, "SET GLOBAL sync_binlog = 0")?;
+        pair.query(server, "SET GLOBAL innodb_flush_log_at_trx_commit = 0")?;
     }
+    pair.query(1, "START SLAVE")?;
     pair.query(0, &format!("CREATE DATABASE {DATABASE}"))?;
     pair.query(0, &format!("GRANT ALL ON {DATABASE}.* TO app"))?;
     let dba = Machine::new(program, &pair, "dba")?;
@@ -121,8 +127,8 @@ fn move_and_back(pair: &mut Pair, machine: &Machine, file: &Path) -> Result<()> 
         wait_for_more(file)?;
         pair.takes_over(from, to);
         pair.replica_runs(to)?;
-        let arguments = ["switchover", name(from), name(to), "--yes", "--max-lag", "10", "--json"];
-        let ended = machine.run(pair, &arguments)?;
+        let patient = ["--yes", "--max-lag", "60", "--max-pause", "30", "--json"];
+        let ended = machine.run(pair, &[&["switchover", name(from), name(to)], &patient[..]].concat())?;
         // It ends every session on the old primary, including this one.
         pair.log_in(from)?;
         ended.expect(0, "is the primary, and")?;
