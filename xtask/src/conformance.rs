@@ -36,7 +36,7 @@ pub(crate) struct Arguments {
     /// Run the packages' own tests, instead
     #[arg(long, conflicts_with_all = ["switch", "keep", "clients"])]
     own_tests: bool,
-    /// Write the table to docs/clients.md, or the results of --switch to docs/results/README.md
+    /// If nothing fails, write the table to docs/clients.md, or the results of --switch to docs/results/README.md
     #[arg(long, conflicts_with = "languages")]
     keep: bool,
     /// Look for the languages in another folder than `clients/`
@@ -75,10 +75,10 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
     if arguments.switch {
         let (report, result) = load::switch(&languages, &library)?;
         println!("\n{report}\n");
-        if arguments.keep {
+        outcome += result;
+        if arguments.keep && outcome.failed.is_empty() {
             results::keep(RESULTS, "conformance", &report)?;
         }
-        outcome += result;
         return Ok(outcome);
     }
 
@@ -91,9 +91,9 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
     }
     world.stop()?;
     println!("\n{table}\n");
-    if arguments.keep {
+    outcome += table.outcome();
+    if arguments.keep && outcome.failed.is_empty() {
         results::keep(DOCUMENT, "conformance", &table.to_string())?;
     }
-    outcome += table.outcome();
     Ok(outcome)
 }
