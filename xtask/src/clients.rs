@@ -6,10 +6,7 @@
 //! `instant_failover://` before the host, and without it, with the plugin in their environment.
 
 mod checks;
-mod fake;
-mod helper;
 mod prompt;
-mod script;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -28,8 +25,8 @@ use support::{packages, wire};
 use tempfile::TempDir;
 
 use crate::Outcome;
+use crate::common::script::{Answer, Script};
 use crate::common::tools::{self, Tool, Tools};
-use script::{Answer, Script};
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
@@ -71,8 +68,6 @@ enum Kind {
     Checks,
     /// `mariadb` at a terminal.
     Prompt,
-    /// One of the helpers in `clients/`.
-    Helper,
 }
 
 const CLIENTS: &[Client] = &[
@@ -113,9 +108,6 @@ const CLIENTS: &[Client] = &[
     client("node-mysql2-list", Tool::Node, &["node/mysql2.js"], Kind::GoesOn),
     client("node-mariadb-list", Tool::Node, &["node/mariadb.js"], Kind::GoesOn),
     client("php-mysqli", Tool::Php, &["mysqli.php"], Kind::Stays),
-    client("pymysql_follow", Tool::Python, &["pymysql_follow.py"], Kind::Helper),
-    client("mysql2_follow", Tool::Node, &["node/mysql2_follow.js"], Kind::Helper),
-    client("mysql_follow", Tool::Rust, &["mysql_follow"], Kind::Helper),
     client("checks", Tool::Checks, &["checks.py"], Kind::Checks),
 ];
 
@@ -198,13 +190,13 @@ struct Notes {
 }
 
 /// The server that redirects on demand.
-enum Old {
+pub(crate) enum Old {
     MariaDb(Server),
     Harness(Harness),
 }
 
 impl Old {
-    fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::MariaDb(_) => "mariadbd with the plugin",
             Self::Harness(_) => "the stand-in",
@@ -216,7 +208,7 @@ impl Old {
         matches!(self, Self::MariaDb(_))
     }
 
-    fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         match self {
             Self::MariaDb(server) => server.address(),
             Self::Harness(harness) => harness.address(),
@@ -230,14 +222,14 @@ impl Old {
         }
     }
 
-    fn root(&self) -> Result<wire::Session> {
+    pub(crate) fn root(&self) -> Result<wire::Session> {
         match self {
             Self::MariaDb(server) => server.root(),
             Self::Harness(harness) => harness.root(),
         }
     }
 
-    fn stop(&mut self) -> Result<()> {
+    pub(crate) fn stop(&mut self) -> Result<()> {
         match self {
             Self::MariaDb(server) => server.stop(),
             Self::Harness(harness) => harness.stop(),
@@ -245,17 +237,14 @@ impl Old {
     }
 }
 
-/// Three servers with the same account, and with certificates. db1 redirects to db2 on demand.
+/// Two servers with the same account, and with certificates. db1 redirects to db2 on demand.
 ///
 /// Each is identified by an exempt user that does not exist. A mariadbd also has that name in a table.
 struct World {
     db1: Old,
     db2: Server,
-    /// Its certificate is for another name.
-    db3: Server,
-    /// Sessions of root, through the sockets.
+    /// A session of root on db1, through the socket.
     one: wire::Session,
-    two: wire::Session,
     /// Home of the clients, with Connector/C's plugins and certificates.
     home: TempDir,
 }
@@ -273,13 +262,11 @@ impl World {
         let home = tempfile::Builder::new().prefix("instant-failover-clients-").tempdir()?;
         System::this().install_client_plugins(&home.path().join("plugin"), library)?;
         let db2 = start_mariadbd(library, "db2", &tools::certificate(home.path(), "localhost")?)?;
-        let db3 = start_mariadbd(library, "db3", &tools::certificate(home.path(), "elsewhere.example")?)?;
         let tls = tools::certificate(home.path(), "localhost")?;
-        let mut two = db2.root()?;
         let db1 = match harness {
             None => Old::MariaDb(start_mariadbd(library, "db1", &tls)?),
             Some(program) => {
-                let hash = two.query(&format!("SELECT PASSWORD('{PASSWORD}')"))?.concat().concat();
+                let hash = db2.root()?.query(&format!("SELECT PASSWORD('{PASSWORD}')"))?.concat().concat();
                 let accounts = home.path().join("accounts");
                 fs::write(&accounts, format!("{USER} {hash}\n"))?;
                 let accounts = format!("--accounts-file={}", accounts.display());
@@ -289,15 +276,15 @@ impl World {
             }
         };
         let one = db1.root()?;
-        Ok(Self { db1, db2, db3, one, two, home })
+        Ok(Self { db1, db2, one, home })
     }
 
     /// Tests a client without TLS and with it.
     fn try_out(&mut self, client: &Client) -> Result<Notes> {
         let mut notes = Notes::default();
         self.try_once(client, false, &mut notes)?;
-        // The helpers have their own TLS cases; for checks it makes no difference.
-        if !matches!(client.kind, Kind::Helper | Kind::Checks) {
+        // For checks it makes no difference.
+        if client.kind != Kind::Checks {
             self.try_once(client, true, &mut notes).context("with TLS")?;
         }
         Ok(notes)
@@ -320,13 +307,12 @@ impl World {
             Kind::GoesOnIfDown => self.list(&mut script, false, notes),
             Kind::Checks => checks::check(self, &mut script, notes),
             Kind::Prompt => prompt::check(self, &mut script, notes),
-            Kind::Helper => helper::check(self, &mut script, client.name, notes),
         }
         .with_context(|| script.errors())?;
         script.end()?;
         let handshakes = self.handshakes()? - before;
-        // A helper tries both; a skipped client did nothing.
-        let tells = !matches!(client.kind, Kind::Helper | Kind::Checks) && notes.skipped.is_empty();
+        // A skipped client did nothing.
+        let tells = client.kind != Kind::Checks && notes.skipped.is_empty();
         ensure!(!tells || is_secure == (handshakes > 0), "{handshakes} TLS handshakes");
         if let (true, Some(said)) = (is_secure, notes.said.last_mut()) {
             said.push_str(" with TLS");
@@ -542,7 +528,7 @@ fn start_mariadbd(library: &Path, name: &str, tls: &[String]) -> Result<Server> 
 }
 
 /// Makes a server redirect to the target, or not at all.
-fn redirect(root: &mut wire::Session, target: Option<&str>) -> Result<()> {
+pub(crate) fn redirect(root: &mut wire::Session, target: Option<&str>) -> Result<()> {
     let sql = match target {
         Some(target) => format!("SET GLOBAL instant_failover_target = '{target}', instant_failover_mode = ON"),
         None => "SET GLOBAL instant_failover_mode = OFF".to_owned(),

@@ -3,6 +3,7 @@
 mod bench;
 mod clients;
 mod common;
+mod conformance;
 mod deb;
 mod demo;
 mod drain;
@@ -44,6 +45,8 @@ enum Task {
     ServerTests(mtr::ServerTests),
     /// Test real client libraries: all of them, or those named
     Clients(clients::Arguments),
+    /// Check that the packages in clients/ all do the same: all languages, or those named
+    Conformance(conformance::Arguments),
     /// Measure what the plugin and the stand-in cost: everything, or one measurement
     Bench(bench::Arguments),
     /// Build the Debian packages and the tarball
@@ -76,6 +79,7 @@ fn main() -> anyhow::Result<()> {
         Task::Versions(arguments) => mtr::versions(&arguments),
         Task::ServerTests(arguments) => mtr::server_tests(&arguments),
         Task::Clients(arguments) => clients::command(&arguments),
+        Task::Conformance(arguments) => conformance::command(&arguments),
         Task::Bench(bench) => bench::command(bench),
         Task::Deb(arguments) => deb::command(&arguments),
         Task::Rpm(arguments) => rpm::command(&arguments),

@@ -5,7 +5,7 @@
 //! must exist exactly once, also those of procedures and events with root as their definer.
 
 mod application;
-mod command;
+pub(crate) mod command;
 mod mishaps;
 pub(crate) mod pair;
 

@@ -1,12 +1,15 @@
 //! Every test of the project.
 
-use std::process::Command;
+use std::fs;
+use std::process::{Child, Command};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use support::build::{self, Flavour};
-use support::{output, packages, project_root, run, target_dir};
+use support::{child, output, packages, project_root, run, target_dir};
+use tempfile::NamedTempFile;
 
+use crate::common::tools;
 use crate::{Outcome, clients, deb, drain, fuzz, galera, monitoring, mtr, recipes, rpm, sanitize, soak, switchover};
 
 /// For each target.
@@ -20,7 +23,9 @@ const ON_ARM64: &[&str] = &["instant_failover", "account", "hold"];
 const MINUTES_OF_SOAK: u64 = 2;
 
 pub(crate) fn run_all() -> Result<()> {
-    packages::install(&[packages::BUILD, packages::SERVER, packages::TEST, packages::FUZZ])?;
+    // What stages in the background need is installed before: two cannot install at once.
+    let languages = packages::of_languages();
+    packages::install(&[packages::BUILD, packages::SERVER, packages::TEST, packages::FUZZ, tools::ALWAYS, &languages])?;
     let mut stages = Stages { started: Instant::now(), outcome: Outcome::default() };
     stages.run("Formatting, lints and documentation", lint);
     stages.run("Unit and integration tests", cargo_test);
@@ -30,10 +35,18 @@ pub(crate) fn run_all() -> Result<()> {
     stages.run("MTR suite under valgrind", || mtr::run_valgrind(UNDER_VALGRIND));
     stages.run("MTR suite on 64-bit ARM", || mtr::run_arm64(ON_ARM64));
     stages.run("MariaDB's own tests", mtr::run_server_tests);
+    // They mostly wait: for pools that give up, and for what they build.
+    let conformance = Beside::start("Conformance of the packages in clients/", &["conformance"]);
     stages.run("Client libraries", || clients::run(&clients::Arguments::default()));
+    stages.run_beside(conformance);
+    let own_tests = Beside::start("Tests of the packages in clients/", &["conformance", "--own-tests"]);
     stages.run("Soak", || soak::run(&soak::Arguments { minutes: MINUTES_OF_SOAK, seed: Some(1), keep: false }));
+    stages.run_beside(own_tests);
     stages.run("Drain", || drain::run(&drain::Arguments::short()));
     stages.run("Switchover", || switchover::run(&switchover::Arguments { short: true, keep: false }));
+    stages.run("Switchover with the packages in clients/", || {
+        run(cargo("xtask").args(["conformance", "--switch"])).map(|()| Outcome::of(true, ""))
+    });
     stages.run("Galera", || galera::run(&galera::Arguments::default()));
     stages.run("Recipes of the documents", recipes::run);
     stages.run("Monitoring", monitoring::run);
@@ -61,6 +74,41 @@ impl Stages {
         println!("{outcome}");
         self.outcome += outcome;
     }
+
+    /// Waits for a stage that was started before.
+    fn run_beside(&mut self, beside: Beside) {
+        self.run(beside.title, || beside.end());
+    }
+}
+
+/// A stage in a process of its own, while others run. Its output is shown when it is its turn.
+struct Beside {
+    title: &'static str,
+    running: Result<(Child, NamedTempFile)>,
+}
+
+impl Beside {
+    /// Starts a command of this program.
+    fn start(title: &'static str, arguments: &[&str]) -> Self {
+        println!("\n(in the background: {title})");
+        let running = || {
+            let output = NamedTempFile::new()?;
+            let mut command = cargo("xtask");
+            let file = output.reopen()?;
+            command.args(arguments).stdout(file.try_clone()?).stderr(file);
+            Ok((child::spawn(&mut command)?, output))
+        };
+        Self { title, running: running() }
+    }
+
+    /// Waits for it.
+    fn end(self) -> Result<Outcome> {
+        let (mut child, output) = self.running?;
+        let status = child.wait()?;
+        print!("{}", String::from_utf8_lossy(&fs::read(output.path())?));
+        ensure!(status.success(), "{status}; see above");
+        Ok(Outcome::of(true, ""))
+    }
 }
 
 fn lint() -> Result<Outcome> {
@@ -84,6 +132,9 @@ fn lint() -> Result<Outcome> {
         .args(["--package=instant-failover", "--package=instant-failover-core", "--package=instant-failover-harness"])
         .args(["--package=instant-failover-option-file", "--package=instant-failover-switchover"])
         .env("RUSTDOCFLAGS", "--deny=warnings"))?;
+    run(cargo("doc")
+        .args(["--quiet", "--no-deps", "--lib", "--package=instant-failover-client", "--all-features"])
+        .env("RUSTDOCFLAGS", "--deny=warnings"))?;
     outcome.passed += 1;
     Ok(outcome)
 }
@@ -95,6 +146,8 @@ fn cargo_test() -> Result<Outcome> {
         .args(["--quiet", "--workspace", "--no-fail-fast"])
         .env("INSTANT_FAILOVER_SO", plugin)
         .env("INSTANT_FAILOVER_PANIC_SO", panicking)
+        // The tests of the packages have another name for it.
+        .env("INSTANT_FAILOVER_STANDIN", &harness)
         .env("INSTANT_FAILOVER_HARNESS", harness))?;
     Ok(Outcome::of(true, ""))
 }

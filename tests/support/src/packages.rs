@@ -32,6 +32,37 @@ pub const FUZZ: &[&str] = &["g++"];
 /// For names in the reports of sanitizers: `llvm-symbolizer`.
 pub const SANITIZE: &[&str] = &["llvm"];
 
+/// To build and test the package of a language in `clients/`: each program, and Debian's package that has it. Rust's is there.
+const LANGUAGES: &[(&str, &str, &str)] = &[
+    ("go", "go", "golang"),
+    ("java", "javac", "default-jdk-headless"),
+    ("java", "mvn", "maven"),
+    ("node", "node", "nodejs"),
+    ("node", "npm", "npm"),
+    ("php", "php", "php-cli"),
+    ("php", "phpize", "php-dev"),
+    ("php", "gcc", "gcc"),
+    ("php", "make", "make"),
+    ("python", "python3", "python3"),
+];
+/// The same, for what is no program.
+const LANGUAGES_TOO: &[(&str, &str)] = &[("php", "php-mysql"), ("python", "python3-venv")];
+
+/// The packages that a language in `clients/` needs, except for programs that the machine has: they may be newer than Debian's.
+#[must_use]
+pub fn of_language(language: &str) -> Vec<&'static str> {
+    let is_missing = |program: &str| Command::new(program).arg("--version").output().is_err();
+    let programs = LANGUAGES.iter().filter(|(name, program, _)| *name == language && is_missing(program));
+    let others = LANGUAGES_TOO.iter().filter(|(name, _)| *name == language);
+    programs.map(|(.., package)| *package).chain(others.map(|(_, package)| *package)).collect()
+}
+
+/// The same for all languages.
+#[must_use]
+pub fn of_languages() -> Vec<&'static str> {
+    ["go", "java", "node", "php", "python"].into_iter().flat_map(of_language).collect()
+}
+
 /// Installs those of `packages` that are missing, without starting or restarting any service.
 ///
 /// # Errors

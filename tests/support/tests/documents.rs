@@ -9,8 +9,10 @@ use support::project_root;
 
 /// Every document of the project.
 fn documents() -> Vec<PathBuf> {
-    let folders = ["", "clients", "docs", "docs/results", "switchover"];
-    let files = folders.iter().flat_map(|folder| fs::read_dir(project_root().join(folder)).unwrap());
+    let folders = ["", "clients", "docs", "docs/results", "switchover"].map(|folder| project_root().join(folder));
+    let packages = fs::read_dir(project_root().join("clients")).unwrap().map(|entry| entry.unwrap().path());
+    let folders = folders.into_iter().chain(packages.filter(|path| path.is_dir()));
+    let files = folders.flat_map(|folder| fs::read_dir(folder).unwrap());
     files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "md")).collect()
 }
 

@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 
-use super::script::Script;
 use super::{Notes, PASSWORD, USER, World};
+use crate::common::script::Script;
 
 /// Users that are exempt in some of the cases.
 const EXEMPT: &str = "haproxy,exporter";

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 
-use super::script::Script;
 use super::{Notes, SOON, USER, WHAT_HARNESS_IS, World};
+use crate::common::script::Script;
 
 /// What `\s` prints, in this order. White space in an answer is normalised.
 const STATUS: &[&str] = &[

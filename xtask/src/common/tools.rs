@@ -71,12 +71,7 @@ impl Tool {
             Self::Php => Command::new("php"),
             Self::Rust => Command::new(target_dir().join("debug/instant-failover-clients")),
         };
-        for (name, _) in std::env::vars_os() {
-            let text = name.to_string_lossy();
-            if ["MYSQL", "MARIADB", "INSTANT_FAILOVER", "PYTHON", "NODE", "PERL"].iter().any(|p| text.starts_with(p)) {
-                command.env_remove(&name);
-            }
-        }
+        forget_settings(&mut command);
         // Leave no files next to the scripts.
         command.env("PYTHONDONTWRITEBYTECODE", "1");
         if self == Self::Node {
@@ -90,6 +85,17 @@ impl Tool {
         }
         command.args(words);
         Ok(command)
+    }
+}
+
+/// Leaves out of a command's environment what would change what a client does.
+pub(crate) fn forget_settings(command: &mut Command) {
+    const SETTINGS: &[&str] = &["MYSQL", "MARIADB", "INSTANT_FAILOVER", "PYTHON", "NODE", "PERL"];
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if SETTINGS.iter().any(|prefix| text.starts_with(prefix)) {
+            command.env_remove(&name);
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::pair::{PASSWORD, Pair, name};
 
 /// How the command ended.
 #[derive(Debug)]
-pub(super) struct Ended {
+pub(crate) struct Ended {
     pub(super) status: Option<i32>,
     /// Everything that it printed.
     pub(super) text: String,
@@ -26,7 +26,7 @@ pub(super) struct Ended {
 
 impl Ended {
     /// It must have ended like this, and printed this.
-    pub(super) fn expect(&self, status: i32, text: &str) -> Result<()> {
+    pub(crate) fn expect(&self, status: i32, text: &str) -> Result<()> {
         ensure!(self.status == Some(status), "exit status {:?} instead of {status}:\n{}", self.status, self.text);
         ensure!(self.text.contains(text), "no {text:?} in:\n{}", self.text);
         Ok(())
@@ -49,7 +49,7 @@ impl Ended {
 }
 
 /// A machine of the DBA: what the command reads and writes is in its home directory.
-pub(super) struct Machine {
+pub(crate) struct Machine {
     program: PathBuf,
     home: PathBuf,
 }
@@ -58,7 +58,7 @@ impl Machine {
     /// Both servers are in its file: db1 over TCP, db2 by its socket.
     ///
     /// The home directory also has a `.my.cnf` with another server, which must not matter.
-    pub(super) fn new(program: &Path, pair: &Pair, home: &str) -> Result<Self> {
+    pub(crate) fn new(program: &Path, pair: &Pair, home: &str) -> Result<Self> {
         let home = pair.home.path().join(home);
         fs::create_dir_all(home.join(".config/instant-failover"))?;
         fs::write(home.join(".my.cnf"), "[client]\nhost = 127.0.0.1\nport = 1\nuser = nobody\npassword = wrong\n")?;
@@ -103,7 +103,7 @@ impl Machine {
     }
 
     /// Runs the command.
-    pub(super) fn run(&self, pair: &mut Pair, arguments: &[&str]) -> Result<Ended> {
+    pub(crate) fn run(&self, pair: &mut Pair, arguments: &[&str]) -> Result<Ended> {
         self.watch(pair, arguments, |_, _, _| Ok(()))
     }
 

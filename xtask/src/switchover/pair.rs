@@ -19,7 +19,7 @@ use super::application::Order;
 use crate::common::tools::Tool;
 use crate::recipes::{Document, run_statement};
 
-pub(super) const PASSWORD: &str = "open sesame";
+pub(crate) const PASSWORD: &str = "open sesame";
 const DATABASE: &str = "shop";
 /// Events that write each second, with root as their definer.
 const EVENTS: std::ops::Range<u32> = 1..6;
@@ -32,7 +32,7 @@ pub(crate) struct Pair {
     /// Sessions of root, through the sockets.
     sessions: [Session; 2],
     /// Connector/C's plugins, and the command's files.
-    pub(super) home: TempDir,
+    pub(crate) home: TempDir,
     started: Instant,
     started_at: f64,
 }
@@ -149,7 +149,7 @@ impl Pair {
     }
 
     /// Reopens the DBA's session.
-    pub(super) fn log_in(&mut self, server: usize) -> Result<()> {
+    pub(crate) fn log_in(&mut self, server: usize) -> Result<()> {
         self.sessions[server] = self.servers[server].root()?;
         Ok(())
     }
@@ -171,7 +171,7 @@ impl Pair {
     }
 
     /// From now on `from` is the runbook's db1, and `to` its db2.
-    pub(super) fn takes_over(&mut self, from: usize, to: usize) {
+    pub(crate) fn takes_over(&mut self, from: usize, to: usize) {
         self.roles = [from, to];
     }
 
@@ -309,7 +309,7 @@ impl Pair {
     }
 
     /// Waits until the replica has everything in the primary's binary log.
-    pub(super) fn wait_for_replica(&mut self, primary: usize, replica: usize) -> Result<()> {
+    pub(crate) fn wait_for_replica(&mut self, primary: usize, replica: usize) -> Result<()> {
         let position = self.value(primary, "SELECT @@gtid_binlog_pos")?;
         let waited = self.value(replica, &format!("SELECT MASTER_GTID_WAIT('{position}', 20)"))?;
         ensure!(waited == "0", "{} does not catch up: {:?}", name(replica), self.slave_status(replica)?);
@@ -317,7 +317,7 @@ impl Pair {
     }
 
     /// Checks that both threads of a replica run.
-    pub(super) fn replica_runs(&mut self, replica: usize) -> Result<()> {
+    pub(crate) fn replica_runs(&mut self, replica: usize) -> Result<()> {
         println!("{:16}{}> SHOW SLAVE STATUS", "", name(replica));
         let status = self.slave_status(replica)?;
         ensure!(status.io == "Yes" && status.sql == "Yes", "{} does not replicate: {status:?}", name(replica));

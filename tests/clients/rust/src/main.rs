@@ -1,10 +1,6 @@
 //! Rust clients for `cargo xtask clients`: one command per line in, one answer per line out.
 //!
-//! The argument names the client: `mysql`, `sqlx`, or `mysql_follow` for the helper in `clients/`.
-
-#[path = "../../../../clients/rust/mysql_follow.rs"]
-#[expect(clippy::missing_errors_doc, clippy::must_use_candidate, reason = "the helper is kept short")]
-pub mod mysql_follow;
+//! The argument names the client: `mysql` or `sqlx`.
 
 use std::env;
 use std::fmt::Write;
@@ -24,7 +20,6 @@ fn main() -> Result<()> {
     match env::args().nth(1).as_deref() {
         Some("mysql") => with_mysql(),
         Some("sqlx") => tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(with_sqlx()),
-        Some("mysql_follow") => with_follow(),
         other => bail!("no client {other:?}"),
     }
 }
@@ -142,44 +137,6 @@ async fn with_sqlx() -> Result<()> {
                 Err(error) => Err(error.into()),
             },
         });
-    }
-    Ok(())
-}
-
-/// Where the helper would go, for the bytes of a message in hexadecimal.
-fn follow_target(message: &str) -> Result<String> {
-    let digits = message.as_bytes().chunks(2);
-    let bytes: Result<Vec<_>, _> =
-        digits.map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap_or_default(), 16)).collect();
-    let message = String::from_utf8_lossy(&bytes?).into_owned();
-    let error = mysql::MySqlError { state: "HY000".to_owned(), message, code: 4196 };
-    let target = mysql_follow::target_of(&error);
-    Ok(target.map_or_else(|| "none".to_owned(), |(host, port)| format!("{host} {port}")))
-}
-
-/// The words of a line: `connect`, host, port, file of the authority or `-` for no TLS, initial statement or `-` for none; or
-/// `target` and a message.
-fn with_follow() -> Result<()> {
-    for line in stdin().lines() {
-        let line = line?;
-        let [_, host, port, authority, init] = line.split('\t').collect::<Vec<_>>()[..] else {
-            let (_, message) = line.split_once("target\t").with_context(|| format!("bad line {line}"))?;
-            answer(follow_target(message));
-            continue;
-        };
-        let mut options = mysql_options()?.ip_or_hostname(Some(host)).tcp_port(port.parse()?);
-        if authority != "-" {
-            options = options.ssl_opts(SslOpts::default().with_root_cert_path(Some(PathBuf::from(authority))));
-        }
-        if init != "-" {
-            options = options.init(vec![init]);
-        }
-        answer(mysql_follow::connect(&options.into()).map_err(Into::into).and_then(|mut conn| {
-            let names = use_mysql(&mut conn)?;
-            let cipher: Option<(String, String)> = conn.query_first("SHOW STATUS LIKE 'Ssl_cipher'")?;
-            let is_secure = cipher.is_some_and(|(_, cipher)| !cipher.is_empty());
-            Ok(format!("{names} {}", if is_secure { "tls" } else { "plain" }))
-        }));
     }
     Ok(())
 }

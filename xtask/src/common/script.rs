@@ -15,13 +15,13 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A client's answer to a command: `ok` and names of servers, or `error` and what it shows.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) text: String,
-    pub(super) took: Duration,
+pub(crate) struct Answer {
+    pub(crate) text: String,
+    pub(crate) took: Duration,
 }
 
 /// Killed when it is dropped.
-pub(super) struct Script {
+pub(crate) struct Script {
     process: Child,
     commands: Option<ChildStdin>,
     answers: Receiver<String>,
@@ -29,7 +29,7 @@ pub(super) struct Script {
 }
 
 impl Script {
-    pub(super) fn start(command: &mut Command, stderr: &Path) -> Result<Self> {
+    pub(crate) fn start(command: &mut Command, stderr: &Path) -> Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(stderr)?);
         let mut process = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
         let (commands, output) = (process.stdin.take(), process.stdout.take().context("no output")?);
@@ -45,25 +45,37 @@ impl Script {
     }
 
     /// Sends a command and waits for the answer.
-    pub(super) fn ask(&mut self, words: &[&str]) -> Result<Answer> {
+    pub(crate) fn ask(&mut self, words: &[&str]) -> Result<Answer> {
         let start = Instant::now();
+        let command = words.join("\t");
+        self.send(&command)?;
+        let text = self.answer().with_context(|| command)?;
+        Ok(Answer { text, took: start.elapsed() })
+    }
+
+    /// Sends a command. Commands are answered in their order.
+    pub(crate) fn send(&mut self, command: &str) -> Result<()> {
         let mut commands = self.commands.as_ref().context("the client was ended")?;
-        writeln!(commands, "{}", words.join("\t")).context("the client accepts no command")?;
+        writeln!(commands, "{command}").context("the client accepts no command")
+    }
+
+    /// Waits for the answer to the first command that has none.
+    pub(crate) fn answer(&mut self) -> Result<String> {
         match self.answers.recv_timeout(PATIENCE) {
-            Ok(text) => Ok(Answer { text, took: start.elapsed() }),
-            Err(mpsc::RecvTimeoutError::Timeout) => bail!("no answer to {words:?} within {PATIENCE:?}"),
-            Err(mpsc::RecvTimeoutError::Disconnected) => bail!("the client exited without an answer to {words:?}"),
+            Ok(text) => Ok(text),
+            Err(mpsc::RecvTimeoutError::Timeout) => bail!("no answer within {PATIENCE:?}"),
+            Err(mpsc::RecvTimeoutError::Disconnected) => bail!("the client exited without an answer"),
         }
     }
 
     /// Its error output.
-    pub(super) fn errors(&self) -> String {
+    pub(crate) fn errors(&self) -> String {
         let errors = fs::read(&self.stderr).unwrap_or_default();
         String::from_utf8_lossy(&errors).trim().to_owned()
     }
 
     /// Closes its input; the client must then exit successfully.
-    pub(super) fn end(mut self) -> Result<()> {
+    pub(crate) fn end(mut self) -> Result<()> {
         drop(self.commands.take());
         match self.answers.recv_timeout(PATIENCE) {
             Ok(text) => bail!("the client said '{text}' without a command"),
