@@ -58,8 +58,6 @@ func (Driver) OpenConnector(dsn string) (driver.Connector, error) {
 	if err != nil {
 		return nil, err
 	}
-	// NewConnector reads TLSConfig again: ParseDSN has put the host of the address into TLS, as if it were the program's.
-	cfg.TLS = nil
 	return NewConnector(cfg)
 }
 
@@ -94,8 +92,8 @@ func NewConnector(cfg *mysql.Config) (driver.Connector, error) {
 	return &connector{cfg, redirect.TrustFrom(setting, value)}, nil
 }
 
-// readTLSConfig sets cfg.TLS, without a ServerName that was taken from the address: a certificate is checked against the
-// name of its server. A ServerName that the program chose remains.
+// readTLSConfig sets cfg.TLS, without a ServerName that is the host of the address: ParseDSN puts it there, but each server's
+// certificate must be checked against its own name. Any other ServerName was chosen by the program, and remains.
 func readTLSConfig(cfg *mysql.Config) error {
 	host, _, err := net.SplitHostPort(cfg.Addr)
 	if err != nil {
