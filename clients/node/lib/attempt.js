@@ -53,6 +53,10 @@ class Attempt {
         this.#deadline = timeout ? Date.now() + timeout : 0;
     }
 
+    get wasRedirected() {
+        return this.#follow.wasRedirected;
+    }
+
     /** The milliseconds that are left: at least 1, and 0 for no limit. */
     get timeLeft() {
         return this.#deadline && Math.max(1, this.#deadline - Date.now());

@@ -71,7 +71,7 @@ function classOf(driver) {
         EventEmitter.prototype.on = on;
     }
     made.catch?.(() => {});
-    const methods = ['connect', 'authFailHandler', 'authSucceedHandler', 'addCommandQueue'];
+    const methods = ['connect', 'createSecureContext', 'authFailHandler', 'authSucceedHandler', 'addCommandQueue'];
     const isConnection = (object) =>
         methods.every((method) => typeof Object.getPrototypeOf(object)[method] === 'function') &&
         typeof object.connectRejectFct === 'function' &&
@@ -83,7 +83,7 @@ function classOf(driver) {
 
 /** Watches the logins of a class's connections. */
 function watch(Connection) {
-    const { connect, authFailHandler, authSucceedHandler } = Connection.prototype;
+    const { connect, createSecureContext, authFailHandler, authSucceedHandler } = Connection.prototype;
 
     Connection.prototype.connect = function () {
         const settings = settingsOf.get(this.opts.stream);
@@ -92,6 +92,17 @@ function watch(Connection) {
             attempts.set(this, new Attempt(settings, socketPath ?? originOf(host, port), connectTimeout));
         }
         return connect.call(this);
+    };
+
+    // The driver checks the name of an address only after it has logged in there.
+    Connection.prototype.createSecureContext = function (info, callback) {
+        return createSecureContext.call(this, info, () => {
+            const { opts, socket } = this;
+            const isChecked = attempts.get(this)?.wasRedirected && opts.ssl.rejectUnauthorized !== false && socket.authorized;
+            if (!isChecked || isNamed(opts, socket.getPeerCertificate())) return callback();
+            const problem = `the server's certificate is not for ${opts.host}; redirect clients to the name of the certificate`;
+            this.authFailHandler(Object.assign(new Error(problem), { fatal: true }));
+        });
     };
 
     // What comes later, such as the errors of initSql, is no redirect.

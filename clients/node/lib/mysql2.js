@@ -1,5 +1,6 @@
 'use strict';
 
+const net = require('node:net');
 const tls = require('node:tls');
 const mysql = require('mysql2');
 const { version } = require('mysql2/package.json');
@@ -17,7 +18,7 @@ const verifiedServers = new WeakMap();
 
 /** The class whose constructor makes the socket and begins the login, for connections of pools, too. */
 const Base = Object.getPrototypeOf(mysql.Connection);
-const { addCommand, _notifyError } = Base.prototype;
+const { addCommand, startTLS, _notifyError } = Base.prototype;
 
 Base.prototype.addCommand = function (command) {
     const settings = this.config[SETTINGS];
@@ -25,6 +26,15 @@ Base.prototype.addCommand = function (command) {
     // The first command is the login: the constructor adds it.
     if (settings && (!attempt || attempt.isNew)) watch(this, command, settings);
     return addCommand.call(this, command);
+};
+
+// mysql2 checks the certificate of an address, if it is to check names, against the name localhost.
+Base.prototype.startTLS = function (onSecure) {
+    return startTLS.call(this, (error) => {
+        const { host, ssl } = this.config;
+        const isChecked = ssl.verifyIdentity && ssl.rejectUnauthorized && attempts.get(this)?.wasRedirected;
+        onSecure(error ?? (isChecked && net.isIP(host) && !isVerifiedPeer(this) ? wrongName(host) : undefined));
+    });
 };
 
 Base.prototype._notifyError = function (error) {
@@ -110,6 +120,10 @@ function isVerifiedPeer({ config, stream }) {
         servers[isVerified ? 'add' : 'delete'](server);
     }
     return stream.authorized && servers.has(server);
+}
+
+function wrongName(host) {
+    return new Error(`the server's certificate is not for the address ${host}; redirect clients to the name of the certificate`);
 }
 
 function isEncrypted(stream) {

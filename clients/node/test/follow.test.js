@@ -84,9 +84,10 @@ for (const [name, driver] of Object.entries(drivers)) {
 
         it('follows in a pool, in a cluster, and back', async () => {
             for (const make of [driver.pool, driver.cluster]) {
+                await use(db1.redirect(db2.address('localhost')));
+                // That of mariadb connects at once.
                 const pool = make(options(db1, { connectionLimit: 3 }));
                 const port = async () => Number((await pool.query('SELECT @@port AS port'))[0].port);
-                await use(db1.redirect(db2.address('localhost')));
                 assert.deepEqual(await Promise.all([port(), port(), port()]), Array(3).fill(db2.port));
                 // Its sessions end, and it connects again: to the first server.
                 await db1.off();
@@ -182,6 +183,10 @@ for (const [name, driver] of Object.entries(drivers)) {
             // The certificate is for localhost, and would be for the first server.
             await db1.redirect(db2.address('LOCALHOST'));
             assert.equal(await land(secure), db2.port);
+            for (let n = 0; n < 2; n++) {
+                await db1.redirect(db2.address('127.0.0.1'));
+                await refused(secure, 0, 'certificate', '(redirected: ');
+            }
             const unknown = await use(standIn(db2.address('localhost')));
             await db1.redirect(`localhost:${unknown.port}`);
             await refused(secure, 0, 'certificate', '(redirected: ');
