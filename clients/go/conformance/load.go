@@ -106,7 +106,7 @@ func (r *report) work(db *sql.DB, first int, end time.Time) error {
 			time.Sleep(10 * time.Millisecond)
 			continue
 		}
-		for _, table := range []string{"orders", "lines"} {
+		for _, table := range []string{"orders", "`lines`"} {
 			if _, err = tx.Exec(fmt.Sprintf("INSERT INTO %s(id) VALUES(%d)", table, id)); err != nil {
 				break
 			}
