@@ -32,7 +32,7 @@ function targetOf(error) {
 exports.targetOf = targetOf;
 exports.connect = async (options) => {
     const chain = [];
-    for (let target; ; ) {
+    for (let target; ;) {
         // Over TCP, the rest as asked for; a certificate is checked against this host.
         const connection = mysql.createConnection(target ? { ...options, ...target, socketPath: undefined } : options);
         const error = await new Promise((resolve) => {

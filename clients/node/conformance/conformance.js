@@ -79,7 +79,9 @@ async function land(line) {
     } catch (error) {
         // The pool of mariadb puts the server's error into one of its own.
         const cause = error.cause ?? error;
-        return JSON.stringify({ error: { code: cause.errno > 0 ? cause.errno : 0, message: cause.message || String(cause) } });
+        return JSON.stringify({
+            error: { code: cause.errno > 0 ? cause.errno : 0, message: cause.message || String(cause) },
+        });
     }
 }
 
@@ -96,7 +98,14 @@ async function load(options) {
     const { seconds, workers, file } = options;
     const pool = driver().createPool(optionsOf({ ...options, size: workers }));
     const output = fs.openSync(file, 'a');
-    const report = { acknowledged: 0, errors_in_transaction: 0, errors_outside: 0, unknown: 0, longest_pause_ms: 0, first_errors: [] };
+    const report = {
+        acknowledged: 0,
+        errors_in_transaction: 0,
+        errors_outside: 0,
+        unknown: 0,
+        longest_pause_ms: 0,
+        first_errors: [],
+    };
     const note = (counter, error) => {
         report[counter]++;
         if (report.first_errors.length < 10) report.first_errors.push(error.message);

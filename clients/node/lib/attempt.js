@@ -100,7 +100,8 @@ class Attempt {
         const { name, value } = this.#settings;
         if (VALUES[value] !== value) return `${name} is ${shown(value)}; give never, verified, auto or always`;
         if (peer.fixed) return peer.fixed;
-        if (!peer.greeted) return 'the server sent it in place of its greeting, before TLS; anyone on the network can do that';
+        if (!peer.greeted)
+            return 'the server sent it in place of its greeting, before TLS; anyone on the network can do that';
         if (peer.usesTLS && !peer.tls) return 'the server sent it before TLS; anyone on the network can do that';
         const isProven = peer.tls && peer.verified;
         if (value === 'always' || isProven || (value === 'auto' && !peer.asked)) return '';

@@ -42,7 +42,7 @@ function prepare(driver) {
     if (!Connection) {
         throw new Error(
             `instant-failover cannot follow redirects with mariadb ${version}; install mariadb ${FROM.join('.')} or later, ` +
-                `before ${BEFORE.join('.')}, or a newer instant-failover`
+                `before ${BEFORE.join('.')}, or a newer instant-failover`,
         );
     }
     watch(Connection);
@@ -98,7 +98,8 @@ function watch(Connection) {
     Connection.prototype.createSecureContext = function (info, callback) {
         return createSecureContext.call(this, info, () => {
             const { opts, socket } = this;
-            const isChecked = attempts.get(this)?.wasRedirected && opts.ssl.rejectUnauthorized !== false && socket.authorized;
+            const isChecked =
+                attempts.get(this)?.wasRedirected && opts.ssl.rejectUnauthorized !== false && socket.authorized;
             if (!isChecked || isNamed(opts, socket.getPeerCertificate())) return callback();
             const problem = `the server's certificate is not for ${opts.host}; redirect clients to the name of the certificate`;
             this.authFailHandler(Object.assign(new Error(problem), { fatal: true }));

@@ -34,7 +34,7 @@ function check(version, make, targetOf, moveOn) {
     if (!problem) return;
     throw new Error(
         `instant-failover cannot follow redirects with mysql2 ${version}; install mysql2 ${FROM.join('.')} or later, before ` +
-            `${BEFORE.join('.')}, or a newer instant-failover (${problem})`
+            `${BEFORE.join('.')}, or a newer instant-failover (${problem})`,
     );
 }
 
@@ -52,7 +52,8 @@ function play(make, targetOf, moveOn) {
     const target = targetOf(connection);
     if (target?.host !== 'db2' || target.port !== 3307) return 'a redirect was not noticed';
     moveOn(connection);
-    if (sockets.length !== 2 || connection.stream !== sockets[1] || connection.config.host !== 'db2') return 'no second socket';
+    if (sockets.length !== 2 || connection.stream !== sockets[1] || connection.config.host !== 'db2')
+        return 'no second socket';
     sockets[1].emit('data', packet(0, greeting()));
     sockets[1].emit('data', packet(2, Buffer.from([0, 0, 0, 2, 0, 0, 0])));
     if (!isConnected) return 'the second login did not end';

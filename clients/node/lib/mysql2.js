@@ -123,7 +123,9 @@ function isVerifiedPeer({ config, stream }) {
 }
 
 function wrongName(host) {
-    return new Error(`the server's certificate is not for the address ${host}; redirect clients to the name of the certificate`);
+    return new Error(
+        `the server's certificate is not for the address ${host}; redirect clients to the name of the certificate`,
+    );
 }
 
 function isEncrypted(stream) {
@@ -174,7 +176,7 @@ check(
         return new mysql.Connection({ config });
     },
     (connection) => attempts.get(connection)?.target,
-    (connection) => moveOn(connection, attempts.get(connection))
+    (connection) => moveOn(connection, attempts.get(connection)),
 );
 
 module.exports = { follow, followNodes };

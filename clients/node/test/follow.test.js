@@ -54,7 +54,10 @@ for (const [name, driver] of Object.entries(drivers)) {
         }
 
         async function refused(options, code, ...texts) {
-            const error = await land(options).then((port) => assert.fail(`landed on ${port}`), (error) => error);
+            const error = await land(options).then(
+                (port) => assert.fail(`landed on ${port}`),
+                (error) => error,
+            );
             if (code) assert.equal(error.errno, code, error.message);
             for (const text of texts) assert.ok(error.message.includes(text), `'${text}' is not in '${error.message}'`);
             return error;
@@ -104,7 +107,7 @@ for (const [name, driver] of Object.entries(drivers)) {
             let failures = 0;
             const end = Date.now() + 30000;
             const work = async () => {
-                for (let port; port !== db2.port && Date.now() < end; ) {
+                for (let port; port !== db2.port && Date.now() < end;) {
                     try {
                         port = Number((await pool.query('SELECT @@port AS port'))[0].port);
                         landed[port] = (landed[port] ?? 0) + 1;
@@ -213,10 +216,18 @@ for (const [name, driver] of Object.entries(drivers)) {
                 ['verified', verified(), ''],
                 ['always', { instantFailover: 0 }, undefined],
                 ['Never', {}, undefined],
-                ['verified', unverified, "the server's certificate is not verified (INSTANT_FAILOVER_FOLLOW=verified); set "],
+                [
+                    'verified',
+                    unverified,
+                    "the server's certificate is not verified (INSTANT_FAILOVER_FOLLOW=verified); set ",
+                ],
                 [undefined, { instantFailover: 'verified' }, 'the connection has no TLS (instantFailover=verified); set '],
                 ['yes', {}, "INSTANT_FAILOVER_FOLLOW is 'yes'; give never, verified, auto or always)"],
-                ['always', { instantFailover: 'n\u001b' }, "instantFailover is 'n\\u{1b}'; give never, verified, auto or always)"],
+                [
+                    'always',
+                    { instantFailover: 'n\u001b' },
+                    "instantFailover is 'n\\u{1b}'; give never, verified, auto or always)",
+                ],
             ]) {
                 if (environment === undefined) delete process.env.INSTANT_FAILOVER_FOLLOW;
                 else process.env.INSTANT_FAILOVER_FOLLOW = environment;

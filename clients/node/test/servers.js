@@ -54,7 +54,9 @@ async function startMariaDB(home, name) {
     ];
     const child = spawn('mariadbd', options, { stdio: 'ignore' });
     const ended = new Promise((resolve) => child.once('exit', resolve));
-    const root = await eventually(() => mysql.createConnection({ socketPath: socket, user: 'root', multipleStatements: true }));
+    const root = await eventually(() =>
+        mysql.createConnection({ socketPath: socket, user: 'root', multipleStatements: true }),
+    );
     await root.query(`
         CREATE USER app IDENTIFIED BY '${password}'; GRANT ALL ON *.* TO app;
         CREATE DATABASE demo; CREATE TABLE demo.t (id BIGINT)`);
@@ -90,7 +92,7 @@ async function standIn(target) {
             new Promise((resolve, reject) => {
                 const socket = net.connect(port, '127.0.0.1', () => resolve(socket.destroy()));
                 socket.once('error', reject);
-            })
+            }),
     );
     return { port, stop: () => child.kill('SIGKILL') };
 }
