@@ -49,14 +49,14 @@ it('keeps the commands and listeners of a connection of mysql2', async () => {
 it('keeps the commands of a connection of mariadb', async () => {
     const connection = mariadbCallback.createConnection(options);
     const results = await Promise.all([
-        call(connection, 'query', 'SELECT @@port AS port'),
-        call(connection, 'execute', 'SELECT ? AS given', ['x']),
+        call(connection, 'query', 'SELECT @@port AS value'),
+        call(connection, 'query', 'SELECT ? AS value', [7]),
+        call(connection, 'ping').then(() => [{ value: 'pong' }]),
     ]);
     assert.deepEqual(
-        results.map(([row]) => Object.values(row)[0]),
-        [BigInt(db2.port), 'x'].map((value) => (typeof value === 'bigint' ? results[0][0].port : value)),
+        results.map(([{ value }]) => String(value)),
+        [String(db2.port), '7', 'pong'],
     );
-    assert.equal(Number(results[0][0].port), db2.port);
     await call(connection, 'end');
 });
 
@@ -118,13 +118,11 @@ it('survives what no server sends', async () => {
         Buffer.concat([greeting(false), Buffer.from([4, 0, 0, 2, 0xff, 0x64, 0x10, 0x23])]),
         Buffer.from('HTTP/1.1 400 Bad Request\r\n\r\n'),
     ];
+    const types = Object.values(drivers);
     for (const sent of junk) {
-        const server = await hostile(sent, Buffer.from([1, 0, 0, 9, 0xff]));
+        const server = await hostile(sent, null);
         await db1.redirect(server.address);
-        for (const driver of Object.values(drivers)) {
-            await assert.rejects(driver.connect({ ...options, connectTimeout: 500 }));
-        }
-        await eventually(() => assert.equal(server.sockets.size, 0), 10);
+        await Promise.all(types.map((driver) => assert.rejects(driver.connect({ ...options, connectTimeout: 500 }))));
         server.stop();
     }
     await db1.redirect(db2.address('localhost'));
