@@ -112,11 +112,12 @@ class Attempt {
 
 /** Gives the error another text of the server. A driver may have put something before it. */
 function say(error, text) {
-    const { message, sqlMessage } = error;
+    // The stack begins with the message of the moment when it is first read.
+    const { stack, message, sqlMessage } = error;
     const isWithin = sqlMessage !== undefined && message.includes(sqlMessage);
     error.message = isWithin ? message.replace(sqlMessage, () => text) : text;
     if (sqlMessage !== undefined) error.sqlMessage = text;
-    if (error.stack?.includes(message)) error.stack = error.stack.replace(message, () => error.message);
+    if (stack) error.stack = stack.replace(message, () => error.message);
 }
 
 module.exports = { Attempt, takeSettings };

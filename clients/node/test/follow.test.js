@@ -59,6 +59,7 @@ for (const [name, driver] of Object.entries(drivers)) {
                 (error) => error,
             );
             if (code) assert.equal(error.errno, code, error.message);
+            assert.equal(error.stack.split(error.message).length, 2, error.stack);
             for (const text of texts) assert.ok(error.message.includes(text), `'${text}' is not in '${error.message}'`);
             return error;
         }
