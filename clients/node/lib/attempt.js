@@ -41,6 +41,8 @@ class Attempt {
     #settings;
     #follow;
     #deadline;
+    /** The error that is complete. */
+    #last;
 
     /**
      * @param settings who may redirect
@@ -80,6 +82,7 @@ class Attempt {
                     if (!(stop instanceof Stop)) throw stop;
                     error.errno = CODE;
                     say(error, stop.message);
+                    this.#last = error;
                     return undefined;
                 }
             }
@@ -90,10 +93,9 @@ class Attempt {
 
     /** Adds the servers on the way to an error: the program knows only the first. */
     explain(error) {
-        const chain = `(redirected: ${this.#follow})`;
-        if (this.#follow.wasRedirected && !error.message.includes(chain)) {
-            say(error, `${error.sqlMessage ?? error.message} ${chain}`);
-        }
+        if (!this.wasRedirected || error === this.#last) return;
+        say(error, `${error.sqlMessage ?? error.message} (redirected: ${this.#follow})`);
+        this.#last = error;
     }
 
     #objection(peer) {

@@ -16,25 +16,40 @@ class Nowhere extends EventEmitter {
 }
 
 /**
- * Throws an error unless connections of this version of mysql2 can be watched and moved. The version alone does not tell, as
- * both depend on its insides: so a redirecting server is played, over sockets that lead nowhere.
+ * Finds the class that has all these methods of its own: a connection, or what it extends. Throws an error if there is none, or
+ * if the version cannot work.
+ */
+function findBase(version, Connection, methods) {
+    const [major, minor] = version.split('.').map(Number);
+    const isWithin = ([from, least]) => major > from || (major === from && minor >= least);
+    if (!isWithin(FROM) || isWithin(BEFORE)) throw unknown(version, 'that version is not known to work');
+    for (let Class = Connection; Class?.prototype; Class = Object.getPrototypeOf(Class)) {
+        if (methods.every((method) => Object.hasOwn(Class.prototype, method))) return Class;
+    }
+    throw unknown(version, `its connections lack one of ${methods.join(', ')}`);
+}
+
+/**
+ * Throws an error unless connections of this version of mysql2 can be watched and moved. Both depend on its insides, so a
+ * redirecting server is played, over sockets that lead nowhere.
  * @param make makes a connection that is followed, from options
  * @param targetOf gives where the connection is sent, once
  * @param moveOn moves the connection there
  */
 function check(version, make, targetOf, moveOn) {
-    const [major, minor] = version.split('.').map(Number);
-    const isWithin = ([from, least]) => major > from || (major === from && minor >= least);
-    let problem = isWithin(FROM) && !isWithin(BEFORE) ? '' : 'the version';
+    let problem;
     try {
-        problem ||= play(make, targetOf, moveOn);
+        problem = play(make, targetOf, moveOn);
     } catch (error) {
-        problem = error.stack;
+        problem = error.message;
     }
-    if (!problem) return;
-    throw new Error(
-        `instant-failover cannot follow redirects with mysql2 ${version}; install mysql2 ${FROM.join('.')} or later, before ` +
-            `${BEFORE.join('.')}, or a newer instant-failover (${problem})`,
+    if (problem) throw unknown(version, problem);
+}
+
+function unknown(version, problem) {
+    return new Error(
+        `instant-failover cannot follow redirects with mysql2 ${version}: ${problem}; install mysql2 ${FROM.join('.')} or ` +
+            `later, before ${BEFORE.join('.')}, or a newer instant-failover`,
     );
 }
 
@@ -70,4 +85,4 @@ function greeting() {
     return Buffer.from(text, 'latin1');
 }
 
-module.exports = { check };
+module.exports = { check, findBase };

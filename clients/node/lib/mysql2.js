@@ -7,7 +7,7 @@ const { version } = require('mysql2/package.json');
 const { Attempt, takeSettings } = require('./attempt.js');
 const { constructAgain, discard } = require('./again.js');
 const { originOf } = require('./redirect.js');
-const { check } = require('./mysql2-check.js');
+const { check, findBase } = require('./mysql2-check.js');
 
 /** The key of the settings in a driver's configuration. Connections without it are not changed. */
 const SETTINGS = Symbol('instant-failover');
@@ -17,7 +17,7 @@ const attempts = new WeakMap();
 const verifiedServers = new WeakMap();
 
 /** The class whose constructor makes the socket and begins the login, for connections of pools, too. */
-const Base = Object.getPrototypeOf(mysql.Connection);
+const Base = findBase(version, mysql.Connection, ['addCommand', 'startTLS', '_notifyError']);
 const { addCommand, startTLS, _notifyError } = Base.prototype;
 
 Base.prototype.addCommand = function (command) {
@@ -32,7 +32,7 @@ Base.prototype.addCommand = function (command) {
 Base.prototype.startTLS = function (onSecure) {
     return startTLS.call(this, (error) => {
         const { host, ssl } = this.config;
-        const isChecked = ssl.verifyIdentity && ssl.rejectUnauthorized && attempts.get(this)?.wasRedirected;
+        const isChecked = attempts.get(this)?.wasRedirected && ssl.verifyIdentity && ssl.rejectUnauthorized;
         onSecure(error ?? (isChecked && net.isIP(host) && !isVerifiedPeer(this) ? wrongName(host) : undefined));
     });
 };

@@ -3,7 +3,7 @@
 const assert = require('node:assert/strict');
 const path = require('node:path');
 const { it } = require('node:test');
-const { check } = require('../lib/mysql2-check.js');
+const { check, findBase } = require('../lib/mysql2-check.js');
 const { Follow, Stop } = require('../lib/redirect.js');
 
 // The test vectors that docs/protocol.md gives to authors of connectors.
@@ -56,10 +56,15 @@ it('says what is wrong with a target', () => {
 });
 
 it('refuses a version of mysql2 that it does not know', () => {
-    for (const version of ['3.9.7', '2.3.3', '4.0.0']) {
-        const text = `instant-failover cannot follow redirects with mysql2 ${version}; install mysql2 3`;
-        assert.throws(() => check(version), { message: RegExp(text) });
+    class Connection {
+        addCommand() {}
     }
-    // One that is new enough, and is made otherwise.
+    for (const version of ['3.9.7', '2.3.3', '4.0.0']) {
+        assert.throws(() => findBase(version, Connection, ['addCommand']), {
+            message: RegExp(`mysql2 ${version}: that version`),
+        });
+    }
+    assert.equal(findBase('3.99.0', Connection, ['addCommand']), Connection);
+    assert.throws(() => findBase('3.99.0', Connection, ['addCommand', 'startTLS']), /mysql2 3\.99\.0: its connections lack/);
     assert.throws(() => check('3.99.0', () => ({ once: () => {} })), /cannot follow redirects with mysql2 3\.99\.0/);
 });
