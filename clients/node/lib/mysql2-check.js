@@ -3,7 +3,7 @@
 const { EventEmitter } = require('node:events');
 
 /** The versions of mysql2 that can work: [major, minor]. */
-const FROM = [3, 11];
+const FROM = [3, 16];
 const BEFORE = [4, 0];
 
 /** A socket that leads nowhere. */

@@ -59,7 +59,7 @@ it('refuses a version of mysql2 that it does not know', () => {
     class Connection {
         addCommand() {}
     }
-    for (const version of ['3.9.7', '2.3.3', '4.0.0']) {
+    for (const version of ['3.15.3', '2.3.3', '4.0.0']) {
         assert.throws(() => findBase(version, Connection, ['addCommand']), {
             message: RegExp(`mysql2 ${version}: that version`),
         });
