@@ -43,7 +43,9 @@ function optionsOf({ host, port, user, password, database, tls, ca, follow, time
         connectTimeout: (timeout ?? 10) * 1000,
         connectionLimit: size,
     };
-    if (!isMariadb && size === undefined) delete options.connectionLimit;
+    if (size === undefined) delete options.connectionLimit;
+    // Its pool tries again and again, until then.
+    else if (isMariadb) options.acquireTimeout = options.connectTimeout;
     if (follow) options.instantFailover = follow;
     if (tls === 'require') options.ssl = { rejectUnauthorized: false };
     if (tls === 'verify') {
