@@ -66,7 +66,12 @@ function first(result) {
 const connections = new Map();
 const pools = new Map();
 const operations = {
-    connect: async (request) => void connections.set(request.id, await driver().createConnection(optionsOf(request))),
+    connect: async (request) => {
+        const connection = await driver().createConnection(optionsOf(request));
+        // mariadb ends the program if a connection is lost, and this is not heard.
+        connection.on('error', () => {});
+        connections.set(request.id, connection);
+    },
     query: async ({ id, sql }) => first(await connections.get(id).query(sql)),
     close: async ({ id }) => void (await connections.get(id).end()),
     pool: async (request) => void pools.set(request.id, driver().createPool(optionsOf(request))),

@@ -11,7 +11,7 @@ const { check, findBase } = require('./mysql2-check.js');
 
 /** The key of the settings in a driver's configuration. Connections without it are not changed. */
 const SETTINGS = Symbol('instant-failover');
-/** The attempt of a connection to connect, until it is connected. */
+/** The attempt of a connection to connect. */
 const attempts = new WeakMap();
 /** The servers whose certificates were verified, for each `ssl` object. */
 const verifiedServers = new WeakMap();
@@ -38,14 +38,17 @@ Base.prototype.startTLS = function (onSecure) {
 };
 
 Base.prototype._notifyError = function (error) {
-    attempts.get(this)?.explain(error);
+    const attempt = attempts.get(this);
+    if (attempt && !attempt.isOver) attempt.explain(error);
     return _notifyError.call(this, error);
 };
 
 /** A connection's attempt. */
 class Connecting extends Attempt {
-    /** The constructor runs again. */
+    /** The constructor runs again, and will add another login. */
     isNew = false;
+    /** It is in, or has failed. */
+    isOver = false;
     /** The socket, below TLS. */
     socket;
     /** Where the connection has been sent, and is not yet on the way to. */
@@ -84,7 +87,7 @@ function watch(connection, login, settings) {
         return false;
     };
     login.once('end', () => {
-        if (!attempt.target) attempts.delete(connection);
+        if (!attempt.target) attempt.isOver = true;
     });
 }
 

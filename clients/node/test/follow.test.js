@@ -173,6 +173,22 @@ for (const [name, driver] of Object.entries(drivers)) {
             await refused(options(server), 4196, `Server 'localhost:${server.port}' sent an invalid redirect target: `);
         });
 
+        it('passes the errors of statements on', async () => {
+            await use(db1.redirect(db2.address('localhost')));
+            const message = `|text|${db1.address('localhost')}`;
+            const connection = await driver.connect(options(db1));
+            for (let n = 0; n < 2; n++) {
+                const statement = `SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 4196, MESSAGE_TEXT = '${message}'`;
+                await assert.rejects(connection.query(statement), (error) => {
+                    assert.equal(error.errno, 4196);
+                    assert.equal(error.sqlMessage, message);
+                    return true;
+                });
+                assert.equal(Number((await connection.query('SELECT @@port AS port'))[0].port), db2.port);
+            }
+            await connection.end();
+        });
+
         it('keeps TLS, and checks the name of each server', async () => {
             await use(db1.redirect(db2.address('localhost')));
             const secure = options(db1, { ...verified(), instantFailover: 'verified' });
