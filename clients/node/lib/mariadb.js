@@ -71,7 +71,15 @@ function classOf(driver) {
         EventEmitter.prototype.on = on;
     }
     made.catch?.(() => {});
-    const methods = ['connect', 'createSecureContext', 'authFailHandler', 'authSucceedHandler', 'addCommandQueue'];
+    const methods = [
+        'connect',
+        'createSecureContext',
+        'authFailHandler',
+        'authSucceedHandler',
+        'addCommandQueue',
+        'destroy',
+        'end',
+    ];
     const isConnection = (object) =>
         methods.every((method) => typeof Object.getPrototypeOf(object)[method] === 'function') &&
         typeof object.connectRejectFct === 'function' &&
@@ -83,11 +91,12 @@ function classOf(driver) {
 
 /** Watches the logins of a class's connections. */
 function watch(Connection) {
-    const { connect, createSecureContext, authFailHandler, authSucceedHandler } = Connection.prototype;
+    const { connect, createSecureContext, authFailHandler, authSucceedHandler, destroy, end } = Connection.prototype;
+    let isDestroying = false;
 
     Connection.prototype.connect = function () {
         const settings = settingsOf.get(this.opts.stream);
-        if (settings && !attempts.has(this)) {
+        if (settings && !isDestroying && !attempts.has(this)) {
             const { host, port, socketPath, connectTimeout } = this.opts;
             attempts.set(this, new Attempt(settings, socketPath ?? originOf(host, port), connectTimeout));
         }
@@ -106,6 +115,23 @@ function watch(Connection) {
         });
     };
 
+    // The driver kills a statement that is running by a second connection: it must not be sent to another server, where the
+    // number is that of someone else's session.
+    Connection.prototype.destroy = function () {
+        giveUp(this);
+        isDestroying = true;
+        try {
+            return destroy.call(this);
+        } finally {
+            isDestroying = false;
+        }
+    };
+
+    Connection.prototype.end = function (...parameters) {
+        giveUp(this);
+        return end.apply(this, parameters);
+    };
+
     // What comes later, such as the errors of initSql, is no redirect.
     Connection.prototype.authSucceedHandler = function () {
         const attempt = attempts.get(this);
@@ -115,11 +141,17 @@ function watch(Connection) {
 
     Connection.prototype.authFailHandler = function (error) {
         const attempt = attempts.get(this);
-        if (!attempt || !this.connectRejectFct) return authFailHandler.call(this, error);
+        if (!attempt || attempt.isGivenUp || !this.connectRejectFct) return authFailHandler.call(this, error);
         const target = attempt.isLoggedIn ? attempt.explain(error) : attempt.next(error, peerOf(this));
         if (!target) return authFailHandler.call(this, error);
         moveOn(this, Connection, target, attempt);
     };
+}
+
+/** The program does not want the connection any more: it is not to be moved. */
+function giveUp(connection) {
+    const attempt = attempts.get(connection);
+    if (attempt) attempt.isGivenUp = true;
 }
 
 /** What is known about the server that refuses the login. */

@@ -95,7 +95,7 @@ it('says why a pool of mariadb gives no connection', async () => {
 
 it('closes a connection that the program gives up meanwhile', async () => {
     const before = descriptors();
-    for (const delay of [0, 1, 2, 4, 8]) {
+    for (const delay of [0, 1, 2, 3, 4, 5, 6, 8, 12, 0, 1, 2, 3, 4, 5, 6]) {
         const connection = mysql.createConnection(options);
         connection.on('error', () => {});
         await new Promise((resolve) => setTimeout(resolve, delay));
@@ -106,6 +106,26 @@ it('closes a connection that the program gives up meanwhile', async () => {
         other.destroy();
     }
     await eventually(() => assert.ok(descriptors() <= before + 1, `${before} before, ${descriptors()} after`), 10);
+    await eventually(async () => {
+        const [sessions] = await db2.root.query("SELECT id FROM information_schema.processlist WHERE user = 'app'");
+        assert.equal(sessions.length, 0);
+    }, 10);
+});
+
+it('kills a statement of mariadb where it runs, or nowhere', async () => {
+    const killed = async () => Number((await db2.root.query("SHOW GLOBAL STATUS LIKE 'Com_kill'"))[0][0].Value);
+    await db1.off();
+    const connection = await mariadb.createConnection(options);
+    connection.query('SELECT SLEEP(2)').catch(() => {});
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    await db1.redirect(db2.address('localhost'));
+    const before = await killed();
+    connection.destroy();
+    await eventually(async () => {
+        const [sessions] = await db1.root.query("SELECT id FROM information_schema.processlist WHERE user = 'app'");
+        assert.equal(sessions.length, 0);
+    }, 20);
+    assert.equal(await killed(), before);
 });
 
 it('survives what no server sends', async () => {
