@@ -1,0 +1,43 @@
+'use strict';
+
+const mariadb = require('mariadb/callback');
+const { following, prepare } = require('./lib/mariadb.js');
+
+prepare(mariadb);
+
+/** mariadb's, following redirects. */
+function createConnection(options) {
+    return mariadb.createConnection(following(mariadb, options));
+}
+
+/** mariadb's, following redirects: each of its connections begins at the server of the options. */
+function createPool(options) {
+    return mariadb.createPool(following(mariadb, options));
+}
+
+/** mariadb's, following redirects: each of its nodes is such a pool. */
+function createPoolCluster(options) {
+    const cluster = mariadb.createPoolCluster(options);
+    const { add } = cluster;
+    cluster.add = function (...parameters) {
+        const options = parameters.pop();
+        return add.call(this, ...parameters, following(mariadb, options));
+    };
+    return cluster;
+}
+
+/** mariadb's, following redirects. */
+function importFile(options, callback) {
+    return mariadb.importFile(following(mariadb, options), callback);
+}
+
+// One by one, so that `import { createPool } from` finds them.
+exports.version = mariadb.version;
+exports.SqlError = mariadb.SqlError;
+exports.Types = mariadb.Types;
+exports.TypeNumbers = mariadb.TypeNumbers;
+exports.defaultOptions = mariadb.defaultOptions;
+exports.createConnection = createConnection;
+exports.createPool = createPool;
+exports.createPoolCluster = createPoolCluster;
+exports.importFile = importFile;
