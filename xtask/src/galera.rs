@@ -2,6 +2,7 @@
 
 mod application;
 mod cluster;
+mod health;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -135,6 +136,30 @@ fn no_quorum(cluster: &mut Cluster) -> Result<()> {
         let mut session = support::wire::Client::connect(node.address())?.log_in("app", b"")?.session()?;
         let refused = session.query("SELECT * FROM shop.orders").err().map(|error| error.to_string());
         ensure!(refused.as_ref().is_some_and(|error| error.contains("1047")), "a client gets {refused:?}");
+        for (statement, _) in health::STATEMENTS {
+            println!("XX {statement}: {:?}", session.query(statement).map_err(|error| error.to_string()));
+        }
+        println!("XX {:#?}", health::programs(node));
+        println!(
+            "XX root lock {:?}",
+            node.root()?.query("SELECT GET_LOCK('instant_failover', 1)").map_err(|e| e.to_string())
+        );
+        println!(
+            "XX initial db {:?}",
+            std::process::Command::new("mariadb")
+                .args([
+                    "--no-defaults",
+                    "--skip-ssl",
+                    "--protocol=tcp",
+                    "-uapp",
+                    "-h",
+                    &node.address().ip().to_string(),
+                    "shop",
+                    "-e",
+                    "SHOW DATABASES"
+                ])
+                .output()
+        );
     }
     for node in &cluster.nodes {
         node.isolate(false)?;
