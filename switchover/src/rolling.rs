@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::database::{Row, SqlError, quoted};
 use crate::link::Link;
-use crate::live::sessions::{Left, left, of_clients};
+use crate::live::sessions::{Left, count, left, of_clients};
 use crate::live::{Report, hooks};
 use crate::plan::rolling::{Node, Record, Role, Stage, target};
 use crate::servers::Entry;
@@ -245,7 +245,6 @@ impl<'a> Rolling<'a> {
                 if link.abilities.note && link.value("SELECT @@instant_failover_note")? != record.note() {
                     return Err(Failure("somebody else has begun to work on it".to_owned()));
                 }
-                let unknown = if unknown > 0 { unknown.min(count(link, NOT_EXEMPT)?) } else { 0 };
                 let total = sessions + unknown;
                 (
                     total,
@@ -380,17 +379,6 @@ impl<'a> Rolling<'a> {
 
 /// What `galera-notify` writes into the note. It sees to the mode only while there is no other note.
 const NOTIFY: &str = "galera-notify";
-
-/// A condition: sessions that a drain ought to end. While one runs a procedure, the list has the procedure's definer.
-const NOT_EXEMPT: &str =
-    "(COMMAND <> 'Sleep' OR NOT FIND_IN_SET(USER, REPLACE(@@global.instant_failover_exempt_users, ', ', ',')))";
-
-/// How many sessions of clients meet a condition.
-fn count(link: &mut Link, condition: &str) -> Result<u64, SqlError> {
-    let clients = of_clients(&[link.id()]);
-    let sql = format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE {clients} AND {condition}");
-    Ok(link.value(&sql)?.parse().unwrap_or_default())
-}
 
 fn is_away(record: &Record, why: &str) -> End {
     End::Halfway(format!(

@@ -60,6 +60,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("a node that has lost the others sends its clients to them, and serves again", partition),
     ("without a quorum nobody redirects: clients get the server's error", no_quorum),
     ("a mode that a person has set stays", persons_mode),
+    ("galera-notify needs no option file of its own, and says why it cannot do something", notify_by_hand),
     ("a rolling restart under load cuts no transaction, and loses and doubles no write", rolling),
     ("a rolling restart stops at a node that does not come back, and resumes", rolling_stops),
 ];
@@ -78,6 +79,8 @@ fn install_everywhere(cluster: &mut Cluster) -> Result<()> {
     second.wait_until("with the plugin", |node| {
         node.root().and_then(|mut root| root.query(installed)).is_ok_and(|rows| rows == [["1"]])
     })?;
+    println!("XX unknown {:?}", first.root()?.query("SHOW GLOBAL STATUS LIKE 'instant_failover_sessions_unknown'"));
+    println!("XX unknown {:?}", second.root()?.query("SHOW GLOBAL STATUS LIKE 'instant_failover_sessions_unknown'"));
     // What the third has executed, it has executed without it.
     second.root()?.query("INSERT INTO shop.orders (client, number) VALUES (0, 0)")?;
     third.wait_until("up to date", |node| {
@@ -115,6 +118,12 @@ fn partition(cluster: &mut Cluster) -> Result<()> {
         "a client gets {redirect:?}"
     );
     is_served(first)?;
+    // Without an account for the others it finds none of them.
+    let log = by_hand(second, &target.to_string(), &["--peers-file=/nonexistent/peers.cnf"], 1)?;
+    second.wait_until("without a peer", |_| {
+        fs::read_to_string(&log)
+            .is_ok_and(|log| log.contains("no other node takes its clients") && log.contains("peers.cnf"))
+    })?;
     second.isolate(false)?;
     second.wait_until("synced", Node::is_synced)?;
     second.wait_until("serving again", |node| node.mode().is_ok_and(|mode| mode.starts_with("OFF")))?;
@@ -146,7 +155,7 @@ fn no_quorum(cluster: &mut Cluster) -> Result<()> {
         );
         println!(
             "XX initial db {:?}",
-            std::process::Command::new("mariadb")
+            Command::new("mariadb")
                 .args([
                     "--no-defaults",
                     "--skip-ssl",
@@ -185,14 +194,69 @@ fn persons_mode(cluster: &mut Cluster) -> Result<()> {
     is_served(first)
 }
 
+/// Starts `galera-notify` so many times, as the server does, but without the options of [`cluster`]. Returns where its log is.
+fn by_hand(node: &Node, targets: &str, more: &[&str], times: usize) -> Result<PathBuf> {
+    let (log, home) = (node.dir().join("by-hand.log"), node.dir().join("home"));
+    fs::create_dir_all(&home)?;
+    let socket = node.dir().join("socket");
+    fs::write(home.join(".my.cnf"), format!("[client]\nuser = root\nskip-ssl\nsocket = {}\n", socket.display()))?;
+    for _ in 0..times {
+        let mut notify = Command::new(node.dir().join("galera-notify"));
+        notify
+            .arg(format!("--targets={targets}"))
+            .arg(format!("--log={}", log.display()))
+            .args(more)
+            .env("HOME", &home);
+        // A state that there is not, and what no shell may see.
+        let event =
+            ["--status", "Odd; exit 9", "--uuid", "$(exit 9)", "--primary", "maybe", "--members", "a/`exit 9`/b"];
+        ensure!(notify.args(event).status()?.success(), "galera-notify fails");
+    }
+    Ok(log)
+}
+
+fn notify_by_hand(cluster: &mut Cluster) -> Result<()> {
+    let [first, second, _] = &mut cluster.nodes;
+    let target = second.address().to_string();
+    // A mode of its own that is outdated: several at the same time set it right.
+    first.set(&format!(
+        "instant_failover_note = 'galera-notify', instant_failover_target = '{target}', instant_failover_mode = 'ON'"
+    ))?;
+    by_hand(first, &target, &[], 5)?;
+    first.wait_until("serving", |node| node.mode().is_ok_and(|mode| mode.starts_with("OFF")))?;
+    let log = by_hand(first, &target, &["--defaults-extra-file=/nonexistent/here.cnf"], 1)?;
+    first.wait_until("told", |_| {
+        fs::read_to_string(&log).is_ok_and(|log| log.contains("this node cannot be asked") && log.contains("here.cnf"))
+    })?;
+    for targets in ["", "x:1';SET", "$(id)"] {
+        let output = Command::new(first.dir().join("galera-notify")).arg(format!("--targets={targets}")).output()?;
+        ensure!(output.status.code() == Some(2), "--targets={targets}: {output:?}");
+    }
+    is_served(first)
+}
+
 fn rolling(cluster: &mut Cluster) -> Result<()> {
     let hosts: Vec<_> = cluster.nodes.iter().map(Node::address).collect();
     let command = Rehearsal::new(cluster)?;
     let application = Application::start(&hosts);
     sleep(Duration::from_secs(1));
     let began = Instant::now();
-    let ended = command.run(cluster, &["rolling", "node1", "node2", "node3", "--yes", "--restart"], |node| {
+    let arguments = ["rolling", "node1", "node2", "node3", "--yes", "--restart"];
+    let ended = command.run(cluster, &arguments, |node| {
+        let is_at = format!("{} is being restarted", node.name);
+        command.shows(
+            &["status"],
+            0,
+            &[&is_at, "rolling restart by", "its clients go to", "Synced, in a cluster of 3"],
+        )?;
+        let others = ["rolling", "node3", "node2", "node1", "--yes", "--restart", "true"];
+        command.shows(&others, 1, &["is unfinished: resume, or back"])?;
+        let elsewhere = command.elsewhere()?;
+        elsewhere.shows(&others, 1, &["is in mode ON ('rolling "])?;
+        elsewhere.shows(&["status"], 0, &["rolling restart by"])?;
         node.stop()?;
+        command.shows(&["status"], 0, &["does not answer: it is being restarted", "Synced, in a cluster of 2"])?;
+        elsewhere.shows(&["status"], 1, &[&format!("{} does not answer", node.name)])?;
         node.begin(&[])
     })?;
     let took = began.elapsed();
@@ -261,6 +325,27 @@ impl Rehearsal {
             fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(home.path().join("servers"))?;
         file.write_all(servers.as_bytes())?;
         Ok(Self { program: build::command()?, home })
+    }
+
+    /// The same servers from a machine without a state.
+    fn elsewhere(&self) -> Result<Self> {
+        let home = tempfile::tempdir()?;
+        fs::copy(self.home.path().join("servers"), home.path().join("servers"))?;
+        Ok(Self { program: self.program.clone(), home })
+    }
+
+    /// Runs a command that restarts nothing.
+    fn shows(&self, arguments: &[&str], status: i32, texts: &[&str]) -> Result<()> {
+        let home = self.home.path();
+        let mut command = Command::new(&self.program);
+        command.arg("--servers").arg(home.join("servers")).args(arguments).env("XDG_STATE_HOME", home);
+        let output = command.stdin(Stdio::null()).output()?;
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        ensure!(output.status.code() == Some(status), "{arguments:?} ended with {}: {text}", output.status);
+        texts.iter().try_for_each(|expected| {
+            ensure!(text.contains(expected), "{arguments:?} does not say '{expected}': {text}");
+            Ok(())
+        })
     }
 
     /// Runs the command; `restart` is what its `--restart` does. Returns its exit status and what it says.
