@@ -132,10 +132,15 @@ enum Moment {
 /// Kills a server, while the command stands still, and starts it again.
 fn restart(pair: &mut Pair, child: &Child, server: usize, read_only: bool) -> Moment {
     signal(child, "-STOP");
-    let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
-    let has_ended = stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z'));
-    let ask = "SELECT CONCAT(@@read_only, @@instant_failover_note)";
-    let is_late = has_ended || pair.value(DB2, ask) == "0";
+    let state = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        stat.rsplit_once(')').unwrap().1.trim_start().chars().next()
+    };
+    while !matches!(state(), Some('T' | 'Z')) {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let is_done = pair.sql(DB2, "SELECT @@read_only, @@instant_failover_note") == [["0", ""]];
+    let is_late = state() == Some('Z') || is_done;
     pair.servers[server].kill();
     signal(child, "-CONT");
     pair.restart_as(server, read_only);
