@@ -291,10 +291,9 @@ impl<'a> Rolling<'a> {
         hooks::run_within("restart", &record.how.restart, &variables, patience, || self.signals.take())
     }
 
-    /// Waits until the node can serve as those can that have taken its clients.
+    /// Waits until the node can serve as the others can.
     fn await_ready(&mut self, record: &Record) -> Result<(), Failure> {
         let end = Instant::now() + Duration::from_secs(record.how.max_wait);
-        let beside = self.links.iter().position(|link| link.entry.target.to_string() == record.target);
         let mut position = None;
         loop {
             let node = look(&mut self.links[record.done], record.how.max_lag);
@@ -303,7 +302,7 @@ impl<'a> Rolling<'a> {
                 if node.note == record.note() {
                     return Err(Failure("it has NOT been restarted".to_owned()));
                 }
-                match beside.map(|place| self.lacks(record, &node, place, &mut position)).transpose()?.flatten() {
+                match self.lacks(record, &node, &mut position)? {
                     None => return Ok(()),
                     Some(lacks) => why = lacks,
                 }
@@ -320,25 +319,30 @@ impl<'a> Rolling<'a> {
     }
 
     /// What a node that is ready lacks of what another one has: it may have begun a cluster of its own, or have received nothing
-    /// yet. A position is asked for once.
+    /// yet. A position is asked for once. If no other one answers, clients have nobody else.
     fn lacks(
         &mut self,
         record: &Record,
         node: &Node,
-        beside: usize,
         position: &mut Option<String>,
     ) -> Result<Option<String>, Failure> {
-        let other = look(&mut self.links[beside], record.how.max_lag);
-        if !other.problem.is_empty() {
-            return Ok(Some(format!("{}, and {} does not answer: {}", node.state(), other.name, other.problem)));
-        }
-        if !node.is_beside(&other) {
+        let mut places: Vec<usize> = (0..self.links.len()).filter(|&place| place != record.done).collect();
+        // The one that has the clients first.
+        places.sort_by_key(|&place| self.links[place].entry.target.to_string() != record.target);
+        let looks = places.into_iter().map(|place| (place, look(&mut self.links[place], record.how.max_lag)));
+        let answering: Vec<_> = looks.filter(|(_, other)| other.problem.is_empty()).collect();
+        let is_replica = matches!(node.role, Role::Replica { .. });
+        // Beside replicas, their primary may be in the file.
+        let other =
+            answering.iter().find(|(place, other)| !is_replica || *place < record.nodes.len() || node.is_beside(other));
+        let Some((place, other)) = other else { return Ok(None) };
+        if !node.is_beside(other) {
             return Ok(Some(format!("{}, and {} is {}", node.state(), other.name, other.state())));
         }
-        if let Role::Replica { .. } = node.role {
+        if is_replica {
             let position = match position {
                 Some(position) => position,
-                None => position.insert(self.links[beside].value("SELECT @@gtid_slave_pos")?),
+                None => position.insert(self.links[*place].value("SELECT @@gtid_slave_pos")?),
             };
             let sql = format!("SELECT MASTER_GTID_WAIT({}, 0)", quoted(position));
             if !position.is_empty() && self.links[record.done].value(&sql)? != "0" {

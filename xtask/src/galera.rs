@@ -9,7 +9,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -62,6 +62,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("a mode that a person has set stays", persons_mode),
     ("galera-notify needs no option file of its own, and says why it cannot do something", notify_by_hand),
     ("a rolling restart under load cuts no transaction, and loses and doubles no write", rolling),
+    ("of two rolling restarts that begin at the same time, one restarts nothing", two_at_once),
     ("a rolling restart stops at a node that does not come back, and resumes", rolling_stops),
 ];
 
@@ -279,6 +280,32 @@ fn rolling(cluster: &mut Cluster) -> Result<()> {
     all_serve(cluster)
 }
 
+fn two_at_once(cluster: &mut Cluster) -> Result<()> {
+    // On two machines, which know nothing of each other.
+    let commands = [Rehearsal::new(cluster)?, Rehearsal::new(cluster)?];
+    for orders in [[["node1", "node2"], ["node1", "node3"]], [["node1", "node2"], ["node2", "node3"]]] {
+        let begin = |(command, order): (&Rehearsal, [&str; 2])| {
+            let mut child = command.command(&[&["rolling"], &order[..], &["--yes", "--restart", "exit 1"]].concat());
+            child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(anyhow::Error::from)
+        };
+        let children = commands.iter().zip(orders).map(begin).collect::<Result<Vec<_>>>()?;
+        let outputs = children.into_iter().map(Child::wait_with_output).collect::<Result<Vec<_>, _>>()?;
+        // 4 is the one that ran its command, which fails.
+        let ended: Vec<_> = outputs.iter().map(|output| output.status.code()).collect();
+        println!("         ended with {ended:?}");
+        let restarted = ended.iter().filter(|code| **code == Some(4)).count();
+        let others = ended.iter().filter(|code| matches!(code, Some(1 | 3))).count();
+        ensure!(restarted <= 1 && restarted + others == 2, "{outputs:#?}");
+        for (command, code) in commands.iter().zip(ended) {
+            if code == Some(4) {
+                command.shows(&["back", "--yes"], 3, &["serves"])?;
+            }
+        }
+        all_serve(cluster)?;
+    }
+    Ok(())
+}
+
 fn rolling_stops(cluster: &mut Cluster) -> Result<()> {
     let command = Rehearsal::new(cluster)?;
     let (status, text) = command.run(
@@ -334,12 +361,17 @@ impl Rehearsal {
         Ok(Self { program: self.program.clone(), home })
     }
 
-    /// Runs a command that restarts nothing.
-    fn shows(&self, arguments: &[&str], status: i32, texts: &[&str]) -> Result<()> {
+    fn command(&self, arguments: &[&str]) -> Command {
         let home = self.home.path();
         let mut command = Command::new(&self.program);
         command.arg("--servers").arg(home.join("servers")).args(arguments).env("XDG_STATE_HOME", home);
-        let output = command.stdin(Stdio::null()).output()?;
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command that restarts nothing.
+    fn shows(&self, arguments: &[&str], status: i32, texts: &[&str]) -> Result<()> {
+        let output = self.command(arguments).output()?;
         let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         ensure!(output.status.code() == Some(status), "{arguments:?} ended with {}: {text}", output.status);
         texts.iter().try_for_each(|expected| {
@@ -356,8 +388,7 @@ impl Rehearsal {
         restart: impl Fn(&mut Node) -> Result<()>,
     ) -> Result<(Option<i32>, String)> {
         let home = self.home.path();
-        let mut command = Command::new(&self.program);
-        command.arg("--servers").arg(home.join("servers")).args(arguments).env("XDG_STATE_HOME", home);
+        let mut command = self.command(arguments);
         if arguments.last() == Some(&"--restart") {
             // Asks us, and waits until we have done it.
             command.arg(format!(
@@ -365,7 +396,7 @@ impl Rehearsal {
                 home.display()
             ));
         }
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         while child.try_wait()?.is_none() {
             sleep(Duration::from_millis(20));
             serve(home, cluster, &restart)?;

@@ -394,6 +394,27 @@ fn a_server_that_does_not_come_back() {
     three.all_serve();
 }
 
+/// Clients have nobody else then.
+#[test]
+fn the_one_with_the_clients_dies() {
+    let mut three = Three::start();
+    let mut running = three.begin(&["--max-wait", "60"]);
+    assert_eq!(running.asks(), Some(DB2));
+    three.pair.servers[DB3].kill();
+    three.restart(DB2);
+    running.answer();
+    three.pair.wait_for(DB2, "SELECT CONCAT(@@instant_failover_mode, @@instant_failover_note)", "OFF");
+    three.replicates(DB2);
+    running.signal("-TERM");
+    let ended = running.end();
+    assert_eq!(ended.status, Some(3), "{}", ended.text);
+    assert!(ended.text.contains("db2: is back and serves") && ended.text.contains("Restarted: db2"), "{}", ended.text);
+    let back = three.pair.run(&["back", "--yes"]);
+    assert_eq!(back.status, Some(3), "{}", back.text);
+    three.pair.begin(DB3, &[]);
+    three.all_serve();
+}
+
 /// A transaction that a drain has to wait for.
 fn open_transaction(three: &Three) -> mysql::Conn {
     let mut open = connect(three.pair.servers[DB2].address(), "app").unwrap();
@@ -497,7 +518,7 @@ fn what_was_connected_before_the_plugin() {
     three.pair.sql(DB2, "SET GLOBAL instant_failover_exempt_users = 'repl,dba,root'");
     let unknown = "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS \
                    WHERE VARIABLE_NAME = 'instant_failover_sessions_unknown'";
-    assert_eq!(three.pair.value(DB2, unknown), "2");
+    three.pair.wait_for(DB2, unknown, "2");
     let ended = three.run(&["--max-drain", "1"], "true");
     assert_eq!(ended.status, Some(3), "{}", ended.text);
     assert!(ended.text.contains("1 not known to the plugin"), "{}", ended.text);
