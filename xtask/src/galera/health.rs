@@ -11,20 +11,28 @@ use anyhow::{Context as _, Result, bail};
 
 use super::cluster::Node;
 
-/// Statements of a session that is open, and whether such a node executes them.
+/// Statements in an open session, and whether a node that is not in the primary component executes them.
 pub(super) const STATEMENTS: &[(&str, bool)] = &[
-    ("SELECT 1", false),
-    ("SELECT @@version", false),
+    ("SELECT 1", true),
+    ("SELECT @@version", true),
+    ("SET autocommit = 1", true),
+    ("USE shop", true),
+    ("SHOW DATABASES", true),
+    ("SHOW GLOBAL STATUS LIKE 'wsrep_ready'", true),
     ("SELECT * FROM shop.orders", false),
     ("INSERT INTO shop.orders (client, number) VALUES (0, 0)", false),
     ("BEGIN", false),
     ("COMMIT", false),
-    ("SET NAMES utf8mb4", true),
-    ("SET autocommit = 0", true),
-    ("USE shop", false),
-    ("SHOW GLOBAL STATUS LIKE 'wsrep_ready'", true),
-    ("SHOW GLOBAL VARIABLES LIKE 'wsrep_on'", true),
-    ("SHOW DATABASES", true),
+];
+
+/// The programs to which such a node is well, and how what they say ends.
+pub(super) const CONTENT: &[(&str, &str)] = &[
+    ("mariadb-admin ping", "0: mysqld is alive"),
+    ("mariadb-admin status", "0: Uptime: "),
+    ("check_mysql", "0: Uptime: "),
+    ("check_mysql_query -q 'SELECT 1'", "0: QUERY OK"),
+    ("check_mysql_query -q 'SELECT COUNT(*) FROM shop.orders'", "2: QUERY CRITICAL"),
+    ("haproxy", "tcp UP L4OK, without-user UP L7OK 0, with-user UP L7OK 0"),
 ];
 
 /// What a program says: its exit status, and its last line.
@@ -35,8 +43,8 @@ fn said(program: &str, arguments: &[&str]) -> Result<String> {
     Ok(format!("{}: {line}", output.status.code().unwrap_or(-1)))
 }
 
-/// What programs say that log in over TCP, as an account that may do nothing.
-pub(super) fn programs(node: &Node) -> Result<Vec<(&'static str, String)>> {
+/// What the programs of [`CONTENT`] say, which log in over TCP.
+pub(super) fn programs(node: &Node) -> Result<Vec<String>> {
     let (host, port) = (node.address().ip().to_string(), node.address().port().to_string());
     let (to_host, to_port) = (format!("--host={host}"), format!("--port={port}"));
     let admin = |command| {
@@ -49,12 +57,14 @@ pub(super) fn programs(node: &Node) -> Result<Vec<(&'static str, String)>> {
         let program = format!("/usr/lib/nagios/plugins/{program}");
         said(&program, &[&["-H", &host, "-P", &port, "-u", "app"], more].concat())
     };
+    let query = |statement| nagios("check_mysql_query", &["-q", statement]);
     Ok(vec![
-        ("mariadb-admin ping", admin("ping")?),
-        ("mariadb-admin status", admin("status")?),
-        ("check_mysql", nagios("check_mysql", &[])?),
-        ("check_mysql_query", nagios("check_mysql_query", &["-q", "SELECT 1"])?),
-        ("haproxy", haproxy(node)?),
+        admin("ping")?,
+        admin("status")?,
+        nagios("check_mysql", &[])?,
+        query("SELECT 1")?,
+        query("SELECT COUNT(*) FROM shop.orders")?,
+        haproxy(node)?,
     ])
 }
 
