@@ -143,7 +143,9 @@ fn show(context: &Context, seen: &Seen, is_away: bool) {
                 let state = if channel.runs() { "" } else { " (STOPPED)" };
                 let _ = write!(text, ", replicates from server {source}{state}");
             }
-            let _ = write!(text, ", at {}", server.position);
+            if !server.position.is_empty() {
+                let _ = write!(text, ", at {}", server.position);
+            }
             if let Some((_, by)) = rolling::noted(&server.note) {
                 let _ = write!(text, "\n{:12} rolling restart by {by}: its clients go to {}", "", server.target);
             } else if !server.note.is_empty() {
