@@ -18,7 +18,7 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// The lock that says that a command works on a server. It ends with its session, and so after everything that was sent there.
 const LOCK: &str = "instant_failover";
 
-/// How a node of a Galera cluster refuses a lock.
+/// How a node of a Galera cluster may refuse a lock.
 const NOT_SUPPORTED: u16 = 1235;
 
 /// Why there is no answer.
@@ -191,7 +191,7 @@ impl Session {
         Ok(self.row(sql)?.at(0).to_owned())
     }
 
-    /// Takes the lock, and holds it until this session ends. A node of a Galera cluster has no locks.
+    /// Takes the lock, and holds it until this session ends. A node of a Galera cluster may have no locks.
     ///
     /// # Errors
     /// If another session holds it for longer than that.

@@ -47,7 +47,7 @@ impl From<SqlError> for Failure {
 
 impl<'a> Rolling<'a> {
     /// The nodes to restart, in order, and the others that belong to them. No other command works on any of them meanwhile, where
-    /// there are locks: Galera has none, and the note says who works on a node.
+    /// there are locks: a Galera cluster may have none, and then the note says who works on a node.
     #[must_use]
     pub fn new(entries: Vec<Entry>, locks: bool, store: Store, signals: Signals, report: &'a mut dyn Report) -> Self {
         let links = entries.into_iter().map(|entry| Link::new(entry, locks)).collect();
