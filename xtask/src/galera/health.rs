@@ -65,7 +65,7 @@ pub(super) fn programs(node: &Node) -> Result<Vec<String>> {
     ])
 }
 
-/// `option mysql-check` of HAProxy, with and without a user: the result of the first check.
+/// `option mysql-check` of `HAProxy`, with and without a user: the result of the first check.
 fn haproxy(node: &Node) -> Result<String> {
     let directory = tempfile::tempdir()?;
     let (config, socket) = (directory.path().join("cfg"), directory.path().join("socket"));
