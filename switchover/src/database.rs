@@ -18,6 +18,9 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// The lock that says that a command works on a server. It ends with its session, and so after everything that was sent there.
 const LOCK: &str = "instant_failover";
 
+/// How a node of a Galera cluster may refuse a lock.
+const NOT_SUPPORTED: u16 = 1235;
+
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SqlError {
@@ -35,6 +38,8 @@ pub enum SqlError {
 impl fmt::Display for SqlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // It is ours, not the server's.
+            Self::Refused { code: 0, message } => f.write_str(message),
             Self::Refused { code, message } => write!(f, "error {code}: {message}"),
             Self::Lost(why) => write!(f, "no answer: {why}"),
         }
@@ -47,8 +52,21 @@ impl From<mysql::Error> for SqlError {
             // The server ends the session with these.
             mysql::Error::MySqlError(error) if matches!(error.code, 1053 | 1927) => Self::Lost(error.message),
             mysql::Error::MySqlError(error) => Self::Refused { code: error.code, message: error.message },
+            mysql::Error::DriverError(error) => Self::Lost(plain(&error)),
+            mysql::Error::IoError(error) => Self::Lost(error.to_string()),
             error => Self::Lost(error.to_string()),
         }
+    }
+}
+
+/// In words for a DBA.
+fn plain(error: &mysql::DriverError) -> String {
+    use mysql::DriverError::{ConnectTimeout, CouldNotConnect, Timeout};
+    match error {
+        ConnectTimeout => format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()),
+        CouldNotConnect(Some((address, why, _))) => format!("{address}: {why}"),
+        Timeout => format!("nothing within {} s", ANSWER_TIMEOUT.as_secs()),
+        error => error.to_string(),
     }
 }
 
@@ -173,34 +191,39 @@ impl Session {
         Ok(self.row(sql)?.at(0).to_owned())
     }
 
-    /// Takes the lock, and holds it until this session ends.
+    /// Takes the lock, and holds it until this session ends. A node of a Galera cluster may have no locks.
     ///
     /// # Errors
     /// If another session holds it for longer than that.
     pub fn lock(&mut self, patience: Duration) -> Result<(), SqlError> {
         let sql = format!("SELECT GET_LOCK('{LOCK}', {})", patience.as_secs_f64());
-        if self.value(&sql)? == "1" {
-            return Ok(());
-        }
+        match self.value(&sql) {
+            Ok(got) if got == "1" => return Ok(()),
+            Err(SqlError::Refused { code: NOT_SUPPORTED, .. }) => return Ok(()),
+            got => got?,
+        };
         let holder = self.value(&format!("SELECT IS_USED_LOCK('{LOCK}')"))?;
         let message = format!("another instant-failover is working on this server: connection {holder}");
         Err(SqlError::Refused { code: 0, message })
     }
 
-    /// Ends another session, and waits until everything that was sent through it has been executed or never will be.
+    /// Ends another session of this account, and waits until everything that was sent through it has been executed or never will
+    /// be. If the id belongs to somebody else, the server has restarted since, and that one stays.
     ///
     /// # Errors
     /// If it does not end in time.
     pub fn end_other(&mut self, id: u32) -> Result<(), SqlError> {
         let deadline = Instant::now() + ANSWER_TIMEOUT;
+        let there = format!(
+            "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = {id} AND USER = SUBSTRING_INDEX(USER(), '@', 1)"
+        );
         loop {
+            if self.value(&there)? == "0" {
+                return Ok(());
+            }
             match self.run(&format!("KILL {id}")) {
                 Ok(()) | Err(SqlError::Refused { code: 1094, .. }) => {}
                 Err(error) => return Err(error),
-            }
-            let there = self.value(&format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = {id}"))?;
-            if there == "0" {
-                return Ok(());
             }
             if Instant::now() > deadline {
                 return Err(SqlError::Lost(format!("connection {id} does not end")));
@@ -224,7 +247,19 @@ pub fn identifier(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{identifier, quoted};
+    use super::{SqlError, identifier, quoted};
+
+    #[test]
+    fn what_a_driver_says_is_said_in_words() {
+        let nobody = mysql::OptsBuilder::new().ip_or_hostname(Some("127.0.0.1")).tcp_port(1).prefer_socket(false);
+        let limited = nobody.clone().tcp_connect_timeout(Some(super::CONNECT_TIMEOUT));
+        for options in [nobody, limited] {
+            let error = SqlError::from(mysql::Conn::new(options).unwrap_err()).to_string();
+            assert_eq!(error, "no answer: 127.0.0.1:1: Connection refused (os error 111)");
+        }
+        let error = SqlError::from(mysql::Error::DriverError(mysql::DriverError::ConnectTimeout)).to_string();
+        assert_eq!(error, "no answer: no connection within 3 s");
+    }
 
     #[test]
     fn literals() {

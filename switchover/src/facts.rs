@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::database::{Row, Session, SqlError, quoted};
 use crate::link::Link;
+use crate::live::sessions::count;
 use crate::look::is_on;
 use crate::plan::facts::{Account, Facts, Reached, ServerFacts, Wanted};
 use crate::plan::gtid::Position;
@@ -79,9 +80,7 @@ fn reached(entry: &Entry) -> Reached {
 pub fn server(link: &mut Link, other: &Entry, other_id: Option<u32>, max_age: u64) -> Result<ServerFacts, SqlError> {
     let seen = link.look(other, other_id).ok_or_else(|| SqlError::Lost(link.problem.clone()))?;
     let variables = map(&link.rows("SHOW GLOBAL VARIABLES")?);
-    let status = map(&link.rows(
-        "SHOW GLOBAL STATUS WHERE Variable_name IN ('Threads_connected', 'Uptime', 'Rpl_semi_sync_slave_status')",
-    )?);
+    let status = map(&link.rows("SHOW GLOBAL STATUS WHERE Variable_name IN ('Uptime', 'Rpl_semi_sync_slave_status')")?);
     let channels = link.rows("SHOW ALL SLAVES STATUS")?.iter().map(Row::to_map).collect();
     let plugin = link.rows("SELECT PLUGIN_VERSION, PLUGIN_STATUS FROM information_schema.ALL_PLUGINS WHERE PLUGIN_NAME = 'instant_failover' AND PLUGIN_STATUS <> 'NOT INSTALLED'")?;
     let plugin = plugin.first().map(|row| (row.at(0).to_owned(), row.at(1).to_owned()));
@@ -102,7 +101,7 @@ pub fn server(link: &mut Link, other: &Entry, other_id: Option<u32>, max_age: u6
         definers: definers(link, &events)?,
         events: events.len(),
         replicas: link.rows("SHOW SLAVE HOSTS")?.iter().filter_map(replica).collect(),
-        sessions: status.get("Threads_connected").and_then(|count| count.parse().ok()).unwrap_or_default(),
+        sessions: count(link, "TRUE")?,
         user_locks: user_locks(link),
         managers: managers(link)?,
         seen,

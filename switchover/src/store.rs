@@ -1,6 +1,6 @@
 //! The file with the record of a switchover.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -51,8 +51,12 @@ impl Store {
         self.write(&self.file(&record.old.name, &record.new.name), record)
     }
 
+    fn create(&self) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)
+    }
+
     fn write(&self, file: &Path, record: &impl serde::Serialize) -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
+        self.create()?;
         let new = file.with_extension("new");
         let mut writer = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         writer.write_all(&serde_json::to_vec_pretty(record)?)?;
@@ -90,7 +94,30 @@ impl Store {
     }
 
     fn rolling(&self, record: &rolling::Record) -> PathBuf {
-        self.directory.join(format!("{}.rolling", record.nodes.join("+")))
+        self.directory.join(format!("{}.rolling", record.id))
+    }
+
+    /// Says that this process works on a rolling restart, for as long as the value lives. `None` if another one on this machine
+    /// does.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn lock_rolling(&self, record: &rolling::Record) -> io::Result<Option<File>> {
+        self.create()?;
+        let path = self.rolling(record).with_extension("lock");
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// Whether a process on this machine works on a rolling restart.
+    #[must_use]
+    pub fn is_rolling(&self, record: &rolling::Record) -> bool {
+        let Ok(file) = File::open(self.rolling(record).with_extension("lock")) else { return false };
+        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
     }
 
     /// Writes the record of a rolling restart, so that it survives a crash.
@@ -106,7 +133,9 @@ impl Store {
     /// # Errors
     /// I/O errors.
     pub fn remove_rolling(&self, record: &rolling::Record) -> io::Result<()> {
-        remove(&self.rolling(record))
+        let file = self.rolling(record);
+        remove(&file)?;
+        remove(&file.with_extension("lock"))
     }
 
     /// Every record of a rolling restart.
@@ -127,7 +156,9 @@ impl Store {
         for file in files {
             let path = file?.path();
             if path.extension().is_some_and(|found| found == extension) {
-                records.push(serde_json::from_slice(&fs::read(path)?)?);
+                let record = serde_json::from_slice(&fs::read(&path)?);
+                let named = |error| io::Error::other(format!("{}: {error}", path.display()));
+                records.push(record.map_err(named)?);
             }
         }
         Ok(records)

@@ -75,7 +75,8 @@ pub(super) fn rolling(context: &mut Context, arguments: &Arguments) -> Ended {
     };
     let mut console = context.console.clone();
     console.begin(&arguments.nodes[0], "");
-    let mut rolling = Rolling::new(entries.clone(), context.store.clone(), context.signals.clone(), &mut console);
+    let mut rolling =
+        Rolling::new(entries.clone(), !arguments.dry_run, context.store.clone(), context.signals.clone(), &mut console);
     let nodes = rolling.look(manner.max_lag);
     for node in &nodes {
         if context.console.is_json() {
@@ -85,7 +86,8 @@ pub(super) fn rolling(context: &mut Context, arguments: &Arguments) -> Ended {
         }
     }
     for (current, name) in arguments.nodes.iter().enumerate() {
-        let to = target(&nodes, current).map_err(|why| (Exit::Refused, format!("{why}; nothing has changed")))?;
+        let to = target(&nodes, arguments.nodes.len(), current)
+            .map_err(|why| (Exit::Refused, format!("{why}; nothing has changed")))?;
         context.console.say(
             "plan",
             &format!(
@@ -98,6 +100,7 @@ pub(super) fn rolling(context: &mut Context, arguments: &Arguments) -> Ended {
         return Ok(Exit::Done);
     }
     confirm(context, arguments.yes, &format!("Restart {}?", arguments.nodes.join(", then ")))?;
+    let _lock = lock(context, &record)?;
     let end = rolling.run(&mut record);
     ended(context, &record, end)
 }
@@ -105,20 +108,14 @@ pub(super) fn rolling(context: &mut Context, arguments: &Arguments) -> Ended {
 /// Goes on with the one that is unfinished, or lets its node serve again.
 pub(super) fn go_on(context: &mut Context, mut record: Record, yes: bool, back: bool) -> Ended {
     let entries = entries(context, &record.nodes)?;
-    let name = record.nodes.get(record.done).cloned().unwrap_or_default();
-    let stage = match record.stage {
-        Stage::Ready => "is next",
-        Stage::Redirected => "redirects",
-        Stage::Restarting => "was being restarted",
-    };
-    let text =
-        format!("rolling restart by {}: {} of {} done, {name} {stage}", record.by, record.done, record.nodes.len());
-    context.console.say("state", &text);
+    let _lock = lock(context, &record)?;
+    let name = record.current().to_owned();
+    context.console.say("state", &record.state());
     let question = if back { format!("Let {name} serve again, and stop?") } else { "Go on?".to_owned() };
     confirm(context, yes, &question)?;
     let mut console = context.console.clone();
     console.begin(&name, "");
-    let mut rolling = Rolling::new(entries, context.store.clone(), context.signals.clone(), &mut console);
+    let mut rolling = Rolling::new(entries, true, context.store.clone(), context.signals.clone(), &mut console);
     if back {
         rolling.back(&mut record).map_err(|why| (Exit::Refused, why))?;
         context.console.end();
@@ -127,6 +124,15 @@ pub(super) fn go_on(context: &mut Context, mut record: Record, yes: bool, back: 
     }
     let end = rolling.run(&mut record);
     ended(context, &record, end)
+}
+
+/// Nobody else on this machine works on it.
+fn lock(context: &Context, record: &Record) -> Result<std::fs::File, (Exit, String)> {
+    match context.store.lock_rolling(record) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err((Exit::Refused, format!("{}; it is still running", record.state()))),
+        Err(error) => Err((Exit::Refused, format!("the state cannot be written to the file: {error}"))),
+    }
 }
 
 /// The one that is unfinished with these nodes, or the only one.
@@ -160,6 +166,10 @@ fn entries(context: &Context, names: &[String]) -> Result<Vec<Entry>, (Exit, Str
     for (n, name) in names.iter().enumerate() {
         if names[..n].contains(name) {
             return Err((Exit::Usage, format!("{name} is named twice")));
+        }
+        if let Some(same) = entries[..n].iter().find(|entry| entry.target == entries[n].target) {
+            let why = format!("{} and {name} have the same target {}", same.name, same.target);
+            return Err((Exit::Usage, why));
         }
     }
     let cluster = entries.first().and_then(|entry| entry.cluster.clone());

@@ -8,54 +8,107 @@ use super::{Context, Exit};
 use crate::database::SqlError;
 use crate::link::Link;
 use crate::plan::record::Record;
+use crate::plan::rolling::{self, Node, Stage};
 use crate::plan::seen::Server;
 use crate::servers::Entry;
 use crate::stand_in::StandInLink;
+
+/// A rolling restart that began on this machine.
+struct Rolling {
+    record: rolling::Record,
+    /// Whether its process lives.
+    runs: bool,
+}
+
+impl Rolling {
+    /// Whether this server is away for it.
+    fn has_taken(&self, name: &str) -> bool {
+        self.record.stage == Stage::Restarting && self.record.current() == name
+    }
+}
 
 /// A server of the file.
 struct Seen {
     entry: Entry,
     server: Result<Server, String>,
-    /// Whether another command is working on it.
-    is_locked: bool,
+    /// The connection of another command that is working on it.
+    worker: Option<String>,
+    /// What it says of itself as a node of a Galera cluster.
+    galera: Option<String>,
     plugin: String,
     exempt: String,
 }
 
 pub(super) fn status(context: &Context) -> Exit {
+    // A server may go away, or come back, while all are looked at.
+    let before = rolling_here(context).unwrap_or_default();
     let all: Vec<Seen> = context.servers.all().iter().map(look).collect();
+    let (rolling, unreadable) = match rolling_here(context) {
+        Ok(rolling) => (rolling, None),
+        Err(error) => (Vec::new(), Some(format!("the files with the state: {error}"))),
+    };
+    let both = || before.iter().chain(&rolling);
+    let is_away = |name: &str| both().any(|one| one.runs && one.has_taken(name));
     for seen in &all {
-        show(context, seen);
+        show(context, seen, is_away(&seen.entry.name));
+    }
+    for Rolling { record, runs } in &rolling {
+        if context.console.is_json() {
+            context.console.object(&json!({
+                "rolling": record.nodes, "by": record.by, "done": record.done, "node": record.current(),
+                "stage": record.stage, "target": record.target, "runs": runs,
+            }));
+        } else {
+            context.console.line(&record.state());
+        }
     }
     for entry in context.servers.stand_ins() {
         show_stand_in(context, entry);
     }
-    let problems = problems(&all);
+    let mut problems: Vec<String> = all
+        .iter()
+        .filter(|seen| seen.server.is_err() && !is_away(&seen.entry.name))
+        .map(|seen| format!("{} does not answer", seen.entry.name))
+        .collect();
+    let interrupted = rolling.iter().filter(|one| !one.runs);
+    problems.extend(interrupted.map(|one| format!("nobody goes on with the {}: resume, or back", one.record.state())));
+    problems.extend(problems_of(&all, &rolling));
+    problems.extend(unreadable);
     for problem in &problems {
         context.console.say("problem", problem);
     }
     if problems.is_empty() { Exit::Done } else { Exit::Refused }
 }
 
+fn rolling_here(context: &Context) -> std::io::Result<Vec<Rolling>> {
+    let records = context.store.all_rolling()?.into_iter();
+    Ok(records.map(|record| Rolling { runs: context.store.is_rolling(&record), record }).collect())
+}
+
 fn look(entry: &Entry) -> Seen {
     let mut link = Link::new(entry.clone(), false);
-    let server = link.look(entry, None).ok_or(()).map_err(|()| link.problem.clone());
+    let server = link.look(entry, None).ok_or_else(|| link.problem.clone());
+    let galera = crate::rolling::galera(&mut link).ok().flatten();
+    let galera = galera.map(|role| Node::named(&entry.name, role).state());
     let mut value = |sql: &str| -> Result<String, SqlError> { link.value(sql) };
-    let (mut is_locked, mut plugin, mut exempt) = (false, String::new(), String::new());
+    let (mut worker, mut plugin, mut exempt) = (None, String::new(), String::new());
     if server.is_ok() {
-        is_locked = value("SELECT IS_USED_LOCK('instant_failover')").is_ok_and(|id| !id.is_empty());
+        worker = value("SELECT IS_USED_LOCK('instant_failover')").ok().filter(|id| !id.is_empty());
         plugin = value("SELECT PLUGIN_VERSION FROM information_schema.PLUGINS WHERE PLUGIN_NAME = 'instant_failover'")
             .unwrap_or_default();
         exempt = value("SELECT @@instant_failover_exempt_users").unwrap_or_default();
     }
-    Seen { entry: entry.clone(), server, is_locked, plugin, exempt }
+    Seen { entry: entry.clone(), server, worker, galera, plugin, exempt }
 }
 
-fn show(context: &Context, seen: &Seen) {
+fn show(context: &Context, seen: &Seen, is_away: bool) {
     let name = &seen.entry.name;
     match &seen.server {
+        Err(_) if !context.console.is_json() && is_away => {
+            context.console.line(&format!("{name:12} does not answer: it is being restarted"));
+        }
         Err(why) if context.console.is_json() => context.console.object(&json!({ "server": name, "error": why })),
-        Err(why) => context.console.line(&format!("{name:12} does not answer: {why}")),
+        Err(why) => context.console.line(&format!("{name:12} does not answer: {}", plain(why))),
         Ok(server) if context.console.is_json() => context.console.object(&json!({
             "server": name,
             "server_id": server.server_id,
@@ -66,13 +119,18 @@ fn show(context: &Context, seen: &Seen) {
             "note": server.note,
             "position": server.position.to_string(),
             "plugin": seen.plugin,
-            "working": seen.is_locked,
+            "working": seen.worker.is_some(),
+            "galera": seen.galera,
             "replicates_from": server.channels.iter().map(|channel| json!({
                 "server_id": channel.source, "name": channel.name, "receives": channel.receives, "applies": channel.applies,
             })).collect::<Vec<_>>(),
         })),
         Ok(server) => {
-            let role = if server.read_only { "read only" } else { "PRIMARY, accepts writes" };
+            let role = match &seen.galera {
+                Some(state) => state,
+                None if server.read_only => "read only",
+                None => "PRIMARY, accepts writes",
+            };
             let mut text = format!("{name:12} server {}, {role}, mode {}", server.server_id, server.mode);
             if server.mode.redirects() {
                 let _ = write!(text, " to {}", server.target);
@@ -85,13 +143,25 @@ fn show(context: &Context, seen: &Seen) {
                 let state = if channel.runs() { "" } else { " (STOPPED)" };
                 let _ = write!(text, ", replicates from server {source}{state}");
             }
-            let _ = write!(text, ", at {}", server.position);
-            if !server.note.is_empty() {
+            if !server.position.is_empty() {
+                let _ = write!(text, ", at {}", server.position);
+            }
+            if let Some((_, by)) = rolling::noted(&server.note) {
+                let _ = write!(text, "\n{:12} rolling restart by {by}: its clients go to {}", "", server.target);
+            } else if !server.note.is_empty() {
                 let _ = write!(text, "\n{:12} note: {}", "", server.note);
+            }
+            if let Some(connection) = &seen.worker {
+                let _ = write!(text, "\n{:12} an instant-failover is working on it: connection {connection}", "");
             }
             context.console.line(&text);
         }
     }
+}
+
+/// That there is no answer has been said.
+fn plain(why: &str) -> &str {
+    why.strip_prefix("no answer: ").unwrap_or(why)
 }
 
 /// A stand-in is there only while its server is not.
@@ -113,23 +183,35 @@ fn show_stand_in(context: &Context, entry: &Entry) {
 }
 
 /// What stands out.
-fn problems(all: &[Seen]) -> Vec<String> {
+fn problems_of(all: &[Seen], rolling: &[Rolling]) -> Vec<String> {
     let mut problems = Vec::new();
     let answering: Vec<(&Seen, &Server)> =
         all.iter().filter_map(|seen| Some((seen, seen.server.as_ref().ok()?))).collect();
-    for seen in all.iter().filter(|seen| seen.server.is_err()) {
-        problems.push(format!("{} does not answer", seen.entry.name));
-    }
     for (seen, server) in &answering {
         let name = &seen.entry.name;
         if seen.plugin.is_empty() {
             problems.push(format!("{name} has no plugin instant_failover"));
         }
-        if server.mode == failover::Mode::Hold && !seen.is_locked {
-            problems.push(format!("{name} holds clients, and no instant-failover is working on it: resume, or back"));
+        let is_alone = seen.worker.is_none();
+        if server.mode == failover::Mode::Hold && is_alone {
+            problems.push(if server.note.is_empty() || Record::from_note(&server.note).is_some() {
+                format!("{name} holds clients, and no instant-failover is working on it: resume, or back")
+            } else {
+                format!("{name} holds clients, and has the note '{}'", server.note)
+            });
+        }
+        if let Some((id, by)) = rolling::noted(&server.note)
+            && is_alone
+            && seen.galera.is_none()
+            && !rolling.iter().any(|one| one.record.id == id)
+        {
+            problems.push(format!(
+                "{name} redirects for a rolling restart by {by}, which is not running: resume, or back, where it began; or SET GLOBAL \
+                 instant_failover_mode = OFF, instant_failover_note = '' on {name}"
+            ));
         }
         if let Some(record) = Record::from_note(&server.note)
-            && !seen.is_locked
+            && is_alone
         {
             problems.push(format!(
                 "{name} has the note of an unfinished switchover from {} to {} ({}): resume, or back",
@@ -162,6 +244,14 @@ fn problems(all: &[Seen]) -> Vec<String> {
 
 fn pair_problems((one, first): (&Seen, &Server), (other, second): (&Seen, &Server), problems: &mut Vec<String>) {
     let (a, b) = (&one.entry.name, &other.entry.name);
+    let leads = |from: &Server, to: &Seen| from.mode.redirects() && from.target == to.entry.target.to_string();
+    if leads(first, other) && leads(second, one) {
+        problems.push(format!("A CIRCLE: {a} and {b} redirect to each other"));
+    }
+    if one.galera.is_some() && other.galera.is_some() {
+        // All of them accept writes, and the rest is Galera's.
+        return;
+    }
     if first.server_id == second.server_id {
         problems.push(format!("{a} and {b} have the same server_id {}", first.server_id));
         return;
@@ -176,10 +266,6 @@ fn pair_problems((one, first): (&Seen, &Server), (other, second): (&Seen, &Serve
     }
     if first.read_only && second.read_only && connected {
         problems.push(format!("{a} and {b} are both read only"));
-    }
-    let leads = |from: &Server, to: &Seen| from.mode.redirects() && from.target == to.entry.target.to_string();
-    if leads(first, other) && leads(second, one) {
-        problems.push(format!("A CIRCLE: {a} and {b} redirect to each other"));
     }
     let extra = |has: &Server, lacks: &Server| {
         let extra = has.transactions.missing_on(&lacks.transactions);
@@ -218,4 +304,17 @@ pub(super) fn unfinished(context: &Context) -> Vec<[String; 2]> {
         .filter_map(|server| Record::from_note(&server.note))
         .map(|record| [record.old.name, record.new.name])
         .collect()
+}
+
+/// What to say when a server has the note of a rolling restart that did not begin on this machine.
+pub(super) fn rolling_elsewhere(context: &Context) -> Option<String> {
+    context.servers.all().iter().map(look).find_map(|seen| {
+        let note = seen.server.ok()?.note;
+        let (_, by) = rolling::noted(&note)?;
+        let name = &seen.entry.name;
+        Some(format!(
+            "{name} redirects for a rolling restart by {by}: go on where it began; or, if it does not run any more, SET GLOBAL \
+             instant_failover_mode = OFF, instant_failover_note = '' on {name}"
+        ))
+    })
 }

@@ -270,7 +270,10 @@ fn names(context: &Context, given: &[String]) -> Result<[String; 2], (Exit, Stri
     pairs.dedup();
     match pairs.as_slice() {
         [pair] => Ok(pair.clone()),
-        [] => Err((Exit::Refused, "no switchover is unfinished".to_owned())),
+        [] => Err((
+            Exit::Refused,
+            super::status::rolling_elsewhere(context).unwrap_or_else(|| "no switchover is unfinished".to_owned()),
+        )),
         _ => {
             let list: Vec<_> = pairs.iter().map(|pair| pair.join(" ")).collect();
             Err((Exit::Usage, format!("several switchovers are unfinished; give OLD and NEW: {}", list.join("; "))))

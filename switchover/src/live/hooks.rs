@@ -20,10 +20,11 @@ pub(crate) fn run(name: &str, command: Option<&str>, record: &Record) -> Result<
         ("INSTANT_FAILOVER_NEW", &record.new.name),
         ("INSTANT_FAILOVER_TARGET", &record.way.target),
     ];
-    run_within(name, command, &variables, PATIENCE)
+    run_within(name, command, &variables, PATIENCE, || None)
 }
 
-/// The same with other variables in its environment, and another limit.
+/// The same with other variables in its environment, and another limit. As soon as there is another reason, it is not waited for
+/// any longer.
 ///
 /// # Errors
 /// As for [`run`].
@@ -32,12 +33,15 @@ pub(crate) fn run_within(
     command: &str,
     variables: &[(&str, &str)],
     patience: Duration,
+    leave: impl Fn() -> Option<&'static str>,
 ) -> Result<(), String> {
     let failed = |why: String| format!("--{name} '{command}': {why}");
     let mut child = Command::new("/bin/sh")
         .args(["-c", command])
         .envs(variables.iter().copied())
         .stdin(Stdio::null())
+        // What we write there may be for programs.
+        .stdout(std::io::stderr())
         .spawn()
         .map_err(|error| failed(error.to_string()))?;
     let end = Instant::now() + patience;
@@ -45,6 +49,7 @@ pub(crate) fn run_within(
         match child.try_wait() {
             Ok(Some(status)) if status.success() => return Ok(()),
             Ok(Some(status)) => return Err(failed(status.to_string())),
+            Ok(None) if let Some(why) = leave() => return Err(failed(format!("{why}; it is left running"))),
             Ok(None) if Instant::now() < end => std::thread::sleep(Duration::from_millis(5)),
             Ok(None) => return Err(failed(format!("not finished within {} s", patience.as_secs()))),
             Err(error) => return Err(failed(error.to_string())),

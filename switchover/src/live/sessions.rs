@@ -204,17 +204,34 @@ pub(crate) fn of_clients(ours: &[Option<u32>]) -> String {
     )
 }
 
+/// How many sessions of clients meet a condition.
+pub(crate) fn count(link: &mut Link, condition: &str) -> Result<u64, SqlError> {
+    // Before its id is asked for: there may be none yet.
+    link.session()?;
+    let clients = of_clients(&[link.id()]);
+    let sql = format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE {clients} AND {condition}");
+    Ok(link.value(&sql)?.parse().unwrap_or_default())
+}
+
 /// What a drain has left on a server.
+///
+/// The plugin counts every connection that was there before it, those of replicas and of other nodes too. No more of them are
+/// clients than the process list has: while one runs a procedure, as the procedure's definer.
 pub(crate) fn left(link: &mut Link) -> Result<Left, SqlError> {
     let rows = link.rows("SHOW GLOBAL STATUS LIKE 'Instant\\_failover\\_sessions%'")?;
     let value =
         |name: &str| rows.iter().find(|row| row.at(0) == name).and_then(|row| row.at(1).parse().ok()).unwrap_or(0);
-    Ok(Left {
-        sessions: value("Instant_failover_sessions"),
-        busy: value("Instant_failover_sessions_busy"),
-        in_transaction: value("Instant_failover_sessions_in_transaction"),
-        unknown: value("Instant_failover_sessions_unknown"),
-    })
+    let [sessions, busy, in_transaction, mut unknown] = [
+        "Instant_failover_sessions",
+        "Instant_failover_sessions_busy",
+        "Instant_failover_sessions_in_transaction",
+        "Instant_failover_sessions_unknown",
+    ]
+    .map(value);
+    if unknown > 0 {
+        unknown = unknown.min(count(link, &format!("(COMMAND <> 'Sleep' OR {NOT_EXEMPT})"))?);
+    }
+    Ok(Left { sessions, busy, in_transaction, unknown })
 }
 
 /// What a drain has left.

@@ -95,7 +95,7 @@ pub struct ServerFacts {
     pub definers: BTreeSet<String>,
     /// `SHOW SLAVE HOSTS`: `server_id`, host and port.
     pub replicas: Vec<(u32, String)>,
-    /// The number of sessions.
+    /// The number of sessions of clients.
     pub sessions: u64,
     /// Holders of `GET_LOCK` locks, if the server can tell.
     pub user_locks: Vec<String>,

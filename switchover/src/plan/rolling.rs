@@ -49,6 +49,20 @@ pub enum Role {
 }
 
 impl Node {
+    /// Of which nothing else is known.
+    #[must_use]
+    pub fn named(name: &str, role: Role) -> Self {
+        Self {
+            name: name.to_owned(),
+            problem: String::new(),
+            role,
+            drains: false,
+            mode: None,
+            target: String::new(),
+            note: String::new(),
+        }
+    }
+
     /// Whether it can serve clients.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -60,9 +74,14 @@ impl Node {
             }
     }
 
-    fn is_beside(&self, other: &Self) -> bool {
+    /// Whether both are nodes of one cluster, or replicas of one primary.
+    #[must_use]
+    pub fn is_beside(&self, other: &Self) -> bool {
         match (&self.role, &other.role) {
-            (Role::Galera { cluster, .. }, Role::Galera { cluster: same, .. }) => cluster == same,
+            // A node that has begun a cluster of its own is not in that of the others, though it has their data.
+            (Role::Galera { cluster, size, .. }, Role::Galera { cluster: one, size: other, .. }) => {
+                cluster == one && size == other
+            }
             (Role::Replica { source, .. }, Role::Replica { source: same, .. }) => source == same,
             _ => false,
         }
@@ -83,14 +102,21 @@ impl Node {
     }
 }
 
-/// Where the clients of `nodes[current]` go while it is away; or why it must not be taken out.
+/// Where the clients of `nodes[current]` go while it is away; or why it must not be taken out. The first `named` are those to
+/// restart; the others belong to them.
 ///
 /// That is a node that has been done, or else the one that will be done last: so most clients move once.
 ///
 /// # Errors
 /// For the DBA, with what to do.
-pub fn target(nodes: &[Node], current: usize) -> Result<usize, String> {
+pub fn target(nodes: &[Node], named: usize, current: usize) -> Result<usize, String> {
     let Some(node) = nodes.get(current) else { return Err(format!("there is no node {current}")) };
+    // The primary, and what replicates from another one, have nothing to do with replicas.
+    let matters = |place: usize, other: &Node| {
+        place < named || matches!(node.role, Role::Galera { .. }) || (other.is_ready() && node.is_beside(other))
+    };
+    let kept: Vec<usize> = (0..nodes.len()).filter(|&place| matters(place, &nodes[place])).collect();
+    let nodes: Vec<&Node> = kept.iter().map(|&place| &nodes[place]).collect();
     if let Some(bad) = nodes.iter().find(|node| !node.is_ready()) {
         return Err(match bad.role {
             Role::Alone if bad.problem.is_empty() => {
@@ -100,7 +126,13 @@ pub fn target(nodes: &[Node], current: usize) -> Result<usize, String> {
         });
     }
     if let Some(other) = nodes.iter().find(|other| !node.is_beside(other)) {
-        return Err(format!("{} and {} do not belong together", node.name, other.name));
+        return Err(format!(
+            "{} and {} do not belong together ({}; {})",
+            node.name,
+            other.name,
+            node.state(),
+            other.state()
+        ));
     }
     if let Role::Galera { size, .. } = node.role
         && (size < 3 || size as usize > nodes.len())
@@ -113,7 +145,7 @@ pub fn target(nodes: &[Node], current: usize) -> Result<usize, String> {
             format!("the cluster has {size} nodes, of which {} are known: name all of them in the file", nodes.len())
         });
     }
-    for node in nodes {
+    for node in &nodes {
         match node.mode {
             None => return Err(format!("{} has no plugin: INSTALL SONAME 'instant_failover'", node.name)),
             Some(failover::Mode::Off) => {}
@@ -124,8 +156,8 @@ pub fn target(nodes: &[Node], current: usize) -> Result<usize, String> {
             }
         }
     }
-    let done = nodes[..current].iter().rposition(|_| true);
-    let last = (0..nodes.len()).rev().find(|&other| other != current);
+    let done = current.checked_sub(1);
+    let last = kept.into_iter().rev().find(|&other| other != current);
     done.or(last).ok_or_else(|| format!("{} has nobody who could take its clients: name two nodes at least", node.name))
 }
 
@@ -182,26 +214,45 @@ impl Record {
     /// What is written into `instant_failover_note` of the current node.
     #[must_use]
     pub fn note(&self) -> String {
-        format!("rolling {} {}", self.id, self.by)
+        format!("{PREFIX}{} {}", self.id, self.by)
     }
+
+    /// The node that comes next, or that is away.
+    #[must_use]
+    pub fn current(&self) -> &str {
+        self.nodes.get(self.done).map(String::as_str).unwrap_or_default()
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn state(&self) -> String {
+        let (node, target) = (self.current(), &self.target);
+        let current = match self.stage {
+            Stage::Ready => format!("{node} is next"),
+            Stage::Redirected => format!("{node} redirects to {target}"),
+            Stage::Restarting => format!("{node} is being restarted, and its clients are at {target}"),
+        };
+        format!("rolling restart by {}: {} of {} done, {current}", self.by, self.done, self.nodes.len())
+    }
+}
+
+const PREFIX: &str = "rolling ";
+
+/// Who works on a node with this note: the id of the run, and who began it, and when. `None` if it is not about a rolling restart.
+#[must_use]
+pub fn noted(note: &str) -> Option<(&str, &str)> {
+    note.strip_prefix(PREFIX)?.split_once(' ')
 }
 
 #[cfg(test)]
 mod tests {
     use failover::Mode;
 
-    use super::{Node, Role, target};
+    use super::{Node, Record, Role, Stage, noted, target};
 
     fn node(name: &str) -> Node {
-        Node {
-            name: name.to_owned(),
-            problem: String::new(),
-            role: Role::Galera { cluster: "c".to_owned(), size: 3, state: "Synced".to_owned(), is_primary: true },
-            drains: true,
-            mode: Some(Mode::Off),
-            target: String::new(),
-            note: String::new(),
-        }
+        let role = Role::Galera { cluster: "c".to_owned(), size: 3, state: "Synced".to_owned(), is_primary: true };
+        Node { drains: true, mode: Some(Mode::Off), ..Node::named(name, role) }
     }
 
     fn cluster() -> Vec<Node> {
@@ -210,9 +261,9 @@ mod tests {
 
     #[test]
     fn clients_go_where_nobody_sends_them_on() {
-        let targets: Vec<_> = (0..3).map(|current| target(&cluster(), current).unwrap()).collect();
+        let targets: Vec<_> = (0..3).map(|current| target(&cluster(), 3, current).unwrap()).collect();
         assert_eq!(targets, [2, 0, 1]);
-        assert!(target(&cluster(), 3).is_err());
+        assert!(target(&cluster(), 3, 3).is_err());
     }
 
     #[test]
@@ -250,6 +301,13 @@ mod tests {
                 },
                 "g1 and g3 do not belong together",
             ),
+            (
+                |nodes| {
+                    nodes[0].role =
+                        Role::Galera { cluster: "c".to_owned(), size: 1, state: "Synced".to_owned(), is_primary: true };
+                },
+                "g1 and g2 do not belong together (Synced, in a cluster of 1; Synced, in a cluster of 3)",
+            ),
             (|nodes| nodes.truncate(2), "has 3 nodes, of which 2 are known"),
             (|nodes| nodes[1].mode = None, "g2 has no plugin"),
             (|nodes| nodes[1].mode = Some(Mode::On), "g2 is in mode ON (nobody has noted why)"),
@@ -257,7 +315,7 @@ mod tests {
         for (change, expected) in cases {
             let mut nodes = cluster();
             change(&mut nodes);
-            let why = target(&nodes, 0).unwrap_err();
+            let why = target(&nodes, nodes.len(), 0).unwrap_err();
             assert!(why.contains(expected), "{why}");
         }
         let mut two = cluster();
@@ -267,7 +325,34 @@ mod tests {
                 *size = 2;
             }
         }
-        assert!(target(&two, 0).unwrap_err().contains("no quorum"));
+        assert!(target(&two, 2, 0).unwrap_err().contains("no quorum"));
+    }
+
+    #[test]
+    fn a_note_says_who() {
+        let record = Record {
+            id: "5f3a".to_owned(),
+            by: "ann@desk,14:03".to_owned(),
+            nodes: vec!["g1".to_owned(), "g2".to_owned()],
+            done: 1,
+            stage: Stage::Restarting,
+            before: <_>::default(),
+            target: "g1:3306".to_owned(),
+            how: super::How {
+                restart: "true".to_owned(),
+                max_drain: 1,
+                max_wait: 1,
+                force: false,
+                all_connections: false,
+                max_lag: 1,
+            },
+        };
+        assert_eq!(noted(&record.note()), Some(("5f3a", "ann@desk,14:03")));
+        assert_eq!(noted("galera-notify"), None);
+        assert_eq!(
+            record.state(),
+            "rolling restart by ann@desk,14:03: 1 of 2 done, g2 is being restarted, and its clients are at g1:3306"
+        );
     }
 
     #[test]
@@ -276,8 +361,15 @@ mod tests {
             role: Role::Replica { source: "1".to_owned(), is_current, state: "2 s behind".to_owned() },
             ..node(name)
         };
-        assert_eq!(target(&[replica("r1", true), replica("r2", true)], 0), Ok(1));
-        assert!(target(&[replica("r1", true), replica("r2", false)], 0).unwrap_err().contains("2 s behind"));
-        assert!(target(&[replica("r1", true)], 0).unwrap_err().contains("name two nodes"));
+        assert_eq!(target(&[replica("r1", true), replica("r2", true)], 2, 0), Ok(1));
+        assert!(target(&[replica("r1", true), replica("r2", false)], 2, 0).unwrap_err().contains("2 s behind"));
+        assert!(target(&[replica("r1", true)], 1, 0).unwrap_err().contains("name two nodes"));
+        // In the file, the primary is beside them, and a third replica. One that is not ready takes no clients.
+        let primary = || Node { role: Role::Alone, ..node("p") };
+        let three = [replica("r1", true), replica("r2", true), primary(), replica("r3", true)];
+        assert_eq!([0, 1].map(|current| target(&three, 2, current)), [Ok(3), Ok(0)]);
+        assert_eq!(target(&[replica("r1", true), primary(), replica("r3", true), replica("r2", false)], 1, 0), Ok(2));
+        assert!(target(&[replica("r1", true), primary()], 1, 0).unwrap_err().contains("name two nodes"));
+        assert!(target(&[replica("r1", true), primary()], 2, 0).unwrap_err().contains("by a switchover first"));
     }
 }

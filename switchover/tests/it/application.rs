@@ -186,7 +186,8 @@ fn write(connection: &mut Conn, client: u64, number: u64, kind: Kind) -> mysql::
     }
 }
 
-fn connect(address: SocketAddr, user: &str) -> mysql::Result<Conn> {
+/// Follows redirects.
+pub(crate) fn connect(address: SocketAddr, user: &str) -> mysql::Result<Conn> {
     let mut next = (address.ip().to_string(), address.port());
     for _ in 0..4 {
         let options = OptsBuilder::new()

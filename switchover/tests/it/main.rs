@@ -12,5 +12,6 @@ mod failover;
 mod faults;
 mod pair;
 mod refusals;
+mod rolling;
 mod ways;
 mod whole;

@@ -188,6 +188,19 @@ impl Pair {
         self.servers[n].start_again(&options).unwrap();
     }
 
+    /// Stops a server as an operator does.
+    pub(crate) fn stop(&mut self, n: usize) {
+        self.servers[n].stop().unwrap();
+    }
+
+    /// Starts one that was stopped: read only, and with these options, too.
+    pub(crate) fn begin(&mut self, n: usize, more: &[&str]) {
+        let options: Vec<String> =
+            self.arguments(n, true).iter().chain(more).map(|&option| option.to_owned()).collect();
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        self.servers[n].start_again(&options).unwrap();
+    }
+
     pub(crate) fn root(&self, server: usize) -> Session {
         self.servers[server].root().unwrap()
     }

@@ -157,9 +157,22 @@ fn without_the_plugin() {
     let ended = pair.run_patiently(&["switchover", "db1", "db2", "--yes"]);
     assert_eq!(ended.status, Some(1), "{}", ended.text);
     assert!(ended.text.contains("db2 has no plugin instant_failover"), "{}", ended.text);
-    pair.sql(DB2, "INSTALL SONAME 'instant_failover'");
-    pair.sql(DB2, "SET GLOBAL instant_failover_exempt_users = 'repl,dba,root'");
-    switched(&pair, &[]);
+    // db2 is connected to db1 before the plugin is there, and is no client.
+    pair.sql(DB2, "STOP SLAVE");
+    pair.sql(DB1, "UNINSTALL SONAME 'instant_failover'");
+    pair.sql(DB2, "START SLAVE");
+    pair.wait_for(
+        DB1,
+        "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE LIKE 'Master has sent all binlog to slave%'",
+        "1",
+    );
+    for n in [DB1, DB2] {
+        pair.sql(n, "INSTALL SONAME 'instant_failover'");
+        pair.sql(n, "SET GLOBAL instant_failover_exempt_users = 'repl,dba,root'");
+    }
+    assert_eq!(pair.sql(DB1, "SHOW GLOBAL STATUS LIKE 'instant_failover_sessions_unknown'").concat()[1], "1");
+    let text = switched(&pair, &[]);
+    assert!(!text.contains("before the plugin was loaded"), "{text}");
     pair.is_switched();
 }
 
