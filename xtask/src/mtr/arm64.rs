@@ -12,7 +12,7 @@ use crate::Outcome;
 /// The release of Debian.
 const SUITE: &str = "bookworm";
 
-/// Without this, InnoDB reserves 8 TB of addresses, and qemu keeps account of each page of them. (Not `loose_`: mtr gives what begins
+/// Without this, `InnoDB` reserves 8 TB of addresses, and qemu keeps account of each page of them. (Not `loose_`: mtr gives what begins
 /// with `innodb` to the bootstrap, too.)
 const MORE: &[&str] = &["--mysqld=--innodb-buffer-pool-size-max=64M"];
 
