@@ -62,8 +62,12 @@ class _Loop:
         return self._loop.run_until_complete(asyncio.wait_for(awaitable, self._timeout))
 
     def close(self) -> None:
-        # What is closed is told so in the next round of the loop.
-        self._loop.run_until_complete(asyncio.sleep(0.01))
+        # The end of TLS takes a while, and aiomysql does not wait for it. The loop itself keeps one descriptor.
+        selector = getattr(self._loop, "_selector", None)
+        for _ in range(500):
+            self._loop.run_until_complete(asyncio.sleep(0.01))
+            if selector is None or len(selector.get_map()) <= 1:
+                break
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 
