@@ -206,7 +206,7 @@ for (const [name, driver] of Object.entries(drivers)) {
             assert.equal(await land(secure), db2.port);
             for (let n = 0; n < 2; n++) {
                 await db1.redirect(db2.address('127.0.0.1'));
-                await refused(secure, 0, 'certificate', '(redirected: ');
+                await refused(secure, 0, "the server's certificate is not for", '(redirected: ');
             }
             const unknown = await use(standIn(db2.address('localhost')));
             await db1.redirect(`localhost:${unknown.port}`);
