@@ -91,14 +91,15 @@ impl Beside {
     /// Starts a command of this program.
     fn start(title: &'static str, arguments: &[&str]) -> Self {
         println!("\n(in the background: {title})");
-        let running = || {
-            let output = NamedTempFile::new()?;
-            let mut command = cargo("xtask");
-            let file = output.reopen()?;
-            command.args(arguments).stdout(file.try_clone()?).stderr(file);
-            Ok((child::spawn(&mut command)?, output))
-        };
-        Self { title, running: running() }
+        Self { title, running: Self::spawn(arguments) }
+    }
+
+    fn spawn(arguments: &[&str]) -> Result<(Child, NamedTempFile)> {
+        let output = NamedTempFile::new()?;
+        let file = output.reopen()?;
+        let mut command = cargo("xtask");
+        command.args(arguments).stdout(file.try_clone()?).stderr(file);
+        Ok((child::spawn(&mut command)?, output))
     }
 
     /// Waits for it.
