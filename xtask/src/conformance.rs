@@ -33,6 +33,9 @@ pub(crate) struct Arguments {
     /// Let the application of each write through a live switchover, instead
     #[arg(long)]
     switch: bool,
+    /// With --switch: one driver of each language, for half the time
+    #[arg(long, requires = "switch", conflicts_with = "keep")]
+    short: bool,
     /// Run the packages' own tests, instead
     #[arg(long, conflicts_with_all = ["switch", "keep", "clients"])]
     own_tests: bool,
@@ -56,7 +59,8 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
     if arguments.own_tests {
         return own_tests::run_all(&arguments.languages);
     }
-    let languages = language::choose(arguments.clients.as_deref(), &arguments.languages)?;
+    let mut languages = language::choose(arguments.clients.as_deref(), &arguments.languages)?;
+    languages.retain(|language| !arguments.short || language.name == language.folder());
     let needed: Vec<_> = languages.iter().flat_map(Language::packages).collect();
     packages::install(&[packages::BUILD, packages::SERVER, packages::TEST, tools::ALWAYS, &needed])?;
     let (library, harness) = (Flavour::Release.build()?, build::harness()?);
@@ -73,7 +77,7 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         .collect();
 
     if arguments.switch {
-        let (report, result) = load::switch(&languages, &library)?;
+        let (report, result) = load::switch(&languages, &library, if arguments.short { 30 } else { 60 })?;
         println!("\n{report}\n");
         outcome += result;
         if arguments.keep && outcome.failed.is_empty() {

@@ -20,8 +20,6 @@ use crate::common::results::machine;
 use crate::switchover::command::Machine;
 use crate::switchover::pair::{PASSWORD, Pair, name};
 
-/// How long each application writes.
-const SECONDS: u64 = 60;
 const WORKERS: u32 = 4;
 /// Acknowledged before, between and after the switchovers.
 const ENOUGH: usize = 100;
@@ -40,14 +38,14 @@ struct Written {
     halves: u64,
 }
 
-/// Runs the application of each language; returns the table, and what failed.
-pub(super) fn switch(languages: &[Language], library: &Path) -> Result<(String, Outcome)> {
+/// Runs the application of each language, for so many seconds; returns the table, and what failed.
+pub(super) fn switch(languages: &[Language], library: &Path, seconds: u64) -> Result<(String, Outcome)> {
     let program = build::command()?;
     let (mut pair, mut dba) = start(library, &program)?;
     let (mut all, mut outcome) = (Vec::new(), Outcome::default());
     for language in languages {
         println!("\n{}:", language.name);
-        match through_a_switchover(language, &mut pair, &dba) {
+        match through_a_switchover(language, seconds, &mut pair, &dba) {
             Ok(written) => {
                 println!("{}", written.said);
                 outcome += written.outcome();
@@ -60,7 +58,7 @@ pub(super) fn switch(languages: &[Language], library: &Path) -> Result<(String, 
             }
         }
     }
-    Ok((report(&all), outcome))
+    Ok((report(&all, seconds), outcome))
 }
 
 /// A primary and its replica, and the DBA's machine.
@@ -81,7 +79,7 @@ fn start(library: &Path, program: &Path) -> Result<(Pair, Machine)> {
     Ok((pair, dba))
 }
 
-fn through_a_switchover(language: &Language, pair: &mut Pair, machine: &Machine) -> Result<Written> {
+fn through_a_switchover(language: &Language, seconds: u64, pair: &mut Pair, machine: &Machine) -> Result<Written> {
     for table in ["orders", "lines"] {
         // No primary key: a row that is written twice is to be seen.
         let columns = "(id BIGINT NOT NULL, KEY (id)) ENGINE=InnoDB";
@@ -100,7 +98,7 @@ fn through_a_switchover(language: &Language, pair: &mut Pair, machine: &Machine)
         "tls": "off",
         "ca": null,
         "follow": null,
-        "seconds": SECONDS,
+        "seconds": seconds,
         "workers": WORKERS,
         "file": file.display().to_string(),
     });
@@ -185,7 +183,7 @@ impl Written {
     }
 }
 
-fn report(all: &[Written]) -> String {
+fn report(all: &[Written], seconds: u64) -> String {
     let mut report =
         "| | acknowledged | errors in transactions | of these, of unknown outcome | errors outside | lost | doubled | cut | \
                       longest pause, ms |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|"
@@ -204,7 +202,7 @@ fn report(all: &[Written]) -> String {
     }
     let _ = write!(
         report,
-        "\n\nA pool of {WORKERS} connections, used by as many threads or tasks, for {SECONDS} s, through a switchover by the command and \
+        "\n\nA pool of {WORKERS} connections, used by as many threads or tasks, for {seconds} s, through a switchover by the command and \
          another back. The pause is the longest time in which no write was acknowledged. {}",
         machine()
     );
