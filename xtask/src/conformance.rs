@@ -26,6 +26,7 @@ use language::Language;
 use table::Table;
 use world::World;
 
+#[expect(clippy::struct_excessive_bools, reason = "options of a command line")]
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
     /// Folders in `clients/` [default: all that have an adapter]
