@@ -126,7 +126,7 @@ def mariadb(certificate: dict[str, str]) -> Process:
     install = ["mariadb-install-db", "--no-defaults", *data, "--auth-root-authentication-method=normal"]
     subprocess.run([*install, "--skip-test-db", *user], check=True, stdout=subprocess.DEVNULL)
     options = [
-        data,
+        *data,
         f"--socket={home / 's'}",
         f"--pid-file={home / 'pid'}",
         f"--plugin-dir={plugins}",
