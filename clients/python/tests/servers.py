@@ -117,13 +117,16 @@ def mariadb(certificate: dict[str, str]) -> Process:
     home, port = _home(), free_port()
     plugins = home / "plugins"
     plugins.mkdir()
+    # Of its own: the names of temporary tables there are not unique among servers.
+    temporary = home / "tmp"
+    temporary.mkdir()
     shutil.copy(built("INSTANT_FAILOVER_SO"), plugins / "instant_failover.so")
     user = ["--user=root"] if os.geteuid() == 0 else []
-    data = f"--datadir={home / 'data'}"
-    install = ["mariadb-install-db", "--no-defaults", data, "--auth-root-authentication-method=normal"]
+    data = [f"--datadir={home / 'data'}", f"--tmpdir={temporary}"]
+    install = ["mariadb-install-db", "--no-defaults", *data, "--auth-root-authentication-method=normal"]
     subprocess.run([*install, "--skip-test-db", *user], check=True, stdout=subprocess.DEVNULL)
     options = [
-        data,
+        *data,
         f"--socket={home / 's'}",
         f"--pid-file={home / 'pid'}",
         f"--plugin-dir={plugins}",
