@@ -23,9 +23,9 @@ const EXCEPTIONS: &[Exception] = &[
         reason: "without TLS, Connector/J takes the server's key only if the program allows it (allowPublicKeyRetrieval)",
     },
     Exception {
-        language: "python",
+        language: "node mariadb",
         scenario: THREE_ROUNDS,
-        reason: "PyMySQL needs the package cryptography for it, which neither requires",
+        reason: "without TLS, mariadb takes the server's key only if the program allows it (allowPublicKeyRetrieval)",
     },
 ];
 
