@@ -31,9 +31,9 @@ pub(crate) fn run_all() -> Result<()> {
     stages.run("Unit and integration tests", cargo_test);
     stages.run("Fuzzing", || fuzz::run(&fuzz::Arguments::all(SECONDS_OF_FUZZING)));
     stages.run("Sanitizers", || sanitize::run(&[], SECONDS_IN_THE_HOST));
-    stages.run("MTR suite, with the MariaDB of every release", mtr::run_versions);
     // They mostly wait: for pools that give up, and for what they build.
     let conformance = Beside::start("Conformance of the packages in clients/", &["conformance"]);
+    stages.run("MTR suite, with the MariaDB of every release", mtr::run_versions);
     stages.run("MTR suite under valgrind", || mtr::run_valgrind(UNDER_VALGRIND));
     stages.run("MTR suite on 64-bit ARM", || mtr::run_arm64(ON_ARM64));
     stages.run("MariaDB's own tests", mtr::run_server_tests);
