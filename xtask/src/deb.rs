@@ -352,18 +352,23 @@ fn tarball([library, harness, command]: [&Path; 3], completions: &Path, file: &P
         fs::copy(&source, &destination).with_context(|| format!("{} cannot be copied", source.display()))?;
         fs::set_permissions(&destination, fs::Permissions::from_mode(mode))?;
     }
-    // The documents as they lie here, for their links.
+    // The documents as they lie here, for their links. Of the packages for applications, only how to use them: what they build lies
+    // beside them.
     let documents = top.join("doc");
     fs::create_dir_all(&documents)?;
-    output(Command::new("cp").current_dir(&root).args(["--recursive", "--target-directory"]).arg(&documents).args([
-        "README.md",
-        "CHANGELOG.md",
-        "CONTRIBUTING.md",
-        "LICENSE",
-        "SECURITY.md",
-        "clients",
-        "docs",
-    ]))?;
+    let mut readmes = vec![PathBuf::from("clients/README.md")];
+    for entry in fs::read_dir(root.join("clients"))? {
+        let readme = Path::new("clients").join(entry?.file_name()).join("README.md");
+        readmes.extend(root.join(&readme).exists().then_some(readme));
+    }
+    output(
+        Command::new("cp")
+            .current_dir(&root)
+            .args(["--recursive", "--parents", "--target-directory"])
+            .arg(&documents)
+            .args(["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "SECURITY.md", "docs"])
+            .args(readmes),
+    )?;
     fs::create_dir(documents.join("examples"))?;
     output(
         Command::new("cp")
