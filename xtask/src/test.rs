@@ -36,12 +36,13 @@ pub(crate) fn run_all() -> Result<()> {
     stages.run("MTR suite, with the MariaDB of every release", mtr::run_versions);
     stages.run("MTR suite under valgrind", || mtr::run_valgrind(UNDER_VALGRIND));
     stages.run("MTR suite on 64-bit ARM", || mtr::run_arm64(ON_ARM64));
+    stages.run_beside(conformance);
+    // Not beside the soak, which judges how a server ends.
+    let own_tests = Beside::start("Tests of the packages in clients/", &["conformance", "--own-tests"]);
     stages.run("MariaDB's own tests", mtr::run_server_tests);
     stages.run("Client libraries", || clients::run(&clients::Arguments::default()));
-    stages.run_beside(conformance);
-    let own_tests = Beside::start("Tests of the packages in clients/", &["conformance", "--own-tests"]);
-    stages.run("Soak", || soak::run(&soak::Arguments { minutes: MINUTES_OF_SOAK, seed: Some(1), keep: false }));
     stages.run_beside(own_tests);
+    stages.run("Soak", || soak::run(&soak::Arguments { minutes: MINUTES_OF_SOAK, seed: Some(1), keep: false }));
     stages.run("Drain", || drain::run(&drain::Arguments::short()));
     stages.run("Switchover", || switchover::run(&switchover::Arguments { short: true, keep: false }));
     stages.run("Switchover with the packages in clients/", || {
