@@ -1,7 +1,7 @@
 'use strict';
 
 const mariadb = require('mariadb/callback');
-const { following, prepare } = require('./lib/mariadb.js');
+const { followNodes, following, prepare } = require('./lib/mariadb.js');
 
 prepare(mariadb);
 
@@ -17,13 +17,7 @@ function createPool(options) {
 
 /** mariadb's, following redirects: each of its nodes is such a pool. */
 function createPoolCluster(options) {
-    const cluster = mariadb.createPoolCluster(options);
-    const { add } = cluster;
-    cluster.add = function (...parameters) {
-        const options = parameters.pop();
-        return add.call(this, ...parameters, following(mariadb, options));
-    };
-    return cluster;
+    return followNodes(mariadb, mariadb.createPoolCluster(options));
 }
 
 /** mariadb's, following redirects. */

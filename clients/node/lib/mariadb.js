@@ -223,4 +223,14 @@ function parse(driver, url) {
     return options;
 }
 
-module.exports = { following, prepare };
+/** Has a cluster make the pools of its nodes follow redirects, and returns it. */
+function followNodes(driver, cluster) {
+    const { add } = cluster;
+    cluster.add = function (...parameters) {
+        const options = parameters.pop();
+        return add.call(this, ...parameters, following(driver, options));
+    };
+    return cluster;
+}
+
+module.exports = { followNodes, following, prepare };
