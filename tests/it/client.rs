@@ -1,8 +1,8 @@
 //! The client plugin in a program on Connector/C (`tests/fixtures/client.c`), with real servers as targets.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 use std::{fs, thread};
 
@@ -107,35 +107,58 @@ fn without_blocking() {
     assert_eq!(lines(client(VALGRIND, "nonblocking", &one, 20)), expected);
 }
 
+/// The program in its scenario `reconnect`: it connects, and again each time it is told that the connection is lost.
+pub(crate) struct Reconnecting {
+    process: Child,
+    input: ChildStdin,
+    seen: Lines<BufReader<ChildStdout>>,
+}
+
+impl Reconnecting {
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (input, output) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
+        Self { process, input, seen: BufReader::new(output).lines() }
+    }
+
+    /// What it says of the connection that it has just made.
+    pub(crate) fn next(&mut self) -> String {
+        self.seen.next().unwrap().unwrap()
+    }
+
+    /// Loses the connection, and returns what it says of the next one.
+    pub(crate) fn lose(&mut self) -> String {
+        self.input.write_all(b"\n").unwrap();
+        self.next()
+    }
+
+    /// Ends it, which must succeed.
+    pub(crate) fn end(self) {
+        let Self { mut process, input, .. } = self;
+        drop(input);
+        assert!(process.wait().unwrap().success());
+    }
+}
+
 /// A lost connection is reopened starting from the server that the program named, not from the last redirect target.
 #[test]
 fn reconnecting_begins_at_the_origin() {
     let servers = [server_with_plugin(), server_with_plugin(), server_with_plugin()];
     let [one, two, three] = &servers;
     redirect(one, two);
-    let mut process =
-        client(VALGRIND, "reconnect", one, 4).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut input = process.stdin.take().unwrap();
-    let mut seen = BufReader::new(process.stdout.take().unwrap()).lines();
-    let mut next = || seen.next().unwrap().unwrap();
-    let mut lose = || input.write_all(b"\n").unwrap();
-    assert_eq!(next(), port(two));
+    let mut program = Reconnecting::start(client(VALGRIND, "reconnect", one, 4));
+    assert_eq!(program.next(), port(two));
     redirect(one, three);
-    lose();
-    assert_eq!(next(), port(three));
+    assert_eq!(program.lose(), port(three));
     one.root().unwrap().query("SET GLOBAL instant_failover_mode = OFF").unwrap();
-    lose();
-    assert_eq!(next(), port(one));
+    assert_eq!(program.lose(), port(one));
     // No target works: the connection stays lost, and can be retried.
     redirect(one, one);
-    lose();
-    assert_eq!(next(), redirect_loop(&[one, one]));
+    assert_eq!(program.lose(), redirect_loop(&[one, one]));
     redirect(one, two);
-    lose();
     // Connector/C retries on the next command only if the handle still has its reconnect option.
-    assert_eq!(next(), port(two));
-    drop(input);
-    assert!(process.wait().unwrap().success());
+    assert_eq!(program.lose(), port(two));
+    program.end();
 }
 
 #[test]

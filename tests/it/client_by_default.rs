@@ -4,16 +4,15 @@
 mod program;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use support::build::Flavour;
 use support::packages;
 use support::server::Server;
 use support::system::System;
 
-use crate::client::{VALGRIND, port, redirect, redirect_loop};
+use crate::client::{Reconnecting, VALGRIND, port, redirect, redirect_loop};
 use crate::{built, library, redirect_to, server_with_plugin};
 use program::{LIBC, Linked, Program, STATIC, compiler, fixture, lines};
 
@@ -96,35 +95,23 @@ fn reconnecting_begins_at_the_origin() {
     let [one, two, three] = &servers;
     let program = Program::here(Linked::Shared);
     redirect(one, two);
-    let mut process =
-        program.run(VALGRIND, "reconnect", one, 6, &[]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut input = process.stdin.take().unwrap();
-    let mut seen = BufReader::new(process.stdout.take().unwrap()).lines();
-    let mut next = || seen.next().unwrap().unwrap();
-    let mut lose = || input.write_all(b"\n").unwrap();
-    assert_eq!(next(), port(two));
+    let mut program = Reconnecting::start(program.run(VALGRIND, "reconnect", one, 6, &[]));
+    assert_eq!(program.next(), port(two));
     redirect(one, three);
-    lose();
-    assert_eq!(next(), port(three));
+    assert_eq!(program.lose(), port(three));
     one.root().unwrap().query("SET GLOBAL instant_failover_mode = OFF").unwrap();
-    lose();
-    assert_eq!(next(), port(one));
+    assert_eq!(program.lose(), port(one));
     // From a server that did not redirect it.
     redirect(one, two);
-    lose();
-    assert_eq!(next(), port(two));
+    assert_eq!(program.lose(), port(two));
     // No target works: the connection stays lost, and can be retried.
     redirect(one, one);
-    lose();
-    assert_eq!(next(), redirect_loop(&[one, one]));
+    assert_eq!(program.lose(), redirect_loop(&[one, one]));
     redirect(one, two);
-    lose();
-    assert_eq!(next(), port(two));
+    assert_eq!(program.lose(), port(two));
     redirect(one, three);
-    lose();
-    assert_eq!(next(), port(three));
-    drop(input);
-    assert!(process.wait().unwrap().success());
+    assert_eq!(program.lose(), port(three));
+    program.end();
 }
 
 /// The same for a program that connects through the Unix socket.
@@ -140,24 +127,13 @@ fn reconnecting_begins_at_the_socket() {
     redirect_all();
     let program = Program::here(Linked::Shared);
     let socket = format!("CLIENT_SOCKET={}", one.socket().display());
-    let mut process = program
-        .run(VALGRIND, "reconnect", &one, 2, &[&socket])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = process.stdin.take().unwrap();
-    let mut seen = BufReader::new(process.stdout.take().unwrap()).lines();
-    let mut next = || seen.next().unwrap().unwrap();
-    assert_eq!(next(), port(&two));
+    let mut program = Reconnecting::start(program.run(VALGRIND, "reconnect", &one, 2, &[&socket]));
+    assert_eq!(program.next(), port(&two));
     one.root().unwrap().query("SET GLOBAL instant_failover_mode = OFF").unwrap();
-    input.write_all(b"\n").unwrap();
-    assert_eq!(next(), port(&one));
+    assert_eq!(program.lose(), port(&one));
     redirect_all();
-    input.write_all(b"\n").unwrap();
-    assert_eq!(next(), port(&two));
-    drop(input);
-    assert!(process.wait().unwrap().success());
+    assert_eq!(program.lose(), port(&two));
+    program.end();
 }
 
 /// A handle that connects again, when it is connected, and when it is not any more.
