@@ -3,6 +3,7 @@
 //! No absolute speed is asserted, as machines differ. The ratios count, so everything that is compared runs side by side
 //! and in turn, round by round, under the same load.
 
+mod calls;
 mod client;
 mod floor;
 mod harness;

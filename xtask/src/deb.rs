@@ -14,7 +14,7 @@ use support::{output, packages, project_root, run, system, target_dir};
 
 use crate::Outcome;
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
     /// Install, use, upgrade and remove them in root directories with Debian 12 and 13
     #[arg(long)]

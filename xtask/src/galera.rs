@@ -27,7 +27,7 @@ use cluster::{Cluster, Node};
 pub(crate) struct Arguments {
     /// Run it with the MariaDB of another system, with this root directory
     #[arg(long, value_name = "DIR")]
-    server_root: Option<PathBuf>,
+    pub(crate) server_root: Option<PathBuf>,
 }
 
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {

@@ -12,6 +12,7 @@ mod galera;
 mod monitoring;
 mod mtr;
 mod recipes;
+mod release;
 mod rpm;
 mod sanitize;
 mod soak;
@@ -36,7 +37,7 @@ enum Task {
     /// Show how one private server redirects new clients to another
     Demo(demo::Arguments),
     /// Install missing packages and run every test of the project
-    Test,
+    Test(test::Arguments),
     /// Run the MTR suite: all tests, or those named
     Mtr(mtr::Arguments),
     /// Run the MTR suite with the MariaDB of every Debian release that has one
@@ -53,6 +54,8 @@ enum Task {
     Deb(deb::Arguments),
     /// Build the RPMs
     Rpm(rpm::Arguments),
+    /// Check what a release must hold, and build its packages
+    Release(release::Arguments),
     /// Run every statement that the README and the runbook tell you to type
     Recipes,
     /// Fuzz the parsers of untrusted input: all of them, or those named
@@ -74,7 +77,7 @@ enum Task {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Task::Demo(arguments) => demo::command(&arguments),
-        Task::Test => test::run_all(),
+        Task::Test(arguments) => test::command(&arguments),
         Task::Mtr(arguments) => mtr::command(&arguments),
         Task::Versions(arguments) => mtr::versions(&arguments),
         Task::ServerTests(arguments) => mtr::server_tests(&arguments),
@@ -83,6 +86,7 @@ fn main() -> anyhow::Result<()> {
         Task::Bench(bench) => bench::command(bench),
         Task::Deb(arguments) => deb::command(&arguments),
         Task::Rpm(arguments) => rpm::command(&arguments),
+        Task::Release(arguments) => release::command(&arguments),
         Task::Recipes => recipes::command(),
         Task::Fuzz(arguments) => fuzz::command(&arguments),
         Task::Galera(arguments) => galera::command(&arguments),

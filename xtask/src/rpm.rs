@@ -12,7 +12,7 @@ use support::{output, packages, project_root, system, target_dir};
 use crate::Outcome;
 use crate::deb::{built_in, completions, packager, try_in_copy};
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
     /// Install, use and remove them in a root directory
     #[arg(long)]

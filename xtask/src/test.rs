@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use support::build::{self, Flavour};
-use support::{child, output, packages, project_root, run, target_dir};
+use support::{child, output, packages, project_root, run, system, target_dir};
 use tempfile::NamedTempFile;
 
 use crate::common::tools;
@@ -22,7 +22,37 @@ const UNDER_VALGRIND: &[&str] = &["instant_failover", "change_user", "install_or
 const ON_ARM64: &[&str] = &["instant_failover", "account", "hold"];
 const MINUTES_OF_SOAK: u64 = 2;
 
-pub(crate) fn run_all() -> Result<()> {
+/// What takes too long for every run: long forms of some stages. CONTRIBUTING.md says why, and when each was last run.
+const LONG: &[(&str, &[&str])] = &[
+    ("MTR suite on 64-bit ARM, all of it", &["xtask", "versions", "--arch", "arm64"]),
+    ("MTR suite under valgrind, more of it", &["xtask", "mtr", "--valgrind"]),
+    (
+        "The command: faults at each step, other releases",
+        &[
+            "test",
+            "--package=instant-failover-switchover",
+            "--test=it",
+            "--",
+            "--ignored",
+            "--test-threads=1",
+            // It needs a library of an old release.
+            "--skip=a_plugin_that_cannot_hold",
+        ],
+    ),
+    ("Soak of 30 minutes", &["xtask", "soak", "--minutes", "30"]),
+    ("Drain of 10 minutes", &["xtask", "drain", "--seconds", "600"]),
+    ("Switchover, each order and mishap", &["xtask", "switchover"]),
+    ("Switchover with every driver of the packages in clients/", &["xtask", "conformance", "--switch"]),
+];
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Also run the long forms of some tests, for hours
+    #[arg(long)]
+    all: bool,
+}
+
+pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     // What stages in the background need is installed before: two cannot install at once.
     let languages = packages::of_languages();
     packages::install(&[packages::BUILD, packages::SERVER, packages::TEST, packages::FUZZ, tools::ALWAYS, &languages])?;
@@ -56,6 +86,18 @@ pub(crate) fn run_all() -> Result<()> {
     // A separate process: measurements need an optimized build.
     stages
         .run("Measurements, short", || run(cargo("xtask").args(["bench", "--short"])).map(|()| Outcome::of(true, "")));
+    if arguments.all {
+        for (title, arguments) in LONG {
+            stages.run(title, || {
+                let mut command = cargo(arguments[0]);
+                command.args(&arguments[1..]).env("INSTANT_FAILOVER_SO", Flavour::Release.build()?);
+                run(command.env("INSTANT_FAILOVER_HARNESS", build::harness()?)).map(|()| Outcome::of(true, ""))
+            });
+        }
+        stages.run("Galera, with the MariaDB of Debian 13", || {
+            galera::run(&galera::Arguments { server_root: Some(system::installed("trixie")?) })
+        });
+    }
 
     let Stages { started, outcome } = stages;
     println!("\n=== Total === (after {} s)", started.elapsed().as_secs());

@@ -19,8 +19,8 @@ pub const GALERA: &[&str] = &["galera-4", "rsync", "lsof", "iproute2", "util-lin
 pub const ARM64: &[&str] = &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"];
 /// To run such programs here.
 pub const ARM64_TEST: &[&str] = &["binfmt-support", "qemu-user-static"];
-/// To measure: the servers to compare with, and the tool that counts instructions.
-pub const BENCH: &[&str] = &["nginx-light", "haproxy", "valgrind"];
+/// To measure: the servers to compare with, and the tools that count instructions and system calls.
+pub const BENCH: &[&str] = &["nginx-light", "haproxy", "valgrind", "strace"];
 /// To unpack other Debian releases.
 pub const ROOTS: &[&str] = &["mmdebstrap"];
 /// To build Debian packages.

@@ -5,7 +5,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
@@ -16,7 +16,6 @@ use support::wire::packet;
 
 use super::TARGET;
 use super::client::{SSL_REQUEST_LENGTH, read_packet};
-use super::server::{self, Server};
 use crate::common::tls;
 
 #[derive(Debug, clap::Args)]
@@ -32,15 +31,15 @@ pub(crate) struct Arguments {
 /// With fewer threads, a core is idle while clients think; with more, the threads get in each other's way.
 const THREADS_PER_CORE: usize = 4;
 
-/// Starts it as a separate process, with TLS if `files` are given.
-pub(super) fn start(dir: &Path, files: Option<&tls::Files>) -> Result<Server> {
+/// Starts it in a process of its own, with TLS if `files` are given.
+pub(super) fn command(files: Option<&tls::Files>) -> Result<Command> {
     let threads = thread::available_parallelism()?.get() * THREADS_PER_CORE;
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["bench", "floor", "--threads"]).arg(threads.to_string());
     if let Some(files) = files {
         command.arg("--certificate").arg(&files.certificate).arg("--key").arg(&files.key);
     }
-    Server::start(&mut command, dir, server::announced)
+    Ok(command)
 }
 
 /// Serves until the process is terminated.

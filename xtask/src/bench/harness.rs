@@ -11,7 +11,7 @@ use support::{build, packages, target_dir};
 use super::client::{Client, Expected};
 use super::report::{Ratio, Report};
 use super::server::{self, Server};
-use super::{Run, TARGET, floor, load, nginx, seconds};
+use super::{Run, TARGET, calls, floor, load, nginx, seconds};
 use crate::common::tls;
 
 const RATIOS: &[Ratio] =
@@ -39,8 +39,22 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let program = arguments.program.clone().map_or_else(build_program, Ok)?;
     fs::create_dir_all(target_dir())?;
     let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(absolute(target_dir())?)?;
-    let report = measure(&contenders(&program, dir.path())?, arguments)?;
-    arguments.run.show("harness", &report.text(), &[])
+    let mut text = measure(&contenders(&program, dir.path())?, arguments)?.text();
+    if !arguments.run.short {
+        text += &calls(&program, dir.path())?;
+    }
+    arguments.run.show("harness", &text, &[])
+}
+
+/// What keeps the stand-in from the floor.
+fn calls(program: &Path, dir: &Path) -> Result<String> {
+    let plain = Client::MariaDb(Expected::Redirect, None);
+    let servers = [command(program, None), floor::command(None)?];
+    let [harness, floor] = servers.map(|server| calls::per_client(&server, &plain, dir));
+    Ok(format!(
+        "\n\n{}\nCounted by strace, which slows both down.",
+        calls::compare(["harness", "floor"], &[harness?, floor?])
+    ))
 }
 
 fn build_program() -> Result<PathBuf> {
@@ -61,23 +75,25 @@ fn contenders(program: &Path, dir: &Path) -> Result<[Contender; 5]> {
     let plain = Client::MariaDb(Expected::Redirect, None);
     let tls = Client::MariaDb(Expected::Redirect, Some(tls::client_config()?));
     let contender = |name, server, client: &Client| Contender { name, server, client: client.clone() };
+    let start = |mut command: Command| Server::start(&mut command, dir, server::announced);
     Ok([
         contender("nginx 302", nginx::start(dir)?, &Client::Http),
-        contender("harness", start(program, dir, &files)?, &plain),
-        contender("floor", floor::start(dir, None)?, &plain),
-        contender("harness, TLS", start(program, dir, &files)?, &tls),
-        contender("floor, TLS", floor::start(dir, Some(&files))?, &tls),
+        contender("harness", start(command(program, Some(&files)))?, &plain),
+        contender("floor", start(floor::command(None)?)?, &plain),
+        contender("harness, TLS", start(command(program, Some(&files)))?, &tls),
+        contender("floor, TLS", start(floor::command(Some(&files))?)?, &tls),
     ])
 }
 
-fn start(program: &Path, dir: &Path, files: &tls::Files) -> Result<Server> {
+/// The stand-in, with TLS if `files` are given.
+fn command(program: &Path, files: Option<&tls::Files>) -> Command {
     let mut command = Command::new(program);
     command
         .args(["--port=0", "--bind-address=127.0.0.1"])
         .arg(format!("--instant-failover-target={TARGET}"))
         .arg("--instant-failover-mode=ON")
-        .args(files.options());
-    Server::start(&mut command, dir, server::announced)
+        .args(files.map(tls::Files::options).into_iter().flatten());
+    command
 }
 
 /// Measures the servers in turn.

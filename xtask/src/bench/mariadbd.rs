@@ -19,6 +19,8 @@ pub(super) enum Plugin {
     Off,
     /// It redirects.
     On,
+    /// It lets nobody in, and lets them wait.
+    Hold,
 }
 
 /// A server with an account for the clients.
@@ -56,6 +58,7 @@ impl Mariadbd {
             Plugin::None => self.root.query("UNINSTALL SONAME 'instant_failover'")?,
             Plugin::Off => self.root.query("SET GLOBAL instant_failover_mode = OFF")?,
             Plugin::On => self.root.query("SET GLOBAL instant_failover_mode = ON")?,
+            Plugin::Hold => self.root.query("SET GLOBAL instant_failover_mode = HOLD")?,
         };
         self.plugin = plugin;
         Ok(())

@@ -1,14 +1,14 @@
 //! Thousands of clients that lose their sessions and reconnect at once to a server that redirects.
 //!
 //! Everything that happens before authentication delays the redirect: the listen queue, `max_connections`, name
-//! resolution. Each configuration is measured on a separate server.
+//! resolution. Each configuration is measured on a separate server. In some, the server holds all of them first.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{OnceLock, PoisonError, RwLock, mpsc};
+use std::sync::{PoisonError, RwLock, mpsc};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ use crate::common::results::machine;
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(super) run: Run,
-    /// Number of clients that reconnect [default: 2000]
+    /// Number of clients that reconnect [default: 5000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(super) clients: Option<u32>,
     /// Number of times to measure each configuration [default: 3]
@@ -55,6 +55,8 @@ struct Case {
 enum Sessions {
     /// `KILL USER` ends them.
     Killed,
+    /// The same, in `HOLD`; `ON` comes once all clients are held, or after [`HOLD`].
+    Held,
     /// The clients abandon them without telling the server.
     Stay,
 }
@@ -81,6 +83,21 @@ const CASES: &[Case] = &[
         name: "killed, max_connections raised, back_log=4096, pool-of-threads",
         options: &["--back-log=4096", "--thread-handling=pool-of-threads"],
         advice: MORE_CONNECTIONS,
+        plotted: false,
+        ..USUAL
+    },
+    Case {
+        name: "killed in HOLD, then ON; max_connections raised, back_log=4096",
+        options: &["--back-log=4096"],
+        advice: MORE_CONNECTIONS,
+        sessions: Sessions::Held,
+        ..USUAL
+    },
+    Case {
+        name: "killed in HOLD, then ON; the same, pool-of-threads",
+        options: &["--back-log=4096", "--thread-handling=pool-of-threads"],
+        advice: MORE_CONNECTIONS,
+        sessions: Sessions::Held,
         plotted: false,
         ..USUAL
     },
@@ -114,11 +131,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A client without a redirect by then counts as failed.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// How long clients are held at most: less than a client waits for an answer.
+const HOLD: Duration = Duration::from_secs(8);
+
 /// What happened to one client.
 #[derive(Clone, Copy, Debug, Default)]
 struct Outcome {
-    /// When it was redirected, in seconds.
-    redirected: Option<f64>,
+    redirected: Option<Instant>,
     attempts: u32,
     /// How often it got "Too many connections".
     too_many: u32,
@@ -126,7 +145,7 @@ struct Outcome {
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let run = arguments.run;
-    let clients = run.length(arguments.clients, 2000, 100);
+    let clients = run.length(arguments.clients, 5000, 100);
     let rounds = run.length(arguments.rounds, 3, 1);
     network::allow_many_files()?;
     let own_mounts = output(Command::new("unshare").args(["--mount", "true"])).is_ok();
@@ -142,7 +161,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
                 continue;
             }
             eprintln!("Round {round} of {rounds}, {} ...", case.name);
-            storms.push(Storm::over(&outcomes(case, &library, clients).with_context(|| case.name)?));
+            storms.push(storm(case, &library, clients).with_context(|| case.name)?);
         }
     }
     let header = [
@@ -168,7 +187,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     });
     let text = format!(
         "{}\nMedians of {rounds} runs with {clients} clients, which try again {} ms after an error; never means not within \
-         {} s. Time starts with KILL USER, or, where the old sessions stay, with the first new connection. {}",
+         {} s. Time starts with KILL USER, with ON after HOLD, or, where the old sessions stay, with the first new connection. {}",
         table(header, rows),
         PAUSE.as_millis(),
         LIMIT.as_secs(),
@@ -193,8 +212,9 @@ struct Storm {
 }
 
 impl Storm {
-    fn over(outcomes: &[Outcome]) -> Self {
-        let mut redirected: Vec<f64> = outcomes.iter().filter_map(|outcome| outcome.redirected).collect();
+    fn over(outcomes: &[Outcome], start: Instant) -> Self {
+        let redirected = outcomes.iter().filter_map(|outcome| outcome.redirected);
+        let mut redirected: Vec<f64> = redirected.map(|at| at.saturating_duration_since(start).as_secs_f64()).collect();
         redirected.sort_by(f64::total_cmp);
         let clients = outcomes.len();
         let at_first = outcomes.iter().filter(|outcome| outcome.attempts == 1 && outcome.redirected.is_some()).count();
@@ -229,7 +249,7 @@ fn plot(storms: &[Vec<Storm>]) -> String {
 }
 
 /// Lets all clients log in, lose their sessions, and reconnect.
-fn outcomes(case: &Case, library: &Path, clients: u32) -> Result<Vec<Outcome>> {
+fn storm(case: &Case, library: &Path, clients: u32) -> Result<Storm> {
     let dir = tempfile::tempdir()?;
     let resolver = if case.names { Some(Resolver::start(Duration::from_secs(1))?) } else { None };
     let program = resolver.as_ref().map_or_else(|| Ok(system::mariadbd()), |resolver| wrapper(dir.path(), resolver))?;
@@ -242,21 +262,20 @@ fn outcomes(case: &Case, library: &Path, clients: u32) -> Result<Vec<Outcome>> {
     let (opened, open) = mpsc::channel();
     // The clients wait for it, with their sessions. It opens even if something fails.
     let gate = RwLock::new(());
-    let start = OnceLock::new();
     thread::scope(|scope| {
         let closed = gate.write();
         let threads: Result<Vec<_>, _> = (0..clients)
             .map(|n| {
-                let (opened, gate, start) = (opened.clone(), &gate, &start);
+                let (opened, gate) = (opened.clone(), &gate);
                 let work = move || {
                     let session = first_session(address, n);
                     opened.send(())?;
                     drop(gate.read().unwrap_or_else(PoisonError::into_inner));
                     let mut session = session?;
-                    if case.sessions == Sessions::Killed {
+                    if case.sessions != Sessions::Stay {
                         session.client.read_to_end()?;
                     }
-                    let outcome = come_back(address, n, *start.get().context("not started")?)?;
+                    let outcome = come_back(address, n)?;
                     // The old session stays until all have reconnected.
                     Ok((outcome, session))
                 };
@@ -269,16 +288,31 @@ fn outcomes(case: &Case, library: &Path, clients: u32) -> Result<Vec<Outcome>> {
         if let Some(sql) = case.advice {
             server.root.query(sql)?;
         }
-        server.put(Plugin::On)?;
-        start.set(Instant::now()).map_err(|_| anyhow!("started twice"))?;
+        let hold = case.sessions == Sessions::Held;
+        server.put(if hold { Plugin::Hold } else { Plugin::On })?;
+        let mut start = Instant::now();
         drop(closed);
-        if case.sessions == Sessions::Killed {
+        if case.sessions != Sessions::Stay {
             server.root.query(&format!("KILL USER {USER}"))?;
+        }
+        if hold {
+            let all = clients.to_string();
+            while start.elapsed() < HOLD && server.root.status("Instant_failover_held")? != all {
+                sleep(Duration::from_millis(10));
+            }
+            eprintln!(
+                "{} held after {:.2} s",
+                server.root.status("Instant_failover_held")?,
+                start.elapsed().as_secs_f64()
+            );
+            start = Instant::now();
+            server.put(Plugin::On)?;
         }
         let results =
             threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("a client panicked")).flatten());
         let results: Result<Vec<(Outcome, LoggedIn)>> = results.collect();
-        Ok(results?.into_iter().map(|(outcome, _)| outcome).collect())
+        let outcomes: Vec<Outcome> = results?.into_iter().map(|(outcome, _)| outcome).collect();
+        Ok(Storm::over(&outcomes, start))
     })
 }
 
@@ -301,13 +335,14 @@ fn first_session(server: SocketAddr, n: u32) -> Result<LoggedIn> {
     }
 }
 
-fn come_back(server: SocketAddr, n: u32, start: Instant) -> Result<Outcome> {
+fn come_back(server: SocketAddr, n: u32) -> Result<Outcome> {
     let mut outcome = Outcome::default();
-    while start.elapsed() < LIMIT {
+    let deadline = Instant::now() + LIMIT;
+    while Instant::now() < deadline {
         outcome.attempts += 1;
         match attempt(server, n) {
             Ok(Attempt::Answered(LoggedIn { reply: Reply::Err(error), .. })) if error.code == 4196 => {
-                outcome.redirected = Some(start.elapsed().as_secs_f64());
+                outcome.redirected = Some(Instant::now());
                 break;
             }
             Ok(Attempt::Answered(login)) => return Err(anyhow!("not redirected: {:?}", login.reply)),

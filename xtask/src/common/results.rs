@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 
 use anyhow::{Context, Result, bail};
@@ -10,17 +11,42 @@ use support::{output, project_root};
 /// The document with all results.
 pub(crate) const RESULTS: &str = "docs/results/README.md";
 
-/// Replaces the text between `<!-- begin NAME -->` and `<!-- end NAME -->` in a document of the project.
+/// Replaces the text between `<!-- begin NAME -->` and `<!-- end NAME -->` in a document of the project, and notes which commit is
+/// checked out: what was measured.
 ///
 /// # Errors
 /// If the document has no such section, or cannot be written.
 pub(crate) fn keep(document: &str, name: &str, text: &str) -> Result<()> {
     let path = project_root().join(document);
     let old = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let new = replace(&old, name, text).with_context(|| format!("{document} has no section \"{name}\""))?;
+    let text = format!("{}\n\n{MEASURED_AT}{} -->", text.trim(), commit());
+    let new = replace(&old, name, &text).with_context(|| format!("{document} has no section \"{name}\""))?;
     write(&path, &new)?;
     println!("{document}: wrote section \"{name}\"");
     Ok(())
+}
+
+/// Before the commit in a section.
+const MEASURED_AT: &str = "<!-- measured at ";
+
+/// The commit that is checked out, with `-dirty` if anything but a document differs from it.
+fn commit() -> String {
+    let git = |arguments: &[&str]| output(Command::new("git").current_dir(project_root()).args(arguments));
+    match git(&["rev-parse", "--short=12", "HEAD"]) {
+        Ok(commit) => {
+            let is_clean = git(&["diff", "--quiet", "HEAD", "--", ".", ":!docs"]).is_ok();
+            format!("{}{}", commit.trim(), if is_clean { "" } else { "-dirty" })
+        }
+        Err(_) => "an unknown commit".to_owned(),
+    }
+}
+
+/// Which commit the section `name` of a document was measured at.
+pub(crate) fn measured_at<'a>(document: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = document.split_once(&format!("<!-- begin {name} -->"))?;
+    let (section, _) = rest.split_once(&format!("<!-- end {name} -->"))?;
+    let (_, rest) = section.split_once(MEASURED_AT)?;
+    rest.split_once(" -->").map(|(commit, _)| commit)
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
@@ -41,13 +67,13 @@ pub(crate) fn machine() -> String {
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
     let model = model.trim_start_matches([' ', '\t', ':']);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let date = output(std::process::Command::new("date").args(["--utc", "+%F"])).unwrap_or_default();
+    let date = output(Command::new("date").args(["--utc", "+%F"])).unwrap_or_default();
     format!("{cores} cores of {model}, Linux {}, {}", kernel.trim(), date.trim())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::replace;
+    use super::{measured_at, replace};
 
     #[test]
     fn a_section_alone_is_replaced() {
@@ -57,5 +83,14 @@ mod tests {
         assert_eq!(replace(new, "a", "new").unwrap(), new);
         assert!(replace(document, "c", "new").is_err());
         assert!(replace("<!-- begin a -->\n", "a", "new").is_err());
+    }
+
+    #[test]
+    fn what_a_section_measured() {
+        let document =
+            "<!-- begin a -->\n1\n<!-- end a -->\n<!-- begin b -->\n2\n<!-- measured at 0123abc -->\n<!-- end b -->";
+        assert_eq!(measured_at(document, "b"), Some("0123abc"));
+        assert_eq!(measured_at(document, "a"), None);
+        assert_eq!(measured_at(document, "c"), None);
     }
 }

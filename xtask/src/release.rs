@@ -1,0 +1,173 @@
+//! `cargo xtask release`: what must be true of the project before a version of it is given away, and the packages to give away.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use support::{output, project_root};
+
+use crate::common::results::{self, RESULTS};
+use crate::{Outcome, deb, rpm};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Only check, and build nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Files that name the version, and the text that each must have, with `VERSION` for it. What names the workspace's own
+/// version (`version.workspace`) needs no line.
+const NAMED: &[(&str, &str)] = &[
+    ("CHANGELOG.md", "\n## VERSION - "),
+    ("packaging/changelog", "instant-failover (VERSION-1) "),
+    ("README.md", "mariadb-plugin-instant-failover_VERSION-1_amd64.deb"),
+    ("README.md", "/instant-failover_VERSION-1_amd64.deb"),
+    ("docs/install.md", "mariadb-plugin-instant-failover_VERSION-1_amd64.deb"),
+    ("docs/install.md", "instant-failover-harness_VERSION-1_amd64.deb"),
+    ("docs/install.md", "`instant-failover_VERSION-1_amd64.deb"),
+    ("docs/install.md", "mariadb-plugin-instant-failover-VERSION-1.x86_64.rpm"),
+    ("docs/reference.md", "`version VERSION started,"),
+    ("fuzz/Cargo.toml", "version = \"VERSION\""),
+    ("tests/clients/rust/Cargo.toml", "version = \"VERSION\""),
+    ("clients/go/README.md", "instantfailover@vVERSION "),
+    ("clients/java/README.md", "<version>VERSION</version>"),
+    ("clients/java/pom.xml", "<version>VERSION</version>"),
+    ("clients/node/README.md", "instant-failover-VERSION.tgz"),
+    ("clients/node/package.json", "\"version\": \"VERSION\""),
+    ("clients/php/composer.json", "\"version\": \"VERSION\""),
+    ("clients/php/php_instant_failover.h", "#define PHP_INSTANT_FAILOVER_VERSION \"VERSION\""),
+    ("clients/php/tests/001_module.phpt", "Version => VERSION"),
+    ("clients/python/pyproject.toml", "version = \"VERSION\""),
+    ("clients/rust/Cargo.toml", "path = \"../../failover\", version = \"VERSION\""),
+];
+
+/// What the server loads, or what decides in it.
+const PLUGIN: &[&str] = &["build.rs", "c-shim", "failover", "src"];
+const STAND_IN: &[&str] = &["failover", "harness/src", "option-file"];
+const SWITCHOVER: &[&str] = &["build.rs", "c-shim", "failover", "option-file", "src", "switchover/src"];
+const CLIENTS: &[&str] = &[
+    "build.rs",
+    "c-shim",
+    "clients",
+    "failover",
+    "option-file",
+    "src",
+    "switchover/src",
+    ":!*.md",
+    ":!*/tests/*",
+    ":!*/test/*",
+];
+
+/// The sections of the documents that a command has written, the command, and the code that it measures.
+const MEASURED: &[(&str, &str, &str, &[&str])] = &[
+    (RESULTS, "soak", "soak --minutes 30 --keep", PLUGIN),
+    (RESULTS, "drain", "drain --seconds 600 --keep", PLUGIN),
+    (RESULTS, "switchover", "switchover --keep", SWITCHOVER),
+    (RESULTS, "connections", "bench instructions --keep", PLUGIN),
+    (RESULTS, "conformance", "conformance --switch --keep", CLIENTS),
+    (RESULTS, "instructions", "bench instructions --keep", PLUGIN),
+    (RESULTS, "statements", "bench instructions --keep", PLUGIN),
+    (RESULTS, "logins", "bench logins --keep", PLUGIN),
+    (RESULTS, "switch", "bench switch --keep", PLUGIN),
+    (RESULTS, "proxy", "bench proxy --keep", PLUGIN),
+    (RESULTS, "memory", "bench memory --keep", PLUGIN),
+    (RESULTS, "storm", "bench storm --keep", PLUGIN),
+    (RESULTS, "sessions", "bench sessions --keep", PLUGIN),
+    (RESULTS, "harness", "bench harness --keep", STAND_IN),
+    (RESULTS, "server-tests", "server-tests --keep", PLUGIN),
+    ("docs/install.md", "versions", "versions --keep", PLUGIN),
+    ("docs/clients.md", "conformance", "conformance --keep", CLIENTS),
+];
+
+pub(crate) fn command(arguments: &Arguments) -> Result<()> {
+    let mut outcome = Outcome::default();
+    for (file, text) in NAMED {
+        outcome += names_version(file, text)?;
+    }
+    outcome += changelog()?;
+    outcome += committed()?;
+    for (document, section, command, code) in MEASURED {
+        outcome += measured(document, section, command, code)?;
+    }
+    outcome.conclude("this is not to be released; see above")?;
+    if arguments.dry_run {
+        return Ok(());
+    }
+    deb::command(&deb::Arguments::default())?;
+    rpm::command(&rpm::Arguments::default())?;
+    println!(
+        "\nWhen `.ci/run` has passed on this commit: git tag --annotate v{VERSION} --message 'instant failover {VERSION}'"
+    );
+    Ok(())
+}
+
+fn names_version(file: &str, text: &str) -> Result<Outcome> {
+    let text = text.replace("VERSION", VERSION);
+    Ok(Outcome::of(read(file)?.contains(&text), format!("{file} does not have {:?}", text.trim())))
+}
+
+/// Everything that has changed is in the section of this version.
+fn changelog() -> Result<Outcome> {
+    Ok(Outcome::of(
+        !read("CHANGELOG.md")?.contains("## Unreleased"),
+        format!("CHANGELOG.md has a section \"Unreleased\"; its changes belong into that of {VERSION}"),
+    ))
+}
+
+fn committed() -> Result<Outcome> {
+    let changed = output(git().args(["status", "--porcelain"]))?;
+    Ok(Outcome::of(changed.is_empty(), format!("not committed:\n{changed}")))
+}
+
+/// The code is still what was measured.
+fn measured(document: &str, section: &str, command: &str, code: &[&str]) -> Result<Outcome> {
+    let text = read(document)?;
+    let again = format!("run `cargo xtask {command}`");
+    let Some(commit) = results::measured_at(&text, section) else {
+        return Ok(Outcome::of(false, format!("{document}, {section}: of which commit is not said; {again}")));
+    };
+    let diff = git().args(["diff", "--stat", commit, "--"]).args(code).output()?;
+    let changed = String::from_utf8_lossy(&diff.stdout);
+    let is_same = diff.status.success() && changed.is_empty();
+    let last = changed.lines().last().unwrap_or("no such commit").trim();
+    Ok(Outcome::of(is_same, format!("{document}, {section}: measured at {commit}; since then: {last}; {again}")))
+}
+
+fn read(file: &str) -> Result<String> {
+    fs::read_to_string(project_root().join(file)).with_context(|| format!("cannot read {file}"))
+}
+
+fn git() -> Command {
+    let mut git = Command::new("git");
+    git.current_dir(project_root());
+    git
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_package_has_this_version() {
+        for (file, text) in NAMED {
+            let outcome = names_version(file, text).unwrap();
+            assert!(outcome.failed.is_empty(), "{:?}", outcome.failed);
+        }
+    }
+
+    #[test]
+    fn every_section_that_a_command_writes_is_known() {
+        for document in [RESULTS, "docs/install.md", "docs/clients.md"] {
+            let text = read(document).unwrap();
+            for section in text.split("<!-- begin ").skip(1).filter_map(|rest| rest.split(" -->").next()) {
+                assert!(
+                    MEASURED.iter().any(|known| (known.0, known.1) == (document, section)),
+                    "{document}: {section}"
+                );
+            }
+        }
+    }
+}
