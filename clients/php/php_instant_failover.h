@@ -6,7 +6,7 @@
 
 #include "follow.h"
 
-#define PHP_INSTANT_FAILOVER_VERSION "0.1.0"
+#define PHP_INSTANT_FAILOVER_VERSION "0.2.0"
 
 extern zend_module_entry instant_failover_module_entry;
 #define phpext_instant_failover_ptr &instant_failover_module_entry

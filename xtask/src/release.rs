@@ -18,30 +18,31 @@ pub(crate) struct Arguments {
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Files that name the version, and the text that each must have, with `VERSION` for it. What names the workspace's own
+/// Files that name the version, and the text that each must have, with `{version}` for it. What names the workspace's own
 /// version (`version.workspace`) needs no line.
 const NAMED: &[(&str, &str)] = &[
-    ("CHANGELOG.md", "\n## VERSION - "),
-    ("packaging/changelog", "instant-failover (VERSION-1) "),
-    ("README.md", "mariadb-plugin-instant-failover_VERSION-1_amd64.deb"),
-    ("README.md", "/instant-failover_VERSION-1_amd64.deb"),
-    ("docs/install.md", "mariadb-plugin-instant-failover_VERSION-1_amd64.deb"),
-    ("docs/install.md", "instant-failover-harness_VERSION-1_amd64.deb"),
-    ("docs/install.md", "`instant-failover_VERSION-1_amd64.deb"),
-    ("docs/install.md", "mariadb-plugin-instant-failover-VERSION-1.x86_64.rpm"),
-    ("docs/reference.md", "`version VERSION started,"),
-    ("fuzz/Cargo.toml", "version = \"VERSION\""),
-    ("tests/clients/rust/Cargo.toml", "version = \"VERSION\""),
-    ("clients/go/README.md", "instantfailover@vVERSION "),
-    ("clients/java/README.md", "<version>VERSION</version>"),
-    ("clients/java/pom.xml", "<version>VERSION</version>"),
-    ("clients/node/README.md", "instant-failover-VERSION.tgz"),
-    ("clients/node/package.json", "\"version\": \"VERSION\""),
-    ("clients/php/composer.json", "\"version\": \"VERSION\""),
-    ("clients/php/php_instant_failover.h", "#define PHP_INSTANT_FAILOVER_VERSION \"VERSION\""),
-    ("clients/php/tests/001_module.phpt", "Version => VERSION"),
-    ("clients/python/pyproject.toml", "version = \"VERSION\""),
-    ("clients/rust/Cargo.toml", "path = \"../../failover\", version = \"VERSION\""),
+    ("CHANGELOG.md", "\n## {version} - "),
+    ("packaging/changelog", "instant-failover ({version}-1) "),
+    ("README.md", "mariadb-plugin-instant-failover_{version}-1_amd64.deb"),
+    ("README.md", "/instant-failover_{version}-1_amd64.deb"),
+    ("docs/install.md", "mariadb-plugin-instant-failover_{version}-1_amd64.deb"),
+    ("docs/install.md", "instant-failover-harness_{version}-1_amd64.deb"),
+    ("docs/install.md", "`instant-failover_{version}-1_amd64.deb"),
+    ("docs/install.md", "mariadb-plugin-instant-failover-{version}-1.x86_64.rpm"),
+    ("docs/reference.md", "`version {version} started,"),
+    ("fuzz/Cargo.toml", "version = \"{version}\""),
+    ("tests/clients/rust/Cargo.toml", "version = \"{version}\""),
+    ("clients/go/README.md", "instantfailover@v{version} "),
+    ("clients/java/README.md", "<version>{version}</version>"),
+    ("clients/java/pom.xml", "<version>{version}</version>"),
+    ("clients/node/README.md", "instant-failover-{version}.tgz"),
+    ("clients/node/package.json", "\"version\": \"{version}\""),
+    ("clients/node/package-lock.json", "\"version\": \"{version}\""),
+    ("clients/php/composer.json", "\"version\": \"{version}\""),
+    ("clients/php/php_instant_failover.h", "#define PHP_INSTANT_FAILOVER_VERSION \"{version}\""),
+    ("clients/php/tests/001_module.phpt", "Version => {version}"),
+    ("clients/python/pyproject.toml", "version = \"{version}\""),
+    ("clients/rust/Cargo.toml", "path = \"../../failover\", version = \"{version}\""),
 ];
 
 /// What the server loads, or what decides in it.
@@ -105,7 +106,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
 }
 
 fn names_version(file: &str, text: &str) -> Result<Outcome> {
-    let text = text.replace("VERSION", VERSION);
+    let text = text.replace("{version}", VERSION);
     Ok(Outcome::of(read(file)?.contains(&text), format!("{file} does not have {:?}", text.trim())))
 }
 

@@ -24,7 +24,7 @@ string(0) ""
 instant_failover
 
 Instant failover for MariaDB => enabled
-Version => 0.1.0
+Version => 0.2.0
 Redirects followed => auto
 
 Directive => Local Value => Master Value
@@ -33,7 +33,7 @@ instant_failover.follow => no value => no value
 instant_failover
 
 Instant failover for MariaDB => enabled
-Version => 0.1.0
+Version => 0.2.0
 Redirects followed => never: instant_failover.follow is not a known value
 
 Directive => Local Value => Master Value
