@@ -8,7 +8,7 @@
 
 use std::ffi::{CStr, c_char, c_uint, c_ulong, c_void};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, Ordering, fence};
 
 use super::connect::{self, Way};
 use super::handle::{Address, CR_UNKNOWN_ERROR, Handle, Login, Outcome};
@@ -106,6 +106,8 @@ pub(super) fn original(connect: Connect, api: *const c_void) -> Option<Connect> 
     if !ptr::eq(connect as *const (), hook() as *const ()) {
         return Some(connect);
     }
+    // Connector/C has read our address with an ordinary load, which must not come after the next one.
+    fence(Ordering::Acquire);
     let mut next = ORIGINALS.load(Ordering::Acquire).cast_const();
     // SAFETY: each is NULL, or in the list, which is never freed or changed.
     while let Some(original) = unsafe { next.as_ref() } {

@@ -1,6 +1,6 @@
 //! Which plugins are hooked, and what was there before.
 
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, Ordering, fence};
 use std::{mem, ptr};
 
 use super::login;
@@ -33,9 +33,11 @@ const fn hooks() -> [Authenticate; SLOTS] {
 /// The function that the hook of a slot replaces.
 #[inline]
 pub(super) fn original(slot: usize) -> Option<Authenticate> {
+    // The server has read the hook's address with an ordinary load. On a processor that may read ahead, this is what keeps the
+    // next load behind that one.
+    fence(Ordering::Acquire);
     let original = ORIGINALS[slot].load(Ordering::Relaxed);
-    // SAFETY: null, or what was an ifo_authenticate_fn when hook() stored it; the two have the same layout. Relaxed is
-    // enough: the one way into the hook is a pointer that was published after it.
+    // SAFETY: null, or what was an ifo_authenticate_fn when hook() stored it; the two have the same layout.
     unsafe { mem::transmute::<*mut (), ifo_authenticate_fn>(original) }
 }
 
