@@ -26,11 +26,43 @@ impl Scramble {
     pub fn random() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; SCRAMBLE_LENGTH];
         getrandom::fill(&mut bytes)?;
-        Ok(Self(bytes.map(|byte| b'!' + byte % 94)))
+        Ok(Self::printable(bytes))
+    }
+
+    fn printable(random: [u8; SCRAMBLE_LENGTH]) -> Self {
+        Self(random.map(|byte| b'!' + byte % 94))
     }
 
     pub(super) const fn as_bytes(&self) -> &[u8; SCRAMBLE_LENGTH] {
         &self.0
+    }
+}
+
+/// Scrambles in stock: the system is asked once for many.
+pub(super) struct Scrambles {
+    random: [[u8; SCRAMBLE_LENGTH]; Self::STOCK],
+    left: usize,
+}
+
+impl Scrambles {
+    const STOCK: usize = 64;
+
+    /// None in stock yet.
+    pub(super) const fn new() -> Self {
+        Self { random: [[0; SCRAMBLE_LENGTH]; Self::STOCK], left: 0 }
+    }
+
+    /// One that was never given before.
+    ///
+    /// # Errors
+    /// If the system has no random bytes.
+    pub(super) fn take(&mut self) -> Result<Scramble, getrandom::Error> {
+        if self.left == 0 {
+            getrandom::fill(self.random.as_flattened_mut())?;
+            self.left = Self::STOCK;
+        }
+        self.left -= 1;
+        Ok(Scramble::printable(self.random[self.left]))
     }
 }
 
@@ -204,11 +236,12 @@ impl Accounts {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
     use std::io::Write;
 
     use sha1::{Digest, Sha1};
 
-    use super::{Accounts, Administrator, PasswordHash, Peer, Scramble, When};
+    use super::{Accounts, Administrator, PasswordHash, Peer, Scramble, Scrambles, When};
 
     /// What `SELECT PASSWORD('secret')` prints.
     const SECRET: &str = "*14E65567ABDB5135D0CFD9A70B3032C179A49EE7";
@@ -281,6 +314,10 @@ mod tests {
         let (one, other) = (Scramble::random().unwrap(), Scramble::random().unwrap());
         assert!(one.0.iter().all(u8::is_ascii_graphic), "{:?}", one.0);
         assert_ne!(one, other);
+        let mut scrambles = Scrambles::new();
+        let given: HashSet<_> = (0..=2 * Scrambles::STOCK).map(|_| scrambles.take().unwrap().0).collect();
+        assert_eq!(given.len(), 2 * Scrambles::STOCK + 1);
+        assert!(given.iter().flatten().all(u8::is_ascii_graphic), "{given:?}");
     }
 
     #[test]

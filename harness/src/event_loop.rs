@@ -22,7 +22,7 @@ use slab::Slab;
 use tracing::error;
 
 use self::client::{Buffers, Client, Link, State};
-use super::accounts::{Peer, Scramble};
+use super::accounts::{Peer, Scrambles};
 use super::listeners::Listeners;
 use super::log::CLIENTS;
 use super::packet::{Writer, too_many_connections};
@@ -52,6 +52,7 @@ pub(super) struct EventLoop {
     clients: Slab<Client>,
     metrics_clients: usize,
     buffers: Buffers,
+    scrambles: Scrambles,
     /// When to look for idle sessions that a drain ends, besides those that send something.
     next_look: Option<Instant>,
     stopping: Arc<AtomicBool>,
@@ -129,6 +130,7 @@ impl EventLoop {
             clients: Slab::new(),
             metrics_clients: 0,
             buffers: Buffers::new(),
+            scrambles: Scrambles::new(),
             next_look: None,
             stopping,
         };
@@ -277,7 +279,7 @@ impl EventLoop {
                 if !self.shared.counters.opened(extra, most.into()) {
                     return self.turn_away(&mut link);
                 }
-                match Scramble::random() {
+                match self.scrambles.take() {
                     Ok(scramble) => State::greet(&self.shared, peer, transport, scramble, &mut self.buffers),
                     Err(error) => {
                         error!(target: CLIENTS, %error, "no random bytes available: connection refused");
