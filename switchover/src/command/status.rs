@@ -264,7 +264,12 @@ fn pair_problems((one, first): (&Seen, &Server), (other, second): (&Seen, &Serve
     if !first.read_only && !second.read_only {
         problems.push(format!("TWO PRIMARIES: {a} and {b} both accept writes"));
     }
-    if first.read_only && second.read_only && connected {
+    // In a chain, the primary is elsewhere.
+    let is_in_chain = |server: &Server, other: &Server| {
+        server.channels.iter().any(|channel| channel.runs() && channel.source.is_some_and(|id| id != other.server_id))
+    };
+    let in_chain = is_in_chain(first, second) || is_in_chain(second, first);
+    if first.read_only && second.read_only && connected && !in_chain {
         problems.push(format!("{a} and {b} are both read only"));
     }
     let extra = |has: &Server, lacks: &Server| {
