@@ -243,8 +243,8 @@ struct Status {
     json: bool,
 }
 
-fn time(text: &str) -> Result<SystemTime, humantime::TimestampError> {
-    humantime::parse_rfc3339_weak(text)
+fn time(text: &str) -> Result<SystemTime, String> {
+    humantime::parse_rfc3339_weak(text).map_err(|error| format!("{error}; write it as 2026-01-31 03:30:00, in UTC"))
 }
 
 /// How a command ended.

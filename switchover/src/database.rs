@@ -21,6 +21,9 @@ const LOCK: &str = "instant_failover";
 /// How a node of a Galera cluster may refuse a lock.
 const NOT_SUPPORTED: u16 = 1235;
 
+/// The error number for a variable that does not exist.
+pub(crate) const UNKNOWN_VARIABLE: u16 = 1193;
+
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SqlError {
@@ -40,6 +43,9 @@ impl fmt::Display for SqlError {
         match self {
             // It is ours, not the server's.
             Self::Refused { code: 0, message } => f.write_str(message),
+            Self::Refused { code: UNKNOWN_VARIABLE, message } if message.contains("instant_failover") => {
+                write!(f, "{message}: the plugin is not loaded; INSTALL SONAME 'instant_failover'")
+            }
             Self::Refused { code, message } => write!(f, "error {code}: {message}"),
             Self::Lost(why) => write!(f, "no answer: {why}"),
         }
@@ -203,7 +209,9 @@ impl Session {
             got => got?,
         };
         let holder = self.value(&format!("SELECT IS_USED_LOCK('{LOCK}')"))?;
-        let message = format!("another instant-failover is working on this server: connection {holder}");
+        let message = format!(
+            "another instant-failover is working on this server: connection {holder}; or both names lead to the same server"
+        );
         Err(SqlError::Refused { code: 0, message })
     }
 

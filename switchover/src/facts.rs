@@ -1,18 +1,14 @@
 //! Reads what the check judges. Nothing is changed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use crate::database::{Row, Session, SqlError, quoted};
 use crate::link::Link;
-use crate::live::sessions::count;
+use crate::live::sessions::{LOCKED, count, is_locked};
 use crate::look::is_on;
 use crate::plan::facts::{Account, Facts, Reached, ServerFacts, Wanted};
 use crate::plan::gtid::Position;
 use crate::servers::{Entry, Tls, Way};
-
-/// How long the new primary may take to reach the present position.
-const CATCH_UP: Duration = Duration::from_secs(1);
 
 /// Reads both servers, the old primary first.
 pub fn read(old: &mut Link, new: &mut Link, mut wanted: Wanted, replicas: &[Entry]) -> (Facts, Vec<String>) {
@@ -39,17 +35,18 @@ pub fn read(old: &mut Link, new: &mut Link, mut wanted: Wanted, replicas: &[Entr
     }
     facts.old_later = old.look(&new_entry, ids[1]).map(|old| old.transactions);
     if let (Some(old), Some(_)) = (&facts.old, &facts.new) {
-        facts.catches_up = catches_up(new, &old.seen.position.received_by(ids[1].unwrap_or_default()));
+        let position = old.seen.position.received_by(ids[1].unwrap_or_default());
+        facts.catches_up = catches_up(new, &position, facts.wanted.catch_up());
     }
     facts.target = reached(&new_entry);
     (facts, problems)
 }
 
-fn catches_up(new: &mut Link, position: &Position) -> Option<bool> {
+fn catches_up(new: &mut Link, position: &Position, seconds: u64) -> Option<bool> {
     if position.is_empty() {
         return None;
     }
-    let sql = format!("SELECT MASTER_GTID_WAIT({}, {})", quoted(&position.to_string()), CATCH_UP.as_secs_f64());
+    let sql = format!("SELECT MASTER_GTID_WAIT({}, {seconds})", quoted(&position.to_string()));
     new.value(&sql).ok().map(|waited| waited == "0")
 }
 
@@ -209,14 +206,18 @@ fn long(link: &mut Link, max_age: u64) -> Result<Vec<String>, SqlError> {
 /// Backups, and locks of whole servers.
 fn obstacles(link: &mut Link) -> Result<Vec<String>, SqlError> {
     let rows = link.rows(
-        "SELECT ID, USER, HOST, STATE, LEFT(INFO, 80) FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND \
-         (INFO LIKE 'BACKUP STAGE%' OR INFO LIKE 'FLUSH TABLES%WITH READ LOCK%' OR STATE LIKE 'Waiting for backup lock%' \
-         OR STATE LIKE 'Waiting for global read lock%')",
+        "SELECT ID, USER, HOST, STATE, LEFT(INFO, 80) FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() \
+         AND USER <> 'system user' AND (INFO LIKE 'BACKUP STAGE%' OR INFO LIKE 'FLUSH TABLES%WITH READ LOCK%' \
+         OR STATE LIKE 'Waiting for backup lock%' OR STATE LIKE 'Waiting for global read lock%')",
     )?;
-    Ok(rows
+    let mut obstacles: Vec<_> = rows
         .iter()
         .map(|row| format!("connection {} of {}@{}: {} {}", row.at(0), row.at(1), row.at(2), row.at(3), row.at(4)))
-        .collect())
+        .collect();
+    if is_locked(link)? {
+        obstacles.push(LOCKED.to_owned());
+    }
+    Ok(obstacles)
 }
 
 fn definers(link: &mut Link, events: &[Row]) -> Result<BTreeSet<String>, SqlError> {

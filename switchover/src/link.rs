@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::database::{Row, Session, SqlError};
+use crate::database::{Row, Session, SqlError, UNKNOWN_VARIABLE};
 use crate::look::{self, Abilities, Other};
 use crate::plan::seen::Server;
 use crate::servers::Entry;
@@ -137,10 +137,23 @@ impl Link {
                     self.server_id = Some(server.server_id);
                     return Some(server);
                 }
-                Err(error) => self.problem = error.to_string(),
+                Err(error) => {
+                    self.problem = error.to_string();
+                    if matches!(error, SqlError::Refused { code: UNKNOWN_VARIABLE, .. }) {
+                        self.look_again_for_the_plugin();
+                    }
+                }
             }
         }
         None
+    }
+
+    /// It was unloaded, or loaded with another version, since the session was opened.
+    fn look_again_for_the_plugin(&mut self) {
+        let abilities = self.session().and_then(Abilities::read);
+        if let Ok(abilities) = self.noting(abilities) {
+            self.abilities = abilities;
+        }
     }
 
     /// Gives up a session that was lost.

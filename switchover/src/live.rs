@@ -247,6 +247,10 @@ impl<'a> Live<'a> {
 
     /// Everything must still be as it was when the position was read.
     fn promote(&mut self, record: &Record) -> Result<(), Failure> {
+        // No client could write to it.
+        if sessions::is_locked(&mut self.new)? {
+            return Err(Failure(format!("{}: {}", self.new.entry.name, sessions::LOCKED)));
+        }
         self.leave_notes(&record.note())?;
         if record.way.hold {
             self.old.run(&format!("SET GLOBAL instant_failover_hold_timeout = {HOLD_AFTER_PROMOTION}"))?;

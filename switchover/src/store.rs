@@ -70,10 +70,10 @@ impl Store {
     /// # Errors
     /// I/O errors; a file that is not a record.
     pub fn read(&self, old: &str, new: &str) -> io::Result<Option<Record>> {
-        match fs::read(self.file(old, new)) {
-            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        let file = self.file(old, new);
+        match read_file(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+            other => other.map(Some),
         }
     }
 
@@ -156,13 +156,22 @@ impl Store {
         for file in files {
             let path = file?.path();
             if path.extension().is_some_and(|found| found == extension) {
-                let record = serde_json::from_slice(&fs::read(&path)?);
-                let named = |error| io::Error::other(format!("{}: {error}", path.display()));
-                records.push(record.map_err(named)?);
+                records.push(read_file(&path)?);
             }
         }
         Ok(records)
     }
+}
+
+/// Reads a record. An error names the file, and says what to do.
+fn read_file<T: serde::de::DeserializeOwned>(file: &Path) -> io::Result<T> {
+    let unreadable = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
+    let unusable = |error| {
+        let name = file.display();
+        let cure = "if it is damaged, remove it: the notes on the servers have what is needed, unless a server has restarted since";
+        io::Error::other(format!("{name}: this version cannot read it: {error}; {cure}"))
+    };
+    serde_json::from_slice(&fs::read(file).map_err(unreadable)?).map_err(unusable)
 }
 
 fn remove(file: &Path) -> io::Result<()> {

@@ -112,10 +112,14 @@ impl Console {
         if self.json || !stdin().is_terminal() {
             return Err("there is no terminal to ask at".to_owned());
         }
-        let _ = write!(stdout(), "{question}");
-        let _ = stdout().flush();
         let mut answer = String::new();
-        stdin().read_line(&mut answer).map_err(|error| error.to_string())?;
+        // Without the spinner before the question.
+        let read = self.bar.suspend(|| {
+            let _ = write!(stdout(), "{question}");
+            let _ = stdout().flush();
+            stdin().read_line(&mut answer)
+        });
+        read.map_err(|error| error.to_string())?;
         Ok(answer.trim().to_owned())
     }
 

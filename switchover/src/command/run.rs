@@ -177,13 +177,20 @@ pub(super) fn go(context: &Context, mut live: Live<'_>, mut record: Record, goal
                 problems.join(", ")
             ),
         )),
-        End::Diverged(divergence) => Err((
-            Exit::Halfway,
-            format!(
-                "STOPPED, nothing more is changed: {divergence} (old: {old}, new: {new}). Decide which server has the data that counts, \
-                 make the other one read only, and find its transactions with mariadb-binlog"
-            ),
-        )),
+        End::Diverged(divergence) => {
+            let then = if divergence.only_old.is_empty() && divergence.only_new.is_empty() {
+                format!("then 'instant-failover resume {old} {new}', or 'back'")
+            } else {
+                "and find its transactions with mariadb-binlog".to_owned()
+            };
+            Err((
+                Exit::Halfway,
+                format!(
+                    "STOPPED, nothing more is changed: {divergence} (old: {old}, new: {new}). Decide which server has the data that counts, \
+                     make the other one read only, {then}"
+                ),
+            ))
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::database::SqlError;
 use crate::link::Link;
 use crate::plan::record::Record;
 use crate::plan::rolling::{self, Node, Stage};
-use crate::plan::seen::Server;
+use crate::plan::seen::{Channel, Server};
 use crate::servers::Entry;
 use crate::stand_in::StandInLink;
 
@@ -264,7 +264,12 @@ fn pair_problems((one, first): (&Seen, &Server), (other, second): (&Seen, &Serve
     if !first.read_only && !second.read_only {
         problems.push(format!("TWO PRIMARIES: {a} and {b} both accept writes"));
     }
-    if first.read_only && second.read_only && connected {
+    // In a chain, the primary is elsewhere.
+    let is_in_chain = |server: &Server, other: &Server| {
+        server.channels.iter().any(|channel| channel.runs() && channel.source.is_some_and(|id| id != other.server_id))
+    };
+    let in_chain = is_in_chain(first, second) || is_in_chain(second, first);
+    if first.read_only && second.read_only && connected && !in_chain {
         problems.push(format!("{a} and {b} are both read only"));
     }
     let extra = |has: &Server, lacks: &Server| {
@@ -272,12 +277,14 @@ fn pair_problems((one, first): (&Seen, &Server), (other, second): (&Seen, &Serve
         extra.into_iter().filter(|gtid| gtid.server != lacks.server_id).map(|gtid| gtid.to_string()).collect::<Vec<_>>()
     };
     let (only_first, only_second) = (extra(first, second), extra(second, first));
-    if !only_first.is_empty() && !only_second.is_empty() {
-        problems.push(format!(
-            "DIVERGED: only {a} has {}, only {b} has {}",
-            only_first.join(","),
-            only_second.join(",")
-        ));
+    // What a primary lacks, it never gets, unless it is a replica, too.
+    let never_gets = |server: &Server| !server.read_only && !server.channels.iter().any(Channel::runs);
+    let both = !only_first.is_empty() && !only_second.is_empty();
+    let one_of_them = !only_first.is_empty() && never_gets(second) || !only_second.is_empty() && never_gets(first);
+    if both || one_of_them {
+        let only = [(a, only_first), (b, only_second)].into_iter().filter(|(_, gtids)| !gtids.is_empty());
+        let only: Vec<_> = only.map(|(name, gtids)| format!("only {name} has {}", gtids.join(","))).collect();
+        problems.push(format!("DIVERGED: {}", only.join(", ")));
     }
 }
 

@@ -26,6 +26,10 @@ const OTHER_ENGINES: &str = "SELECT GROUP_CONCAT(ENGINE) FROM information_schema
                              AND SUPPORT IN ('YES', 'DEFAULT') AND ENGINE NOT IN ('InnoDB', 'SEQUENCE')";
 /// A condition: the plugin ends these sessions.
 const NOT_EXEMPT: &str = "NOT FIND_IN_SET(USER, REPLACE(@@global.instant_failover_exempt_users, ', ', ','))";
+/// What [`is_locked`] finds.
+pub(crate) const LOCKED: &str = "a session has locked all tables (FLUSH TABLES WITH READ LOCK), perhaps for a backup";
+/// The error number for a lock that was waited for in vain.
+const LOCK_WAIT_TIMEOUT: u16 = 1205;
 /// How many sessions are named.
 const NAMED: usize = 5;
 
@@ -211,6 +215,18 @@ pub(crate) fn count(link: &mut Link, condition: &str) -> Result<u64, SqlError> {
     let clients = of_clients(&[link.id()]);
     let sql = format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE {clients} AND {condition}");
     Ok(link.value(&sql)?.parse().unwrap_or_default())
+}
+
+/// Whether another session keeps everybody from writing, by `FLUSH TABLES WITH READ LOCK`, as backups do. It may be idle: the
+/// process list does not show it. Asked for is the lock that a write would need; nothing is written.
+pub(crate) fn is_locked(link: &mut Link) -> Result<bool, SqlError> {
+    match link.run("SET STATEMENT lock_wait_timeout = 1 FOR SELECT 1 FROM mysql.gtid_slave_pos WHERE FALSE FOR UPDATE")
+    {
+        Err(SqlError::Refused { code: LOCK_WAIT_TIMEOUT, .. }) => Ok(true),
+        // Without SELECT on that table, it is not known.
+        Err(SqlError::Refused { .. }) => Ok(false),
+        other => other.map(|()| false),
+    }
 }
 
 /// What a drain has left on a server.

@@ -240,6 +240,8 @@ impl<W: World> Run<'_, W> {
                 match step {
                     // Clients may have come in before.
                     Step::Redirect => self.own.done.retain(|done| *done != Step::Disconnect),
+                    // It turns the scheduler off.
+                    Step::CloseOld => self.own.done.retain(|done| *done != Step::MoveEvents),
                     // More may have been received before.
                     Step::Sever => self.own.done.retain(|done| *done != Step::Apply),
                     _ => {}

@@ -14,7 +14,7 @@ pub struct Facts {
     pub new: Option<ServerFacts>,
     /// Which server was reached at the target, as clients reach it.
     pub target: Reached,
-    /// Whether the new primary had the position of the old one within a moment. `None` if that was not tried.
+    /// Whether the new primary had the position of the old one within [`Wanted::catch_up`]. `None` if that was not tried.
     pub catches_up: Option<bool>,
     /// What the old primary has, read again after the new one.
     pub old_later: Option<Transactions>,
@@ -43,6 +43,17 @@ pub struct Wanted {
     pub max_lag: u64,
     /// The most seconds of a transaction or statement.
     pub max_age: u64,
+}
+
+/// The most seconds to wait for a position: the check must come to an end, and its session gets no answer meanwhile.
+const MAX_CATCH_UP: u64 = 10;
+
+impl Wanted {
+    /// How many seconds the new primary may take to reach the present position: as many as it may be behind, within limits.
+    #[must_use]
+    pub fn catch_up(&self) -> u64 {
+        self.max_lag.clamp(1, MAX_CATCH_UP)
+    }
 }
 
 /// What is at the target.

@@ -197,6 +197,8 @@ struct Simulation {
     beyond_help: bool,
     /// Whether somebody calls a procedure whose definer is root.
     privileged: bool,
+    /// Whether no client writes.
+    idle: bool,
     record: Option<Record>,
     history: Vec<String>,
 }
@@ -216,6 +218,7 @@ impl Simulation {
             acknowledged: BTreeSet::new(),
             beyond_help: false,
             privileged: true,
+            idle: false,
             record: None,
             history: Vec::new(),
         }
@@ -281,7 +284,7 @@ impl Simulation {
     fn clients_work(&mut self) {
         let [old, new] = &mut self.servers;
         let on_old = self.sessions || old.mode == Mode::Off;
-        if on_old && old.up && !old.locked {
+        if on_old && old.up && !old.locked && !self.idle {
             if !old.read_only {
                 self.acknowledged.insert(old.write());
             } else if self.privileged && self.now.is_multiple_of(5) {
@@ -476,6 +479,7 @@ impl Simulation {
                         self.history
                     );
                     assert!(new.channel.is_none() && replicates(old, new), "not reversed: {:#?}", self.history);
+                    assert!(old.events && new.events, "no event scheduler: {:#?}", self.history);
                 }
             }
             End::Back(_, warnings) => {
@@ -654,6 +658,17 @@ fn each_step_fails_once() {
                 }
             }
         }
+    }
+}
+
+/// The scheduler was turned off because of the restart, after it had been turned on again.
+#[test]
+fn the_old_primary_restarts_writable_while_no_client_writes() {
+    for at in 0..80 {
+        let mut simulation = Simulation::new([vec![Fault::None; at], vec![Fault::RestartsWritable(OLD)]].concat());
+        simulation.idle = true;
+        let end = simulation.run(Goal::Forward, false);
+        assert!(matches!(end, Some(End::Done(_) | End::Back(..))), "at {at}: {end:?}: {:#?}", simulation.history);
     }
 }
 

@@ -13,5 +13,6 @@ mod faults;
 mod pair;
 mod refusals;
 mod rolling;
+mod surprises;
 mod ways;
 mod whole;

@@ -142,6 +142,11 @@ impl Pair {
         self.home.path().join("servers.cnf")
     }
 
+    /// The file with the state of a switchover.
+    pub(crate) fn state_of(&self, [old, new]: [&str; 2]) -> PathBuf {
+        self.home.path().join(format!("instant-failover/{old}+{new}.json"))
+    }
+
     /// A directory for the state, besides the one that commands use.
     pub(crate) fn state_directory(&self) -> PathBuf {
         let directory = self.home.path().join("state");

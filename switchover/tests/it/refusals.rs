@@ -107,6 +107,7 @@ fn wrong_names_and_files() {
         (&["check", "db1", "db2", "--force"], 2, "unexpected argument '--force'"),
         (&["resume", "--before", "true"], 2, "unexpected argument '--before'"),
         (&["back", "--force"], 2, "unexpected argument '--force'"),
+        (&["resume", "--not-after", "tomorrow"], 2, "write it as 2026-01-31 03:30:00, in UTC"),
         (&["prepare", "db1", "db2", "--no-reverse"], 2, "unexpected argument '--no-reverse'"),
         (&["switchover", "db1", "db2"], 1, "there is no terminal to ask at: use --yes"),
         (&["resume"], 1, "no switchover is unfinished"),

@@ -94,6 +94,9 @@ fn status_shows_what_is_wrong() {
     shows(&pair, 1, "TWO PRIMARIES: db1 and db2 both accept writes");
     pair.sql(DB2, "STOP SLAVE");
     pair.sql(DB2, "FLUSH HOSTS");
+    pair.sql(DB2, "SET GLOBAL read_only = 1");
+    shows(&pair, 1, "DIVERGED: only db2 has 0-2-");
+    pair.sql(DB2, "SET GLOBAL read_only = 0");
     pair.sql(DB1, "FLUSH HOSTS");
     shows(&pair, 1, "DIVERGED: only db1 has 0-1-");
     // Neither command changes anything then.

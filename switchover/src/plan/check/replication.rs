@@ -78,14 +78,18 @@ fn running(pair: &Pair<'_>, channel: &BTreeMap<String, String>, findings: &mut V
     let lag = get("Seconds_Behind_Master");
     let behind = lag.parse::<u64>().is_ok_and(|seconds| seconds > pair.facts.wanted.max_lag);
     if behind || pair.facts.catches_up == Some(false) {
+        let wanted = &pair.facts.wanted;
         let seen = if behind {
             format!("{new} is {lag} s behind")
         } else {
-            format!("{new} does not catch up with the present position")
+            format!("{new} does not catch up with the present position within {} s", wanted.catch_up())
         };
-        let cure =
-            format!("wait until it has caught up, or allow more with --max-lag (now {} s)", pair.facts.wanted.max_lag);
-        findings.push(Finding::failure("lag", seen, cure));
+        let more = if behind || wanted.max_lag <= wanted.catch_up() {
+            format!(", or allow more with --max-lag (now {} s)", wanted.max_lag)
+        } else {
+            String::new()
+        };
+        findings.push(Finding::failure("lag", seen, format!("wait until it has caught up{more}")));
     } else if io == "Yes" && sql == "Yes" {
         findings.push(Finding::ok("lag", format!("{new} is {lag} s behind")));
     }

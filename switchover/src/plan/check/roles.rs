@@ -3,6 +3,7 @@
 use failover::Mode;
 
 use super::super::facts::Reached;
+use super::super::seen::Channel;
 use super::{Finding, Pair};
 
 pub(super) fn check(pair: &Pair<'_>, findings: &mut Vec<Finding>) {
@@ -51,7 +52,7 @@ fn primary(pair: &Pair<'_>, findings: &mut Vec<Finding>) {
     } else {
         findings.push(Finding::ok("primary", format!("{name} accepts writes")));
     }
-    let from = |channel: &super::super::seen::Channel| channel.source != Some(pair.new.seen.server_id);
+    let from = |channel: &Channel| channel.source != Some(pair.new.seen.server_id);
     let other: Vec<_> = old.seen.channels.iter().filter(|channel| from(channel)).collect();
     if let Some(channel) = other.first() {
         let source = channel.source.map_or_else(|| "an unknown server".to_owned(), |id| format!("server {id}"));
@@ -75,20 +76,21 @@ fn replica(pair: &Pair<'_>, findings: &mut Vec<Finding>) {
         findings.push(Finding::failure("replica", format!("{name} accepts writes"), cure));
     }
     let old_id = pair.old.seen.server_id;
+    let source = |channel: &Channel| channel.source.map_or("an unknown server".to_owned(), |id| format!("server {id}"));
     if new.seen.channel_from(old_id).is_none() {
-        let seen = format!("{name} does not replicate from {}", pair.old_name());
+        let sources: Vec<_> = new.seen.channels.iter().map(source).collect();
+        let others = if sources.is_empty() { String::new() } else { format!(", but from {}", sources.join(", ")) };
         findings.push(Finding::failure(
             "replica",
-            seen,
+            format!("{name} does not replicate from {}{others}", pair.old_name()),
             "name the primary first and its replica second; for a chain, switch the server next to it",
         ));
+        return;
     }
     for channel in new.seen.channels.iter().filter(|channel| channel.source != Some(old_id)) {
-        let source = channel.source.map_or_else(|| "an unknown server".to_owned(), |id| format!("server {id}"));
-        let seen = format!("{name} also replicates from {source} (connection '{}')", channel.name);
         findings.push(Finding::failure(
             "replica",
-            seen,
+            format!("{name} also replicates from {} (connection '{}')", source(channel), channel.name),
             format!("RESET SLAVE '{}' ALL there; several sources are not supported", channel.name),
         ));
     }

@@ -1,0 +1,91 @@
+//! What somebody else does meanwhile.
+
+use std::fs;
+use std::process::Child;
+
+use support::wire::{Client, Session};
+
+use super::faults::{interrupted, signal};
+use super::pair::{DB1, DB2, Ended, PASSWORD, Pair};
+
+/// A transaction that keeps the command waiting.
+fn transaction(pair: &Pair) -> Session {
+    let client = Client::connect(pair.servers[DB1].address()).unwrap();
+    let mut open = client.log_in_by_password("app", PASSWORD).unwrap().session().unwrap();
+    open.query("BEGIN").unwrap();
+    open.query("SELECT * FROM shop.orders").unwrap();
+    open
+}
+
+/// While the command waits for a transaction, something happens.
+fn meanwhile(pair: &Pair, happens: impl FnOnce(&Child)) -> Ended {
+    let open = transaction(pair);
+    let arguments =
+        ["switchover", "db1", "db2", "--yes", "--json", "--max-lag", "60", "--max-pause", "20", "--attempts", "1"];
+    let child = pair.command(&arguments).spawn().unwrap();
+    let mut happens = Some((happens, open));
+    let (ended, reached) = interrupted(child, "wait until the sessions", |child| {
+        if let Some((happens, open)) = happens.take() {
+            happens(child);
+            drop(open);
+        }
+    });
+    assert!(reached, "{}", ended.text);
+    ended
+}
+
+/// Without that of the old primary, clients are neither held nor redirected; that of the new one is not needed yet.
+#[test]
+fn a_plugin_is_unloaded() {
+    let pair = Pair::start(&[]);
+    for (n, status) in [(DB1, 3), (DB2, 0)] {
+        let ended = meanwhile(&pair, |_| drop(pair.sql(n, "UNINSTALL SONAME 'instant_failover'")));
+        assert_eq!(ended.status, Some(status), "{}", ended.text);
+        assert!(!ended.text.contains("does not answer"), "{}", ended.text);
+        pair.sql(n, "INSTALL SONAME 'instant_failover'");
+        pair.sql(n, "SET GLOBAL instant_failover_exempt_users = 'repl,dba,root'");
+        if status == 0 { pair.is_switched() } else { pair.is_as_before() }
+    }
+}
+
+/// As a backup does. Once the server is the primary, no client could write to it until that has ended.
+#[test]
+fn the_new_primary_is_locked() {
+    let pair = Pair::start(&[]);
+    // It would wait for what the event writes, and not come to the promotion.
+    pair.sql(DB1, "DROP EVENT shop.tick");
+    pair.replicated(DB1, DB2);
+    let mut backup = pair.root(DB2);
+    let lock = "FLUSH TABLES WITH READ LOCK";
+    backup.query(lock).unwrap();
+    let checked = pair.run_patiently(&["check", "db1", "db2"]);
+    assert_eq!(checked.status, Some(1), "{}", checked.text);
+    assert!(checked.text.contains("db2: a session has locked all tables"), "{}", checked.text);
+    backup.query("UNLOCK TABLES").unwrap();
+    let ended = meanwhile(&pair, |_| drop(backup.query(lock).unwrap()));
+    assert_eq!(ended.status, Some(3), "{}", ended.text);
+    assert!(ended.text.contains("db2: a session has locked all tables"), "{}", ended.text);
+    backup.query("UNLOCK TABLES").unwrap();
+    pair.is_as_before();
+}
+
+/// The servers have notes, which are enough.
+#[test]
+fn the_file_with_the_state_is_damaged() {
+    let pair = Pair::start(&[]);
+    let ended = meanwhile(&pair, |child| signal(child, "-KILL"));
+    assert_eq!(ended.status, None, "{}", ended.text);
+    let file = pair.state_of(["db1", "db2"]);
+    fs::write(&file, "{").unwrap();
+    for arguments in [&["resume", "--yes"][..], &["back", "db1", "db2", "--yes"], &["switchover", "db1", "db2"]] {
+        let refused = pair.run(arguments);
+        assert_eq!(refused.status, Some(1), "{}", refused.text);
+        for expected in [file.to_str().unwrap(), "if it is damaged, remove it"] {
+            assert!(refused.text.contains(expected), "{}", refused.text);
+        }
+    }
+    fs::remove_file(&file).unwrap();
+    let back = pair.run(&["back", "--yes"]);
+    assert_eq!(back.status, Some(3), "{}", back.text);
+    pair.is_as_before();
+}
