@@ -1,6 +1,7 @@
 //! `cargo xtask deb`: Debian packages and a tarball, and a test of them in a system of their own. What is in them is in
 //! `packaging/`, and in the `[package.metadata.deb]` of each `Cargo.toml`.
 
+mod earlier;
 mod needs;
 
 use std::fmt;
@@ -66,6 +67,7 @@ pub(crate) fn test(arch: Arch) -> Result<Outcome> {
         "rpm-requires",
         "test/packages.sh",
         "test/systemd.sh",
+        "test/upgrade.sh",
         "test/rpm.sh",
         "galera-notify",
     ] {
@@ -88,6 +90,8 @@ pub(crate) fn test(arch: Arch) -> Result<Outcome> {
         outcome += Outcome::of(lintian.status.success(), format!("lintian: {}\n{said}", file.display()));
     }
     if arch == Arch::Amd64 {
+        let upgrade = packages.upgrade();
+        outcome += upgrade.unwrap_or_else(|error| Outcome::of(false, format!("upgrade: {error:#}")));
         outcome += packages.plugin_for_arm64()?;
     }
     if arch.foreign().is_some() {
@@ -281,6 +285,18 @@ impl Packages {
         let cargo_deb = packager("cargo-deb", CARGO_DEB)?;
         package(&cargo_deb, PLUGIN[0], &Maintainer::of_this_build()?, arch, &built_in(&library, arch), &file)?;
         Ok(needs_what_it_says(&file, arch))
+    }
+
+    /// Upgrades a server from an earlier layout of the plugin, and back.
+    fn upgrade(&self) -> Result<Outcome> {
+        println!("From an earlier layout, and back:");
+        if !earlier::build(&self.directory.join("earlier.deb"))? {
+            println!(
+                "skipped  upgrade: there is no git, or it does not have the whole history, to build the earlier package from"
+            );
+            return Ok(Outcome { skipped: 1, ..Outcome::default() });
+        }
+        Ok(try_in_copy(&system::installed(SUITES[0], self.arch)?, &self.directory, "upgrade.sh")?.at("upgrade"))
     }
 
     /// Runs the tests of `packaging/test/` in a copy of that root directory, and counts what they say.
