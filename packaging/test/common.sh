@@ -1,6 +1,8 @@
 # shellcheck shell=sh
 # What the tests of the packages say and ask.
 work=$(mktemp -d)
+arch=$(dpkg --print-architecture)
+machine=$(uname -m)
 plugin_cnf=/etc/mysql/mariadb.conf.d/60-switchover.cnf
 harness_cnf=/etc/instant-failover-harness.cnf
 

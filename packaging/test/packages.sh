@@ -7,7 +7,7 @@ packages=$1
 version=$2
 # shellcheck source=packaging/test/common.sh
 . "$packages/common.sh"
-plugin=$packages/mariadb-plugin-instant-failover_${version}-1_amd64.deb
+plugin=$packages/mariadb-plugin-instant-failover_${version}-1_${arch}.deb
 
 stop_server() {
     mariadb-admin --socket=/run/mysqld/mysqld.sock shutdown && wait $server
@@ -46,7 +46,7 @@ refuses_without_target() { ! harness && harness 2>&1 | grep target; }
 harness() { timeout 20 runuser -u mysql -- instant-failover-harness --defaults-file=$harness_cnf; }
 
 # The command needs no server.
-command=$packages/instant-failover_${version}-1_amd64.deb
+command=$packages/instant-failover_${version}-1_${arch}.deb
 needs_only_libc() { ! dpkg-deb --field "$command" Depends | tr , '\n' | sed 's/^ *//; s/ .*//' | grep -vxE 'libc6|libgcc-s1'; }
 status() { HOME=$work instant-failover --servers "$work/servers.cnf" status; }
 # The example is valid, but there are no such servers.
@@ -58,9 +58,20 @@ refuses_a_file_for_all() {
     chmod 644 "$work/servers.cnf"
     ! status && status 2>&1 | grep 'chmod 600'
 }
+# Two servers that are not a pair.
+check_of_strangers() {
+    printf '[%s]\nsocket = %s\nuser = root\ntarget = 127.0.0.1:%s\n' \
+        db1 /run/mysqld/mysqld.sock 3306 db2 "$work/socket" 3307 >"$work/servers.cnf"
+    HOME=$work instant-failover --servers "$work/servers.cnf" check db1 db2
+}
+says_what_is_wrong() {
+    chmod 600 "$work/servers.cnf"
+    check_of_strangers >"$work/wrong" 2>&1
+    [ $? = 1 ] && grep 'FAILURE .*log_bin is off on db2' "$work/wrong"
+}
 
-tar --extract --gzip --directory "$work" --file "$packages/instant-failover-$version-linux-x86_64.tar.gz"
-installer="$work/instant-failover-$version-linux-x86_64/install.sh"
+tar --extract --gzip --directory "$work" --file "$packages/instant-failover-$version-linux-$machine.tar.gz"
+installer="$work/instant-failover-$version-linux-$machine/install.sh"
 install -d -o mysql /run/mysqld
 start_server /run/mysqld/mysqld.sock
 sql "CREATE USER app IDENTIFIED BY 'secret'"
@@ -141,7 +152,7 @@ check 'plugin: the configuration is left alone' cmp $plugin_cnf "$work/edited.cn
 rm $plugin_cnf
 check 'plugin: nothing is left' same_files
 
-check 'stand-in: installs' dpkg --install "$packages/instant-failover-harness_${version}-1_amd64.deb"
+check 'stand-in: installs' dpkg --install "$packages/instant-failover-harness_${version}-1_${arch}.deb"
 check 'stand-in: the server goes on' let_in
 check 'stand-in: the units are right' systemd-analyze verify --man=no \
     /lib/systemd/system/instant-failover-harness.service /lib/systemd/system/instant-failover-harness.socket
@@ -171,6 +182,7 @@ check 'command: its completions are there' has_completions /usr/share/bash-compl
     /usr/share/zsh/vendor-completions/_instant-failover /usr/share/fish/vendor_completions.d/instant-failover.fish
 check 'command: its example is right' example_is_understood /usr/share/doc/instant-failover/examples/servers.cnf
 check 'command: refuses a file that all can read' refuses_a_file_for_all
+check 'command: says what is wrong with two servers' says_what_is_wrong
 check 'command: purge' dpkg --purge instant-failover
 check 'command: nothing is left' same_files
 

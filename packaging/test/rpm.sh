@@ -7,9 +7,9 @@ packages=$1
 version=$2
 # shellcheck source=packaging/test/common.sh
 . "$packages/common.sh"
-plugin=$(echo "$packages"/mariadb-plugin-instant-failover-"$version"-1.*.rpm)
-harness=$(echo "$packages"/instant-failover-harness-"$version"-1.*.rpm)
-command=$(echo "$packages"/instant-failover-"$version"-1.*.rpm)
+plugin=$packages/mariadb-plugin-instant-failover-$version-1.$machine.rpm
+harness=$packages/instant-failover-harness-$version-1.$machine.rpm
+command=$packages/instant-failover-$version-1.$machine.rpm
 
 # Where MariaDB's own RPMs have the server's and Connector/C's plugins.
 plugins=/usr/lib64/mysql/plugin
@@ -23,7 +23,8 @@ stop() { mariadb-admin shutdown && wait "$server"; }
 # Of the C library and its companions, and no newer than the given release has.
 requires_only() {
     rpm --query --requires --package "$1" | grep -v '^rpmlib(' >"$work/requires"
-    ! grep -vE '^(config\(|libc\.so\.6|libm\.so\.6|libgcc_s\.so\.1|ld-linux-x86-64\.so\.2|/bin/sh|rtld\()' "$work/requires" &&
+    grep -qF 'libc.so.6()(64bit)' "$work/requires" &&
+        ! grep -vE '^(config\(|libc\.so\.6|libm\.so\.6|libgcc_s\.so\.1|ld-linux-(x86-64\.so\.2|aarch64\.so\.1)|/bin/sh|rtld\()' "$work/requires" &&
         [ "$(printf '%s\n' "$2" "$(newest_glibc)" | sort -V | tail -n 1)" = "$2" ]
 }
 newest_glibc() { grep -o 'GLIBC_[0-9.]*' "$work/requires" | cut -c7- | sort -V | tail -n 1; }

@@ -7,8 +7,8 @@ packages=$1
 version=$2
 # shellcheck source=packaging/test/common.sh
 . "$packages/common.sh"
-plugin=$packages/mariadb-plugin-instant-failover_${version}-1_amd64.deb
-harness=$packages/instant-failover-harness_${version}-1_amd64.deb
+plugin=$packages/mariadb-plugin-instant-failover_${version}-1_${arch}.deb
+harness=$packages/instant-failover-harness_${version}-1_${arch}.deb
 service=instant-failover-harness.service
 socket=instant-failover-harness.socket
 

@@ -1,6 +1,9 @@
 //! `cargo xtask deb`: Debian packages and a tarball, and a test of them in a system of their own. What is in them is in
 //! `packaging/`, and in the `[package.metadata.deb]` of each `Cargo.toml`.
 
+mod earlier;
+mod needs;
+
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,20 +12,26 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
 use clap_complete::Shell;
-use support::build::{self, Flavour};
+use support::build::{self, Arch};
 use support::{output, packages, project_root, run, system, target_dir};
 
 use crate::Outcome;
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
-    /// Install, use, upgrade and remove them in root directories with Debian 12 and 13
+    /// Install, use, upgrade and remove them in root directories with Debian 12 and 13; for an architecture that must be emulated,
+    /// with Debian 12
     #[arg(long)]
     test: bool,
+    /// What they are for: amd64 or arm64
+    #[arg(long, default_value_t = Arch::THIS)]
+    arch: Arch,
 }
 
 /// The releases of Debian that they are tried on.
 const SUITES: [&str; 2] = ["bookworm", "trixie"];
+/// The same, where the architecture is emulated.
+const SUITES_EMULATED: [&str; 1] = ["bookworm"];
 /// What makes the packages.
 const CARGO_DEB: &str = "3.8.0";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -33,30 +42,32 @@ const COMMAND: [&str; 2] = ["instant-failover-switchover", "instant-failover"];
 
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     if arguments.test {
-        return test()?.conclude("see above for what failed");
+        return test(arguments.arch)?.conclude("see above for what failed");
     }
-    for file in Packages::build()?.all() {
+    for file in Packages::build(arguments.arch)?.all() {
         println!("{}", file.display());
     }
     Ok(())
 }
 
 /// Builds everything, and tries it as a database administrator would.
-pub(crate) fn test() -> Result<Outcome> {
+pub(crate) fn test(arch: Arch) -> Result<Outcome> {
     if !packages::is_root() {
         println!("skipped: only root can install packages in a root directory");
         return Ok(Outcome { skipped: 1, ..Outcome::default() });
     }
     packages::install(&[packages::PACKAGES_TEST, packages::ROOTS])?;
-    let packages = Packages::build()?;
+    let packages = Packages::build(arch)?;
     let mut outcome = Outcome::default();
     for script in [
         "install.sh",
         "plugin/preinst",
         "plugin/postinst",
         "plugin/postrm",
+        "rpm-requires",
         "test/packages.sh",
         "test/systemd.sh",
+        "test/upgrade.sh",
         "test/rpm.sh",
         "galera-notify",
     ] {
@@ -67,6 +78,7 @@ pub(crate) fn test() -> Result<Outcome> {
     for file in [&packages.plugin, &packages.harness, &packages.command] {
         let field = output(Command::new("dpkg-deb").arg("--field").arg(file).arg("Maintainer"))?;
         outcome += Outcome::of(field.trim() == maintainer, format!("the maintainer is {field}, not {maintainer}"));
+        outcome += needs_what_it_says(file, arch);
         let mut lintian = Command::new("lintian");
         lintian.args(["--allow-root", "--fail-on=error,warning"]);
         if std::env::var_os("DEBEMAIL").is_none() {
@@ -77,11 +89,41 @@ pub(crate) fn test() -> Result<Outcome> {
         let said = String::from_utf8_lossy(&lintian.stdout);
         outcome += Outcome::of(lintian.status.success(), format!("lintian: {}\n{said}", file.display()));
     }
-    for suite in SUITES {
-        println!("Debian {suite}:");
-        outcome += packages.try_out(&system::installed(suite)?)?.at(suite);
+    if arch == Arch::Amd64 {
+        let upgrade = packages.upgrade();
+        outcome += upgrade.unwrap_or_else(|error| Outcome::of(false, format!("upgrade: {error:#}")));
+        outcome += packages.plugin_for_arm64()?;
+    }
+    if arch.foreign().is_some() {
+        outcome += emulated_standin(arch)?;
+    }
+    for suite in if arch.foreign().is_some() { &SUITES_EMULATED[..] } else { &SUITES } {
+        println!("Debian {suite}, {arch}:");
+        outcome += packages.try_out(&system::installed(suite, arch)?)?.at(suite);
     }
     Ok(outcome)
+}
+
+/// Runs the tests of the stand-in with one that is emulated, but for the two that look into its memory: it is the emulator's.
+fn emulated_standin(arch: Arch) -> Result<Outcome> {
+    packages::install(&[packages::SERVER, packages::TEST, packages::ARM64_TEST])?;
+    system::emulate_arm64()?;
+    run(Command::new(env!("CARGO"))
+        .current_dir(project_root())
+        .args(["test", "--quiet", "--package=instant-failover", "--test=it", "--", "standalone"])
+        .args(["--skip=memory_before_a_login_is_bounded", "--skip=redirects_allocate_nothing"])
+        .env("INSTANT_FAILOVER_SO", build::library_for(Arch::THIS)?)
+        .env("INSTANT_FAILOVER_HARNESS", build::harness_for(arch)?)
+        // Where Debian's cross compiler has the libraries.
+        .env("QEMU_LD_PREFIX", format!("/usr/{}-linux-gnu", arch.kernel())))?;
+    Ok(Outcome::of(true, ""))
+}
+
+fn needs_what_it_says(file: &Path, arch: Arch) -> Outcome {
+    match needs::check(file, arch) {
+        Ok(()) => Outcome::of(true, ""),
+        Err(error) => Outcome::of(false, format!("{}: {error:#}", file.display())),
+    }
 }
 
 fn packaging() -> PathBuf {
@@ -90,6 +132,7 @@ fn packaging() -> PathBuf {
 
 /// What `cargo xtask deb` makes.
 struct Packages {
+    arch: Arch,
     directory: PathBuf,
     plugin: PathBuf,
     harness: PathBuf,
@@ -193,7 +236,7 @@ grep -q -e 'systemd: the server stops$' -e '^skipped' /mnt/root/said || echo 'FA
 "#;
 
 impl Packages {
-    fn build() -> Result<Self> {
+    fn build(arch: Arch) -> Result<Self> {
         packages::install(&[packages::BUILD, packages::PACKAGES])?;
         let changelog = fs::read_to_string(packaging().join("changelog"))?;
         if !changelog.starts_with(&format!("instant-failover ({VERSION}-1) ")) {
@@ -204,23 +247,29 @@ impl Packages {
         let signed = project_root().join("target/debian/changelog");
         fs::create_dir_all(signed.parent().context("a file has a directory")?)?;
         fs::write(&signed, changelog.replace("@MAINTAINER@", &maintainer.to_string()))?;
-        let (library, harness, command) = (Flavour::Release.build()?, build::harness()?, build::command()?);
+        let (library, harness, command) =
+            (build::library_for(arch)?, build::harness_for(arch)?, build::command_for(arch)?);
         let completions = completions()?;
         let directory = target_dir().join("debian");
         fs::create_dir_all(&directory)?;
-        let deb = |name| directory.join(format!("{name}_{VERSION}-1_amd64.deb"));
+        let deb = |name| directory.join(deb_name(name, arch));
         let packages = Self {
+            arch,
             plugin: deb(PLUGIN[1]),
             harness: deb(HARNESS[1]),
             command: deb(COMMAND[1]),
-            tarball: directory.join(format!("{}.tar.gz", tarball_name())),
+            tarball: directory.join(format!("{}.tar.gz", tarball_name(arch))),
             directory,
         };
         let cargo_deb = packager("cargo-deb", CARGO_DEB)?;
-        package(&cargo_deb, PLUGIN[0], &maintainer, &built_in(&library), &packages.plugin)?;
-        package(&cargo_deb, HARNESS[0], &maintainer, &built_in(&harness), &packages.harness)?;
-        package(&cargo_deb, COMMAND[0], &maintainer, &built_in(&command), &packages.command)?;
-        tarball([&library, &harness, &command], &completions, &packages.tarball)?;
+        for (crate_name, built, file) in [
+            (PLUGIN[0], &library, &packages.plugin),
+            (HARNESS[0], &harness, &packages.harness),
+            (COMMAND[0], &command, &packages.command),
+        ] {
+            package(&cargo_deb, crate_name, &maintainer, arch, &built_in(built, arch), file)?;
+        }
+        tarball([&library, &harness, &command], &completions, &tarball_name(arch), &packages.tarball)?;
         Ok(packages)
     }
 
@@ -228,9 +277,36 @@ impl Packages {
         [&self.plugin, &self.harness, &self.command, &self.tarball]
     }
 
+    /// Makes the plugin's package for 64-bit ARM, too. (To build all of them takes minutes: `--arch arm64`.)
+    fn plugin_for_arm64(&self) -> Result<Outcome> {
+        let arch = Arch::Arm64;
+        let library = build::library_for(arch)?;
+        let file = self.directory.join(deb_name(PLUGIN[1], arch));
+        let cargo_deb = packager("cargo-deb", CARGO_DEB)?;
+        package(&cargo_deb, PLUGIN[0], &Maintainer::of_this_build()?, arch, &built_in(&library, arch), &file)?;
+        Ok(needs_what_it_says(&file, arch))
+    }
+
+    /// Upgrades a server from an earlier layout of the plugin, and back.
+    fn upgrade(&self) -> Result<Outcome> {
+        println!("From an earlier layout, and back:");
+        if !earlier::build(&self.directory.join("earlier.deb"))? {
+            println!(
+                "skipped  upgrade: there is no git, or it does not have the whole history, to build the earlier package from"
+            );
+            return Ok(Outcome { skipped: 1, ..Outcome::default() });
+        }
+        Ok(try_in_copy(&system::installed(SUITES[0], self.arch)?, &self.directory, "upgrade.sh")?.at("upgrade"))
+    }
+
     /// Runs the tests of `packaging/test/` in a copy of that root directory, and counts what they say.
     fn try_out(&self, root: &Path) -> Result<Outcome> {
         let mut outcome = try_in_copy(root, &self.directory, "packages.sh")?;
+        if self.arch.foreign().is_some() {
+            println!("skipped  systemd: it cannot be emulated");
+            outcome.skipped += 1;
+            return Ok(outcome);
+        }
         let said = in_copy(root, &self.directory, BOOT, "systemd.sh")?;
         if !said.status.success() {
             println!("skipped  systemd: it does not start here\n{}", String::from_utf8_lossy(&said.stderr));
@@ -256,7 +332,8 @@ fn in_copy(root: &Path, directory: &Path, how: &str, script: &str) -> Result<Out
         fs::copy(packaging().join("test").join(script), directory.join(script))?;
     }
     Command::new("timeout")
-        .args(["--kill-after=1", "300", "unshare", "--mount", "--pid", "--net", "--fork", "--kill-child"])
+        // Long enough for an emulated system.
+        .args(["--kill-after=1", "1800", "unshare", "--mount", "--pid", "--net", "--fork", "--kill-child"])
         .args(["sh", "-c", &[COPY, how].concat(), "sh"])
         .arg(root)
         .arg(directory)
@@ -294,23 +371,25 @@ pub(crate) fn packager(name: &str, version: &str) -> Result<PathBuf> {
     Ok(packager)
 }
 
-/// The target directory in which cargo has built a program or a library.
-pub(crate) fn built_in(program: &Path) -> PathBuf {
-    program.ancestors().nth(2).map_or_else(target_dir, Path::to_path_buf)
+/// The target directory in which cargo has built a program or a library for that architecture.
+pub(crate) fn built_in(program: &Path, arch: Arch) -> PathBuf {
+    let above = if arch.foreign().is_some() { 3 } else { 2 };
+    program.ancestors().nth(above).map_or_else(target_dir, Path::to_path_buf)
 }
 
-/// Makes a package of a crate that is built in that target directory.
-fn package(cargo_deb: &Path, name: &str, maintainer: &Maintainer, built: &Path, file: &Path) -> Result<()> {
+/// Makes a package of a crate that is built in that target directory. What differs between architectures is a variant of it in
+/// `Cargo.toml`.
+fn package(cargo_deb: &Path, name: &str, maintainer: &Maintainer, arch: Arch, built: &Path, file: &Path) -> Result<()> {
     let mut command = Command::new(cargo_deb);
-    command.current_dir(project_root()).args([
-        "deb",
-        "--no-build",
-        "--package",
-        name,
-        "--maintainer",
-        &maintainer.to_string(),
-    ]);
-    output(command.arg("--output").arg(file).env("CARGO_TARGET_DIR", built)).map(drop)
+    command
+        .current_dir(project_root())
+        .args(["deb", "--no-build", "--package", name, "--maintainer", &maintainer.to_string()])
+        .args(["--variant", arch.debian()])
+        .args(arch.foreign().map(|target| format!("--target={target}")))
+        .arg("--output")
+        .arg(file)
+        .env("CARGO_TARGET_DIR", built);
+    output(&mut command).map(drop)
 }
 
 /// Writes the command's completions where its Cargo.toml looks for them, and returns the directory.
@@ -324,14 +403,18 @@ pub(crate) fn completions() -> Result<PathBuf> {
     Ok(directory)
 }
 
-fn tarball_name() -> String {
-    format!("instant-failover-{VERSION}-linux-x86_64")
+fn deb_name(package: &str, arch: Arch) -> String {
+    format!("{package}_{VERSION}-1_{arch}.deb")
+}
+
+fn tarball_name(arch: Arch) -> String {
+    format!("instant-failover-{VERSION}-linux-{}", arch.kernel())
 }
 
 /// What there is for systems without Debian's packages; `install.sh` knows where each file goes.
-fn tarball([library, harness, command]: [&Path; 3], completions: &Path, file: &Path) -> Result<()> {
+fn tarball([library, harness, command]: [&Path; 3], completions: &Path, name: &str, file: &Path) -> Result<()> {
     let staged = tempfile::tempdir()?;
-    let top = staged.path().join(tarball_name());
+    let top = staged.path().join(name);
     let (root, packaging) = (project_root(), packaging());
     for (source, destination, mode) in [
         (library.to_path_buf(), "lib/instant_failover.so", 0o644),
@@ -383,7 +466,7 @@ fn tarball([library, harness, command]: [&Path; 3], completions: &Path, file: &P
             .arg(staged.path())
             .arg("--file")
             .arg(file)
-            .arg(tarball_name()),
+            .arg(name),
     )
     .map(drop)
 }

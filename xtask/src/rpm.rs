@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
-use support::build::{self, Flavour};
+use support::build::{self, Arch};
 use support::{output, packages, project_root, system, target_dir};
 
 use crate::Outcome;
@@ -17,6 +17,9 @@ pub(crate) struct Arguments {
     /// Install, use and remove them in a root directory
     #[arg(long)]
     test: bool,
+    /// What they are for: amd64 or arm64
+    #[arg(long, default_value_t = Arch::THIS)]
+    arch: Arch,
 }
 
 /// What makes the packages.
@@ -26,46 +29,66 @@ const SUITE: &str = "bookworm";
 
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     if arguments.test {
-        return test()?.conclude("see above for what failed");
+        return test(arguments.arch)?.conclude("see above for what failed");
     }
-    for file in fs::read_dir(build()?)? {
-        println!("{}", file?.path().display());
+    for file in built(arguments.arch, &build(arguments.arch)?)? {
+        println!("{}", file.display());
     }
     Ok(())
 }
 
 /// Builds them, and tries them as a database administrator would.
-pub(crate) fn test() -> Result<Outcome> {
+pub(crate) fn test(arch: Arch) -> Result<Outcome> {
     if !packages::is_root() {
         println!("skipped: only root can install packages in a root directory");
         return Ok(Outcome { skipped: 1, ..Outcome::default() });
     }
     packages::install(&[packages::ROOTS])?;
-    Ok(try_in_copy(&system::installed(SUITE)?, &build()?, "rpm.sh")?.at("RPM"))
+    let directory = build(arch)?;
+    Ok(try_in_copy(&system::installed(SUITE, arch)?, &directory, "rpm.sh")?.at("RPM"))
 }
 
-/// Builds them in a directory that has nothing else.
-fn build() -> Result<PathBuf> {
+/// The packages for that architecture in the directory.
+fn built(arch: Arch, directory: &Path) -> Result<Vec<PathBuf>> {
+    let end = format!(".{}.rpm", arch.kernel());
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        files.extend(path.to_string_lossy().ends_with(&end).then_some(path));
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Builds them in a directory that has no others for that architecture.
+fn build(arch: Arch) -> Result<PathBuf> {
     packages::install(&[packages::BUILD])?;
     completions()?;
     let directory = target_dir().join("rpm");
-    let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory)?;
+    for old in built(arch, &directory)? {
+        fs::remove_file(old)?;
+    }
     let packager = packager("cargo-generate-rpm", CARGO_GENERATE_RPM)?;
-    for (package, built) in
-        [(".", Flavour::Release.build()?), ("harness", build::harness()?), ("switchover", build::command()?)]
-    {
-        make(&packager, package, &built_in(&built), &directory)?;
+    for (package, program) in [
+        (".", build::library_for(arch)?),
+        ("harness", build::harness_for(arch)?),
+        ("switchover", build::command_for(arch)?),
+    ] {
+        make(&packager, package, arch, &built_in(&program, arch), &directory)?;
     }
     Ok(directory)
 }
 
 /// Makes a package of the crate in that directory. What it requires is read from its files, not from this machine's packages.
-fn make(packager: &Path, package: &str, built: &Path, directory: &Path) -> Result<()> {
+fn make(packager: &Path, package: &str, arch: Arch, built: &Path, directory: &Path) -> Result<()> {
     output(
         Command::new(packager)
             .current_dir(project_root())
-            .args(["generate-rpm", "--package", package, "--auto-req", "builtin", "--target-dir"])
+            .args(["generate-rpm", "--package", package, "--auto-req"])
+            .arg(project_root().join("packaging/rpm-requires"))
+            .args(arch.foreign().map(|target| format!("--target={target}")))
+            .arg("--target-dir")
             .arg(built)
             .arg("--output")
             .arg(directory),

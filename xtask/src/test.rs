@@ -5,7 +5,7 @@ use std::process::{Child, Command};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use support::build::{self, Flavour};
+use support::build::{self, Arch, Flavour};
 use support::{child, output, packages, project_root, run, system, target_dir};
 use tempfile::NamedTempFile;
 
@@ -81,8 +81,8 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     stages.run("Galera", || galera::run(&galera::Arguments::default()));
     stages.run("Recipes of the documents", recipes::run);
     stages.run("Monitoring", monitoring::run);
-    stages.run("Packages", deb::test);
-    stages.run("RPMs", rpm::test);
+    stages.run("Packages", || deb::test(Arch::THIS));
+    stages.run("RPMs", || rpm::test(Arch::THIS));
     // A separate process: measurements need an optimized build.
     stages
         .run("Measurements, short", || run(cargo("xtask").args(["bench", "--short"])).map(|()| Outcome::of(true, "")));

@@ -1,9 +1,11 @@
 //! Builds the plugin, the stand-in and the command with cargo.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::str::FromStr;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 
 use crate::{output, packages, project_root, run, target_dir};
 
@@ -46,21 +48,86 @@ impl Flavour {
     }
 }
 
-/// What rustc calls 64-bit ARM.
-const ARM64: &str = "aarch64-unknown-linux-gnu";
+/// A processor architecture that there are packages for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arch {
+    /// x86-64.
+    Amd64,
+    /// 64-bit ARM.
+    Arm64,
+}
 
-/// Builds the release build of the plugin for 64-bit ARM, and returns its path.
+impl Arch {
+    /// That of this machine.
+    pub const THIS: Self = if cfg!(target_arch = "aarch64") { Self::Arm64 } else { Self::Amd64 };
+
+    /// What Debian calls it.
+    #[must_use]
+    pub fn debian(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+
+    /// What the kernel and RPMs call it.
+    #[must_use]
+    pub fn kernel(self) -> &'static str {
+        match self {
+            Self::Amd64 => "x86_64",
+            Self::Arm64 => "aarch64",
+        }
+    }
+
+    /// What rustc calls it, if it is not that of this machine.
+    #[must_use]
+    pub fn foreign(self) -> Option<String> {
+        (self != Self::THIS).then(|| format!("{}-unknown-linux-gnu", self.kernel()))
+    }
+}
+
+impl fmt::Display for Arch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.debian())
+    }
+}
+
+impl FromStr for Arch {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        [Self::Amd64, Self::Arm64]
+            .into_iter()
+            .find(|arch| arch.debian() == name)
+            .with_context(|| format!("{name:?} is not amd64 or arm64"))
+    }
+}
+
+/// A release build for that architecture in that target directory, and the directory of what it makes.
+fn cargo_build_for(arch: Arch, target_dir: &Path) -> Result<(Command, PathBuf)> {
+    let mut cargo = cargo_build();
+    cargo.arg("--target-dir").arg(target_dir);
+    let Some(target) = arch.foreign() else {
+        return Ok((cargo, target_dir.join("release")));
+    };
+    if arch != Arch::Arm64 {
+        bail!("packages for {arch} can be built on {arch} only");
+    }
+    packages::install(&[packages::ARM64])?;
+    output(Command::new("rustup").args(["target", "add", &target]))?;
+    cargo.args(["--target", &target]).env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
+    Ok((cargo, target_dir.join(target).join("release")))
+}
+
+/// Builds the release build of the plugin for that architecture, and returns its path.
 ///
 /// # Errors
 /// If rustup or cargo fails; it prints the reason.
-pub fn library_for_arm64() -> Result<PathBuf> {
-    packages::install(&[packages::BUILD, packages::ARM64])?;
-    output(Command::new("rustup").args(["target", "add", ARM64]))?;
-    run(cargo_build()
-        .args(["--lib", "--package=instant-failover", "--target", ARM64, "--target-dir"])
-        .arg(target_dir())
-        .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc"))?;
-    Ok(target_dir().join(ARM64).join("release/libinstant_failover.so"))
+pub fn library_for(arch: Arch) -> Result<PathBuf> {
+    packages::install(&[packages::BUILD])?;
+    let (mut cargo, directory) = cargo_build_for(arch, &target_dir())?;
+    run(cargo.args(["--lib", "--package=instant-failover"]))?;
+    Ok(directory.join("libinstant_failover.so"))
 }
 
 /// A release build, without what `cargo run` tells the program that it runs: for `ring` that would be reason to build everything
@@ -95,11 +162,10 @@ impl Program {
         target_dir().join(self.directory).join("release").join(self.name)
     }
 
-    fn build(&self) -> Result<PathBuf> {
-        let mut cargo = cargo_build();
-        cargo.args(["--bin", self.name, "--package"]);
-        run(cargo.arg(self.package).arg("--target-dir").arg(target_dir().join(self.directory)))?;
-        Ok(self.path())
+    fn build(&self, arch: Arch) -> Result<PathBuf> {
+        let (mut cargo, directory) = cargo_build_for(arch, &target_dir().join(self.directory))?;
+        run(cargo.args(["--bin", self.name, "--package", self.package]))?;
+        Ok(directory.join(self.name))
     }
 }
 
@@ -114,7 +180,15 @@ pub fn harness_program() -> PathBuf {
 /// # Errors
 /// If cargo fails; it prints the reason.
 pub fn harness() -> Result<PathBuf> {
-    HARNESS.build()
+    harness_for(Arch::THIS)
+}
+
+/// The same for that architecture.
+///
+/// # Errors
+/// If rustup or cargo fails; it prints the reason.
+pub fn harness_for(arch: Arch) -> Result<PathBuf> {
+    HARNESS.build(arch)
 }
 
 /// Builds the release build of the command `instant-failover`, and returns its path.
@@ -122,5 +196,13 @@ pub fn harness() -> Result<PathBuf> {
 /// # Errors
 /// If cargo fails; it prints the reason.
 pub fn command() -> Result<PathBuf> {
-    COMMAND.build()
+    command_for(Arch::THIS)
+}
+
+/// The same for that architecture.
+///
+/// # Errors
+/// If rustup or cargo fails; it prints the reason.
+pub fn command_for(arch: Arch) -> Result<PathBuf> {
+    COMMAND.build(arch)
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::build::Arch;
 use crate::packages::is_root;
 use crate::{output, packages, project_root, target_dir};
 
@@ -88,14 +89,7 @@ impl System {
     /// # Errors
     /// As for [`debian`](Self::debian), and if this user may not say who runs such programs.
     pub fn debian_arm64(suite: &str) -> Result<Self> {
-        packages::install(&[packages::ARM64_TEST])?;
-        let binfmt = Path::new("/proc/sys/fs/binfmt_misc");
-        if !binfmt.join("status").exists() {
-            output(Command::new("mount").args(["-t", "binfmt_misc", "binfmt_misc"]).arg(binfmt))?;
-        }
-        if !binfmt.join("qemu-aarch64").exists() {
-            output(Command::new("update-binfmts").args(["--enable", "qemu-aarch64"]))?;
-        }
+        emulate_arm64()?;
         Self::unpacked(suite, &format!("{suite}-arm64"), &["--architectures=arm64"])
     }
 
@@ -262,23 +256,56 @@ pub fn mariadbd() -> PathBuf {
     directories.map(|directory| directory.join("mariadbd")).find(|program| program.is_file()).unwrap_or_default()
 }
 
+/// Lets this machine run programs for 64-bit ARM, by qemu.
+///
+/// # Errors
+/// If this user may not say who runs such programs.
+pub fn emulate_arm64() -> Result<()> {
+    packages::install(&[packages::ARM64_TEST])?;
+    let binfmt = Path::new("/proc/sys/fs/binfmt_misc");
+    if !binfmt.join("status").exists() {
+        output(Command::new("mount").args(["-t", "binfmt_misc", "binfmt_misc"]).arg(binfmt))?;
+    }
+    if !binfmt.join("qemu-aarch64").exists() {
+        output(Command::new("update-binfmts").args(["--enable", "qemu-aarch64"]))?;
+    }
+    Ok(())
+}
+
+/// What a server needs where it is emulated. Otherwise `InnoDB` reserves 8 TB of addresses, and qemu keeps account of each page of
+/// them; and there is no asynchronous I/O.
+const EMULATED: &str = r"[mariadbd]\ninnodb_buffer_pool_size_max = 64M\ninnodb_use_native_aio = 0\n";
+
 /// The root directory of a Debian release with a MariaDB server installed as on a machine, rpm, and systemd's tools. No service
-/// is ever started there. It is kept in the target directory.
+/// is ever started there. It is kept in the target directory. If it is for another architecture, this machine emulates that.
 ///
 /// # Errors
 /// If its packages cannot be downloaded.
-pub fn installed(suite: &str) -> Result<PathBuf> {
+pub fn installed(suite: &str, arch: Arch) -> Result<PathBuf> {
     let roots = target_dir().join("roots");
-    let root = roots.join(format!("installed-{suite}"));
+    let foreign = arch != Arch::THIS;
+    let name = if foreign { format!("installed-{suite}-{arch}") } else { format!("installed-{suite}") };
+    let root = roots.join(&name);
+    if foreign {
+        emulate_arm64()?;
+    }
     if !root.is_dir() {
         packages::install(&[packages::ROOTS])?;
-        eprintln!("Installing MariaDB of Debian {suite} in a root directory ...");
+        eprintln!("Installing MariaDB of Debian {suite} ({arch}) in a root directory ...");
         fs::create_dir_all(&roots)?;
         let directory = tempfile::Builder::new().prefix(suite).tempdir_in(&roots)?;
         let new = directory.path().join("root");
+        let mut mmdebstrap = Command::new("mmdebstrap");
+        mmdebstrap.args(["--quiet", "--mode=root", "--variant=apt", "--include=mariadb-server,rpm,systemd"]);
+        if foreign {
+            // That they run has been seen to, above. Installing the server starts it, for a moment.
+            let file = "\"$1\"/etc/mysql/mariadb.conf.d/90-emulated.cnf";
+            let hook = format!("mkdir -p $(dirname {file}); printf '{EMULATED}' >{file}");
+            mmdebstrap.arg(format!("--architectures={arch}")).arg("--skip=check/qemu");
+            mmdebstrap.arg(format!("--essential-hook={hook}"));
+        }
         output(
-            Command::new("mmdebstrap")
-                .args(["--quiet", "--mode=root", "--variant=apt", "--include=mariadb-server,rpm,systemd"])
+            mmdebstrap
                 .arg("--aptopt=Acquire::Check-Valid-Until \"false\"")
                 .arg("--aptopt=APT::Install-Recommends \"false\"")
                 .arg(suite)

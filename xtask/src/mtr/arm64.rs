@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::Result;
-use support::build;
+use support::build::{self, Arch};
 use support::system::System;
 
 use super::{Arguments, run_with};
@@ -18,7 +18,7 @@ const MORE: &[&str] = &["--mysqld=--innodb-buffer-pool-size-max=64M", "--mysqld=
 
 /// Runs the named tests, or [all](all()) that can be run here.
 pub(crate) fn run(tests: &[&str]) -> Result<Outcome> {
-    let library = build::library_for_arm64()?;
+    let library = build::library_for(Arch::Arm64)?;
     let system = System::debian_arm64(SUITE)?;
     println!("\nMariaDB {} of {}, arm64", system.server_version()?, system.name()?);
     let tests = if tests.is_empty() { all()? } else { tests.iter().map(|&test| test.to_owned()).collect() };
