@@ -291,9 +291,7 @@ impl Packages {
     fn upgrade(&self) -> Result<Outcome> {
         println!("From an earlier layout, and back:");
         if !earlier::build(&self.directory.join("earlier.deb"))? {
-            println!(
-                "skipped  upgrade: there is no git, or it does not have the whole history, to build the earlier package from"
-            );
+            println!("skipped  upgrade: git does not have the commit that the earlier package is built from");
             return Ok(Outcome { skipped: 1, ..Outcome::default() });
         }
         Ok(try_in_copy(&system::installed(SUITES[0], self.arch)?, &self.directory, "upgrade.sh")?.at("upgrade"))
