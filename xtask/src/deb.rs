@@ -17,7 +17,7 @@ use support::{output, packages, project_root, run, system, target_dir};
 
 use crate::Outcome;
 
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Install, use, upgrade and remove them in root directories with Debian 12 and 13; for an architecture that must be emulated,
     /// with Debian 12
@@ -26,6 +26,13 @@ pub(crate) struct Arguments {
     /// What they are for: amd64 or arm64
     #[arg(long, default_value_t = Arch::THIS)]
     arch: Arch,
+}
+
+impl Arguments {
+    /// To build them.
+    pub(crate) const fn build(arch: Arch) -> Self {
+        Self { test: false, arch }
+    }
 }
 
 /// The releases of Debian that they are tried on.

@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use support::build::Arch;
 use support::{output, project_root};
 
 use crate::common::results::{self, RESULTS};
@@ -97,8 +98,10 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     if arguments.dry_run {
         return Ok(());
     }
-    deb::command(&deb::Arguments::default())?;
-    rpm::command(&rpm::Arguments::default())?;
+    for arch in [Arch::Amd64, Arch::Arm64] {
+        deb::command(&deb::Arguments::build(arch))?;
+        rpm::command(&rpm::Arguments::build(arch))?;
+    }
     println!(
         "\nWhen `.ci/run` has passed on this commit: git tag --annotate v{VERSION} --message 'instant failover {VERSION}'"
     );

@@ -12,7 +12,7 @@ use support::{output, packages, project_root, system, target_dir};
 use crate::Outcome;
 use crate::deb::{built_in, completions, packager, try_in_copy};
 
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Install, use and remove them in a root directory
     #[arg(long)]
@@ -20,6 +20,13 @@ pub(crate) struct Arguments {
     /// What they are for: amd64 or arm64
     #[arg(long, default_value_t = Arch::THIS)]
     arch: Arch,
+}
+
+impl Arguments {
+    /// To build them.
+    pub(crate) const fn build(arch: Arch) -> Self {
+        Self { test: false, arch }
+    }
 }
 
 /// What makes the packages.

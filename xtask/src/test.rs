@@ -95,7 +95,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
             });
         }
         stages.run("Galera, with the MariaDB of Debian 13", || {
-            galera::run(&galera::Arguments { server_root: Some(system::installed("trixie")?) })
+            galera::run(&galera::Arguments { server_root: Some(system::installed("trixie", Arch::Amd64)?) })
         });
     }
 
