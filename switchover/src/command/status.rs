@@ -33,8 +33,8 @@ struct Seen {
     server: Result<Server, String>,
     /// The connection of another command that is working on it.
     worker: Option<String>,
-    /// What it says of itself as a node of a Galera cluster.
-    galera: Option<String>,
+    /// What it says of itself, if it is a node of a Galera cluster.
+    galera: Option<Node>,
     plugin: String,
     exempt: String,
 }
@@ -89,7 +89,7 @@ fn look(entry: &Entry) -> Seen {
     let mut link = Link::new(entry.clone(), false);
     let server = link.look(entry, None).ok_or_else(|| link.problem.clone());
     let galera = crate::rolling::galera(&mut link).ok().flatten();
-    let galera = galera.map(|role| Node::named(&entry.name, role).state());
+    let galera = galera.map(|role| Node::named(&entry.name, role));
     let mut value = |sql: &str| -> Result<String, SqlError> { link.value(sql) };
     let (mut worker, mut plugin, mut exempt) = (None, String::new(), String::new());
     if server.is_ok() {
@@ -120,16 +120,16 @@ fn show(context: &Context, seen: &Seen, is_away: bool) {
             "position": server.position.to_string(),
             "plugin": seen.plugin,
             "working": seen.worker.is_some(),
-            "galera": seen.galera,
+            "galera": seen.galera.as_ref().map(Node::state),
             "replicates_from": server.channels.iter().map(|channel| json!({
                 "server_id": channel.source, "name": channel.name, "receives": channel.receives, "applies": channel.applies,
             })).collect::<Vec<_>>(),
         })),
         Ok(server) => {
             let role = match &seen.galera {
-                Some(state) => state,
-                None if server.read_only => "read only",
-                None => "PRIMARY, accepts writes",
+                Some(node) => node.state(),
+                None if server.read_only => "read only".to_owned(),
+                None => "PRIMARY, accepts writes".to_owned(),
             };
             let mut text = format!("{name:12} server {}, {role}, mode {}", server.server_id, server.mode);
             if server.mode.redirects() {
@@ -191,6 +191,9 @@ fn problems_of(all: &[Seen], rolling: &[Rolling]) -> Vec<String> {
         let name = &seen.entry.name;
         if seen.plugin.is_empty() {
             problems.push(format!("{name} has no plugin instant_failover"));
+        }
+        if seen.galera.as_ref().is_some_and(|node| !node.is_in_primary_component()) {
+            problems.push(format!("{name} is not in a primary component: clients get error 1047"));
         }
         let is_alone = seen.worker.is_none();
         if server.mode == failover::Mode::Hold && is_alone {

@@ -74,6 +74,12 @@ impl Node {
             }
     }
 
+    /// Whether it is a node of a Galera cluster that has a quorum, with that node.
+    #[must_use]
+    pub fn is_in_primary_component(&self) -> bool {
+        matches!(self.role, Role::Galera { is_primary: true, .. })
+    }
+
     /// Whether both are nodes of one cluster, or replicas of one primary.
     #[must_use]
     pub fn is_beside(&self, other: &Self) -> bool {

@@ -351,7 +351,7 @@ fn a_server_that_does_not_come_back() {
     running.answer();
     let ended = running.end();
     assert_eq!(ended.status, Some(4), "{}", ended.text);
-    for text in ["db2: after 3 s it is", "Connection refused", "Bring it back, then: instant-failover resume"] {
+    for text in ["db2: after 3 s it is", "Connection refused", "Once it is ready: instant-failover resume"] {
         assert!(ended.text.contains(text), "{text}: {}", ended.text);
     }
     three.shows(false, 1, &["db2 does not answer", "nobody goes on with the rolling restart"]);
@@ -467,6 +467,21 @@ fn stopped_by_signals() {
         assert_eq!(ended.status, Some(0), "{}", ended.text);
         three.all_serve();
     }
+}
+
+#[test]
+fn a_person_who_sets_the_mode_to_off_ends_it() {
+    let three = Three::start();
+    let open = open_transaction(&three);
+    let mut running = three.begin(&["--max-drain", "600"]);
+    three.pair.wait_for(DB2, "SELECT @@instant_failover_mode", "ON");
+    three.pair.sql(DB2, "SET GLOBAL instant_failover_mode = OFF");
+    assert_eq!(running.asks(), None);
+    let ended = running.end();
+    assert_eq!(ended.status, Some(3), "{}", ended.text);
+    assert!(ended.text.contains("somebody else has set its mode to OFF; it serves again"), "{}", ended.text);
+    three.all_serve();
+    drop(open);
 }
 
 #[test]
