@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::database::{Row, SqlError, quoted};
+use crate::database::{Row, Session, SqlError, quoted};
 use crate::link::Link;
 use crate::live::sessions::{Left, count, left, of_clients};
 use crate::live::{Report, hooks};
-use crate::plan::rolling::{Node, Record, Role, Stage, target};
+use crate::plan::rolling::{NOTIFY, Node, Record, Role, Stage, target};
 use crate::servers::Entry;
 use crate::signals::Signals;
 use crate::store::Store;
@@ -18,6 +18,9 @@ const QUIET_LOOKS: u32 = 3;
 
 /// Between two lines that say what is waited for.
 const REMINDER: Duration = Duration::from_secs(10);
+
+/// The error of a redirect.
+const REDIRECTED: u16 = 4196;
 
 /// How it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,6 +184,7 @@ impl<'a> Rolling<'a> {
         }
         if is_due || self.is_untouched(record) {
             self.report.note(&format!("{name}: {}", record.how.restart));
+            self.report.progress(&format!("{name}: is being restarted"));
             let restarted = self.restart(record);
             if self.is_untouched(record) {
                 let why = restarted.err().unwrap_or_else(|| format!("the command has ended: {}", record.how.restart));
@@ -267,7 +271,15 @@ impl<'a> Rolling<'a> {
         if link.abilities.hold {
             sql += ", instant_failover_drain = ON";
         }
-        Ok(link.run(&sql)?)
+        link.run(&sql)?;
+        // If this session is lost, another one is needed.
+        match Session::open(&link.entry) {
+            Err(SqlError::Refused { code: REDIRECTED, .. }) => Err(Failure(format!(
+                "it redirects this account, too: add {} to instant_failover_exempt_users there",
+                link.entry.user
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Waits until no session of a client is left, or cuts them.
@@ -421,9 +433,6 @@ impl<'a> Rolling<'a> {
     }
 }
 
-/// What `galera-notify` writes into the note. It sees to the mode only while there is no other note.
-const NOTIFY: &str = "galera-notify";
-
 fn is_away(record: &Record, why: &str) -> End {
     End::Halfway(format!(
         "{}: {why}; its clients are at {}. Once it is ready: instant-failover resume",
@@ -467,18 +476,16 @@ pub(crate) fn galera(link: &mut Link) -> Result<Option<Role>, SqlError> {
     };
     let size = status("wsrep_cluster_size").parse().unwrap_or_default();
     let mut state = status("wsrep_local_state_comment");
-    if state == "Donor/Desynced" {
+    let (is_primary, is_ready) = (status("wsrep_cluster_status") == "Primary", status("wsrep_ready") == "ON");
+    if is_primary && !is_ready {
+        state += " (not ready)";
+    } else if state == "Donor/Desynced" {
         state += match link.value("SELECT @@wsrep_desync")?.as_str() {
             "0" => " (gives a state transfer or a backup)",
             _ => " (by wsrep_desync)",
         };
     }
-    Ok((size > 0).then(|| Role::Galera {
-        cluster: status("wsrep_cluster_state_uuid"),
-        size,
-        state,
-        is_primary: status("wsrep_cluster_status") == "Primary" && status("wsrep_ready") == "ON",
-    }))
+    Ok((size > 0).then(|| Role::Galera { cluster: status("wsrep_cluster_state_uuid"), size, state, is_primary }))
 }
 
 /// What a replica says of all its primaries.

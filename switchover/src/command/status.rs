@@ -59,7 +59,7 @@ pub(super) fn status(context: &Context) -> Exit {
                 "stage": record.stage, "target": record.target, "runs": runs,
             }));
         } else {
-            context.console.line(&record.state());
+            context.console.line(&record.state().replacen(": ", ":\n  ", 1));
         }
     }
     for entry in context.servers.stand_ins() {
@@ -71,8 +71,10 @@ pub(super) fn status(context: &Context) -> Exit {
         .map(|seen| format!("{} does not answer", seen.entry.name))
         .collect();
     let interrupted = rolling.iter().filter(|one| !one.runs);
-    problems.extend(interrupted.map(|one| format!("nobody goes on with the {}: resume, or back", one.record.state())));
-    problems.extend(problems_of(&all, &rolling));
+    problems.extend(interrupted.map(|one| {
+        format!("nobody goes on with the rolling restart of {}: resume, or back", one.record.nodes.join(", "))
+    }));
+    problems.extend(problems_of(&all, &rolling, is_away));
     problems.extend(unreadable);
     for problem in &problems {
         context.console.say("problem", problem);
@@ -183,7 +185,7 @@ fn show_stand_in(context: &Context, entry: &Entry) {
 }
 
 /// What stands out.
-fn problems_of(all: &[Seen], rolling: &[Rolling]) -> Vec<String> {
+fn problems_of(all: &[Seen], rolling: &[Rolling], is_away: impl Fn(&str) -> bool) -> Vec<String> {
     let mut problems = Vec::new();
     let answering: Vec<(&Seen, &Server)> =
         all.iter().filter_map(|seen| Some((seen, seen.server.as_ref().ok()?))).collect();
@@ -192,7 +194,7 @@ fn problems_of(all: &[Seen], rolling: &[Rolling]) -> Vec<String> {
         if seen.plugin.is_empty() {
             problems.push(format!("{name} has no plugin instant_failover"));
         }
-        if seen.galera.as_ref().is_some_and(|node| !node.is_in_primary_component()) {
+        if seen.galera.as_ref().is_some_and(|node| !node.is_in_primary_component()) && !is_away(name) {
             problems.push(format!("{name} is not in a primary component: clients get error 1047"));
         }
         let is_alone = seen.worker.is_none();

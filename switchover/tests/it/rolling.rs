@@ -494,6 +494,15 @@ fn what_does_not_end_and_what_cannot_be_written() {
     three.all_serve();
     drop(open);
 
+    // A session that is lost could not be opened again.
+    let exempt = three.pair.value(DB2, "SELECT @@instant_failover_exempt_users");
+    three.pair.sql(DB2, "SET GLOBAL instant_failover_exempt_users = 'repl,root'");
+    let ended = three.run(&[], "true");
+    assert_eq!(ended.status, Some(3), "{}", ended.text);
+    assert!(ended.text.contains("add dba to instant_failover_exempt_users there; it serves again"), "{}", ended.text);
+    three.pair.sql(DB2, &format!("SET GLOBAL instant_failover_exempt_users = '{exempt}'"));
+    three.all_serve();
+
     // No byte can be written to a file.
     let plain = three.pair.command(&Three::arguments(&[], "true"));
     let mut command = Command::new("sh");
