@@ -251,10 +251,14 @@ impl Node {
         fs::read_to_string(self.path("notify.log")).unwrap_or_default()
     }
 
+    pub(super) fn whole_error_log(&self) -> String {
+        let log = fs::read(self.path("error.log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
     /// The end of its error log.
     pub(super) fn error_log(&self) -> String {
-        let log = fs::read(self.path("error.log")).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
+        let log = self.whole_error_log();
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
     }

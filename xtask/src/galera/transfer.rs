@@ -40,8 +40,9 @@ fn says(donor: &Node, joiner: &Node) -> Result<()> {
     let log = donor.dir().join("data/mariabackup.backup.log");
     let text = fs::read_to_string(&log)?;
     ensure!(text.contains("Server is directing clients to the alternative server"), "{} has {text}", log.display());
-    let (donor, joiner) = (donor.error_log(), joiner.error_log());
-    ensure!(donor.contains(&log.display().to_string()), "the donor does not name that file: {donor}");
-    ensure!(joiner.contains("Will never receive state"), "the joiner says {joiner}");
+    let names = donor.whole_error_log().contains(&log.display().to_string());
+    ensure!(names, "the donor does not name that file: {}", donor.error_log());
+    let ends = joiner.whole_error_log().contains("Will never receive state");
+    ensure!(ends, "the other node says {}", joiner.error_log());
     Ok(())
 }
