@@ -7,6 +7,7 @@ mod rolling;
 mod transfer;
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
@@ -66,9 +67,14 @@ const CHECKS: &[(&str, Check)] = &[
     ("a donor sends its clients away, and serves again", donor),
     ("a state transfer by mariadb-backup works in ON, and in ALL with an exempt account", transfer::mariabackup),
     ("a node that has lost the others sends its clients to them, and serves again", partition),
+    (
+        "when the target of such a node leaves, another one takes its place; what a person sets there stays",
+        target_leaves,
+    ),
     ("without a quorum nobody redirects: clients get the server's error", no_quorum),
     ("a mode that a person has set stays", persons_mode),
     ("galera-notify needs no option file of its own, and says why it cannot do something", notify_by_hand),
+    ("galera-notify overwrites nothing, however long it looks for a target", notify_looks_for_long),
     ("a rolling restart under load cuts no transaction, and loses and doubles no write", rolling::under_load),
     ("of two rolling restarts that begin at the same time, one restarts nothing", rolling::two_at_once),
     ("a rolling restart stops at a node that does not come back, and resumes", rolling::stops),
@@ -141,6 +147,33 @@ fn partition(cluster: &mut Cluster) -> Result<()> {
     second.wait_until("synced", Node::is_synced)?;
     second.wait_until("serving again", |node| node.mode().is_ok_and(|mode| mode.starts_with("OFF")))?;
     is_served(second)
+}
+
+fn target_leaves(cluster: &mut Cluster) -> Result<()> {
+    let [first, second, third] = &mut cluster.nodes;
+    second.isolate(true)?;
+    for (node, leaves) in [(&mut *first, true), (third, false)] {
+        let target = node.address();
+        second.wait_until("redirecting", |node| node.mode().is_ok_and(|mode| mode == format!("ON {target}")))?;
+        if leaves {
+            // The other one keeps the quorum; and of this nothing reaches the second.
+            node.stop()?;
+        }
+    }
+    // A person wants clients there, whatever they get.
+    let before = second.notes().len();
+    second.set("instant_failover_mode = 'OFF'")?;
+    second.wait_until("told", |node| node.notes()[before..].contains("left alone: mode OFF"))?;
+    is_served(second)?;
+    first.run(&[])?;
+    ensure!(second.mode()?.starts_with("OFF"), "its mode is {}", second.mode()?);
+    second.isolate(false)?;
+    // From then on all is as before.
+    let note = "SELECT @@instant_failover_note";
+    second.wait_until("without a note", |node| {
+        node.is_synced() && node.root().and_then(|mut root| root.query(note)).is_ok_and(|rows| rows == [[""]])
+    })?;
+    all_serve(cluster)
 }
 
 fn no_quorum(cluster: &mut Cluster) -> Result<()> {
@@ -224,10 +257,46 @@ fn notify_by_hand(cluster: &mut Cluster) -> Result<()> {
     first.wait_until("told", |_| {
         fs::read_to_string(&log).is_ok_and(|log| log.contains("this node cannot be asked") && log.contains("here.cnf"))
     })?;
-    for targets in ["", "x:1';SET", "$(id)"] {
+    for targets in ["", "x:1';SET", "$(id)", "fe80::1", "[::1", "[::1]:", "g1:x"] {
         let output = Command::new(first.dir().join("galera-notify")).arg(format!("--targets={targets}")).output()?;
         ensure!(output.status.code() == Some(2), "--targets={targets}: {output:?}");
     }
+    is_served(first)
+}
+
+fn notify_looks_for_long(cluster: &mut Cluster) -> Result<()> {
+    let [first, second, third] = &mut cluster.nodes;
+    let peers = format!("--peers-file={}", first.dir().join("peers.cnf").display());
+    first.set("wsrep_desync = ON")?;
+    // It takes connections, and says nothing.
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let silent = listener.local_addr()?.to_string();
+    let targets = [silent.clone(), silent.clone(), silent, second.address().to_string()].join(",");
+    let log = by_hand(first, &targets, &[&peers], 1)?;
+    // Meanwhile, a person sets a mode.
+    let target = third.address().to_string();
+    first.set(&format!("instant_failover_target = '{target}', instant_failover_mode = 'ON'"))?;
+    first.wait_until("told", |_| fs::read_to_string(&log).is_ok_and(|log| log.contains("left alone: mode ON")))?;
+    ensure!(first.mode()? == format!("ON {target}"), "its mode is {}", first.mode()?);
+    // It holds this until it has ended.
+    let ended = Command::new("flock").arg("--wait=60").arg(first.dir().join("galera-notify")).arg("true").status()?;
+    ensure!(ended.success(), "it does not end");
+    first.set("instant_failover_mode = 'OFF'")?;
+
+    // An IPv6 address, behind itself, which never comes into question.
+    let port = TcpListener::bind("[::1]:0")?.local_addr()?.port();
+    let mut relay = Command::new("socat")
+        .args([format!("TCP6-LISTEN:{port},bind=[::1],fork"), format!("TCP:{}", second.address())])
+        .spawn()?;
+    let target = format!("[::1]:{port}");
+    by_hand(first, &format!("{},{target}", first.address()), &[&peers], 1)?;
+    let redirects = first
+        .wait_until("redirecting", |node| node.mode().is_ok_and(|mode| mode == format!("ON {target}")))
+        .and_then(|()| first.set("wsrep_desync = OFF"))
+        .and_then(|()| first.wait_until("serving", |node| node.mode().is_ok_and(|mode| mode.starts_with("OFF"))));
+    relay.kill()?;
+    relay.wait()?;
+    redirects?;
     is_served(first)
 }
 
