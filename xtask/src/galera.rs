@@ -74,13 +74,13 @@ const CHECKS: &[(&str, Check)] = &[
     ("without a quorum nobody redirects: clients get the server's error", no_quorum),
     ("a mode that a person has set stays", persons_mode),
     ("galera-notify needs no option file of its own, and says why it cannot do something", notify_by_hand),
-    ("galera-notify overwrites nothing, however long it looks for a target", notify_looks_for_long),
     ("a rolling restart under load cuts no transaction, and loses and doubles no write", rolling::under_load),
     ("of two rolling restarts that begin at the same time, one restarts nothing", rolling::two_at_once),
     ("a rolling restart stops at a node that does not come back, and resumes", rolling::stops),
     ("a rolling restart waits for a node that sends a state transfer, or is desynced", rolling::donor),
     ("a rolling restart whose command restarts the wrong node says so", rolling::wrong_node),
     ("a rolling restart survives that the others lose their quorum", rolling::no_quorum),
+    ("galera-notify overwrites nothing, however long it looks for a target", notify_looks_for_long),
 ];
 
 fn said(cluster: &Cluster) -> String {
@@ -290,13 +290,13 @@ fn notify_looks_for_long(cluster: &mut Cluster) -> Result<()> {
         .spawn()?;
     let target = format!("[::1]:{port}");
     by_hand(first, &format!("{},{target}", first.address()), &[&peers], 1)?;
-    let redirects = first
-        .wait_until("redirecting", |node| node.mode().is_ok_and(|mode| mode == format!("ON {target}")))
-        .and_then(|()| first.set("wsrep_desync = OFF"))
-        .and_then(|()| first.wait_until("serving", |node| node.mode().is_ok_and(|mode| mode.starts_with("OFF"))));
+    let redirects =
+        first.wait_until("redirecting", |node| node.mode().is_ok_and(|mode| mode == format!("ON {target}")));
     relay.kill()?;
     relay.wait()?;
+    first.set("wsrep_desync = OFF")?;
     redirects?;
+    first.wait_until("serving", |node| node.mode().is_ok_and(|mode| mode.starts_with("OFF")))?;
     is_served(first)
 }
 
