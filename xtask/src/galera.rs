@@ -23,7 +23,7 @@ use cluster::{Cluster, Node};
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
-    /// Run it with the MariaDB of another system, with this root directory
+    /// Run it with the MariaDB of another system, with this root directory; it also needs galera-4, mariadb-backup, rsync and socat
     #[arg(long, value_name = "DIR")]
     server_root: Option<PathBuf>,
     /// Only the checks whose description has one of these texts, after the first, which installs the plugin
