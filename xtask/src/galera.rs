@@ -278,9 +278,7 @@ fn notify_looks_for_long(cluster: &mut Cluster) -> Result<()> {
     first.set(&format!("instant_failover_target = '{target}', instant_failover_mode = 'ON'"))?;
     first.wait_until("told", |_| fs::read_to_string(&log).is_ok_and(|log| log.contains("left alone: mode ON")))?;
     ensure!(first.mode()? == format!("ON {target}"), "its mode is {}", first.mode()?);
-    // It holds this until it has ended.
-    let ended = Command::new("flock").arg("--wait=60").arg(first.dir().join("galera-notify")).arg("true").status()?;
-    ensure!(ended.success(), "it does not end");
+    first.wait_for("galera-notify")?;
     first.set("instant_failover_mode = 'OFF'")?;
 
     // An IPv6 address, behind itself, which never comes into question.
@@ -302,6 +300,8 @@ fn notify_looks_for_long(cluster: &mut Cluster) -> Result<()> {
 
 /// A node that has just come back, or has given another one what it had missed, may redirect for a moment yet.
 fn all_serve(cluster: &Cluster) -> Result<()> {
+    cluster.nodes.iter().try_for_each(|node| node.wait_until("synced", Node::is_synced))?;
+    cluster.nodes.iter().try_for_each(Node::wait_for_notify)?;
     let is_serving = |node: &Node| node.log_in().is_ok_and(|reply| reply == Reply::Ok);
     cluster.nodes.iter().try_for_each(|node| node.wait_until("serving", is_serving))
 }

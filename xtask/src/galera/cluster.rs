@@ -5,7 +5,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -244,6 +244,16 @@ impl Node {
             sleep(Duration::from_millis(50));
         }
         Ok(())
+    }
+
+    /// Waits until its `galera-notify` has nothing more to do.
+    pub(super) fn wait_for_notify(&self) -> Result<()> {
+        self.wait_for("here.cnf")
+    }
+
+    /// Waits for the `galera-notify` that has locked this file.
+    pub(super) fn wait_for(&self, file: &str) -> Result<()> {
+        output(Command::new("flock").arg("--wait=60").arg(self.path(file)).arg("true")).map(drop)
     }
 
     /// What `galera-notify` has noted.
