@@ -110,7 +110,10 @@ impl Node {
              wsrep-sst-receive-address = {own}:4444\n\
              wsrep-sst-method = rsync\n\
              wsrep-sst-auth = sst:sst\n\
-             wsrep-notify-cmd = \"{notify} --defaults-extra-file={here} --peers-file={peers} --targets={others} --log={log}\"\n",
+             wsrep-notify-cmd = \"{notify} --defaults-extra-file={here} --peers-file={peers} --targets={others} --log={log}\"\n\
+             [sst]\n\
+             # Without it, on all addresses of this machine: of other clusters, too.\n\
+             sockopt = \",bind={own}\"\n",
             data = path("data").display(),
             socket = path("socket").display(),
             pid = path("pid").display(),
@@ -198,6 +201,12 @@ impl Node {
     /// Ends it as a crash does.
     pub(super) fn kill(&mut self) -> Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
+        // In another root, this is `unshare`, and the server outlives it: as another user, it is no longer told.
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id()))?;
+        for pid in children.split_whitespace() {
+            // One that has ended by itself is no failure.
+            let _ = Command::new("kill").args(["-KILL", pid]).stderr(Stdio::null()).status()?;
+        }
         child.kill()?;
         child.wait().map(drop).map_err(Into::into)
     }
