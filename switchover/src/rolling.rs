@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::database::{Row, SqlError, quoted};
+use crate::database::{Row, Session, SqlError, quoted};
 use crate::link::Link;
 use crate::live::sessions::{Left, count, left, of_clients};
 use crate::live::{Report, hooks};
-use crate::plan::rolling::{Node, Record, Role, Stage, target};
+use crate::plan::rolling::{NOTIFY, Node, Record, Role, Stage, target};
 use crate::servers::Entry;
 use crate::signals::Signals;
 use crate::store::Store;
@@ -15,6 +15,12 @@ use crate::store::Store;
 const LOOK: Duration = Duration::from_millis(100);
 /// Looks that find no session, in a row, before it is believed.
 const QUIET_LOOKS: u32 = 3;
+
+/// Between two lines that say what is waited for.
+const REMINDER: Duration = Duration::from_secs(10);
+
+/// The error of a redirect.
+const REDIRECTED: u16 = 4196;
 
 /// How it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +40,31 @@ pub struct Rolling<'a> {
     store: Store,
     signals: Signals,
     report: &'a mut dyn Report,
+}
+
+/// Says what is waited for: a line when it has taken a while, and then for each change, but not for all that happen quickly.
+struct Waiting {
+    last: String,
+    told: String,
+    next: Instant,
+}
+
+impl Waiting {
+    fn new() -> Self {
+        Self { last: String::new(), told: String::new(), next: Instant::now() + REMINDER }
+    }
+
+    fn says(&mut self, report: &mut dyn Report, text: String) {
+        if text != self.last {
+            report.progress(&text);
+        }
+        if text != self.told && Instant::now() >= self.next {
+            report.note(&format!("waiting: {text}"));
+            self.told.clone_from(&text);
+            self.next = Instant::now() + REMINDER;
+        }
+        self.last = text;
+    }
 }
 
 /// Why a node cannot be gone on with.
@@ -153,13 +184,15 @@ impl<'a> Rolling<'a> {
         }
         if is_due || self.is_untouched(record) {
             self.report.note(&format!("{name}: {}", record.how.restart));
+            self.report.progress(&format!("{name}: is being restarted"));
             let restarted = self.restart(record);
             if self.is_untouched(record) {
                 let why = restarted.err().unwrap_or_else(|| format!("the command has ended: {}", record.how.restart));
                 return Err(End::Halfway(format!(
-                    "{name}: {why}; it has NOT been restarted, and redirects to {}. If nothing restarts it any more: \
+                    "{name}: {why}; it has NOT been restarted, and redirects to {}{}. If nothing restarts it any more: \
                      instant-failover resume, which runs the command again, or back, and it serves again",
-                    record.target
+                    record.target,
+                    self.of_target(record)
                 )));
             }
             restarted.map_err(|why| is_away(record, &why))?;
@@ -174,6 +207,7 @@ impl<'a> Rolling<'a> {
     fn await_all(&mut self, record: &Record) -> Result<(Vec<Node>, usize), String> {
         let patience = if record.done > 0 { record.how.max_wait } else { 0 };
         let end = Instant::now() + Duration::from_secs(patience);
+        let mut waiting = Waiting::new();
         loop {
             if let Some(signal) = self.signals.take() {
                 return Err(signal.to_owned());
@@ -182,7 +216,7 @@ impl<'a> Rolling<'a> {
             match target(&nodes, record.nodes.len(), record.done) {
                 Ok(to) => return Ok((nodes, to)),
                 Err(why) if Instant::now() >= end => return Err(why),
-                Err(why) => self.report.progress(&why),
+                Err(why) => waiting.says(self.report, why),
             }
             self.signals.sleep(LOOK);
         }
@@ -216,6 +250,13 @@ impl<'a> Rolling<'a> {
         node.problem.is_empty() && node.note == record.note()
     }
 
+    /// Why the clients of the current node find nothing where they are sent: its command may have restarted the wrong one.
+    fn of_target(&mut self, record: &Record) -> String {
+        let link = self.links.iter_mut().find(|link| link.entry.target.to_string() == record.target);
+        let node = link.map(|link| look(link, record.how.max_lag)).filter(|node| !node.is_ready());
+        node.map(|node| format!(", WHICH IS NOT READY ({}: {})", node.name, node.state())).unwrap_or_default()
+    }
+
     fn redirect(&mut self, record: &Record) -> Result<(), Failure> {
         let mode = if record.how.all_connections { "ALL" } else { "ON" };
         let link = &mut self.links[record.done];
@@ -230,7 +271,15 @@ impl<'a> Rolling<'a> {
         if link.abilities.hold {
             sql += ", instant_failover_drain = ON";
         }
-        Ok(link.run(&sql)?)
+        link.run(&sql)?;
+        // If this session is lost, another one is needed.
+        match Session::open(&link.entry) {
+            Err(SqlError::Refused { code: REDIRECTED, .. }) => Err(Failure(format!(
+                "it redirects this account, too: add {} to instant_failover_exempt_users there",
+                link.entry.user
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Waits until no session of a client is left, or cuts them.
@@ -238,12 +287,15 @@ impl<'a> Rolling<'a> {
         let end = Instant::now() + Duration::from_secs(record.how.max_drain);
         let name = &record.nodes[record.done];
         let link = &mut self.links[record.done];
-        let mut quiet = 0;
+        let (mut quiet, mut waiting) = (0, Waiting::new());
         while quiet < QUIET_LOOKS {
             let (sessions, text) = if link.abilities.hold {
                 let Left { sessions, busy, in_transaction: open, unknown } = left(link)?;
                 if link.abilities.note && link.value("SELECT @@instant_failover_note")? != record.note() {
                     return Err(Failure("somebody else has begun to work on it".to_owned()));
+                }
+                if link.value("SELECT @@instant_failover_mode")? == "OFF" {
+                    return Err(Failure("somebody else has set its mode to OFF".to_owned()));
                 }
                 let total = sessions + unknown;
                 (
@@ -257,7 +309,7 @@ impl<'a> Rolling<'a> {
                 (sessions, format!("{sessions} sessions left"))
             };
             quiet = if sessions == 0 { quiet + 1 } else { 0 };
-            self.report.progress(&format!("{name}: {text}"));
+            waiting.says(self.report, format!("{name}: {text}"));
             if self.signals.pending() {
                 return Err(Failure(self.signals.take().unwrap_or("a signal").to_owned()));
             }
@@ -294,7 +346,7 @@ impl<'a> Rolling<'a> {
     /// Waits until the node can serve as the others can.
     fn await_ready(&mut self, record: &Record) -> Result<(), Failure> {
         let end = Instant::now() + Duration::from_secs(record.how.max_wait);
-        let mut position = None;
+        let (mut position, mut waiting) = (None, Waiting::new());
         loop {
             let node = look(&mut self.links[record.done], record.how.max_lag);
             let mut why = node.state();
@@ -307,7 +359,7 @@ impl<'a> Rolling<'a> {
                     Some(lacks) => why = lacks,
                 }
             }
-            self.report.progress(&format!("{}: {why}", node.name));
+            waiting.says(self.report, format!("{}: {why}", node.name));
             if let Some(signal) = self.signals.take() {
                 return Err(Failure(format!("{signal}, while it is {why}")));
             }
@@ -381,12 +433,9 @@ impl<'a> Rolling<'a> {
     }
 }
 
-/// What `galera-notify` writes into the note. It sees to the mode only while there is no other note.
-const NOTIFY: &str = "galera-notify";
-
 fn is_away(record: &Record, why: &str) -> End {
     End::Halfway(format!(
-        "{}: {why}; its clients are at {}. Bring it back, then: instant-failover resume",
+        "{}: {why}; its clients are at {}. Once it is ready: instant-failover resume",
         record.nodes[record.done], record.target
     ))
 }
@@ -426,12 +475,17 @@ pub(crate) fn galera(link: &mut Link) -> Result<Option<Role>, SqlError> {
         rows.iter().find(|row| row.at(0).eq_ignore_ascii_case(name)).map(|row| row.at(1).to_owned()).unwrap_or_default()
     };
     let size = status("wsrep_cluster_size").parse().unwrap_or_default();
-    Ok((size > 0).then(|| Role::Galera {
-        cluster: status("wsrep_cluster_state_uuid"),
-        size,
-        state: status("wsrep_local_state_comment"),
-        is_primary: status("wsrep_cluster_status") == "Primary" && status("wsrep_ready") == "ON",
-    }))
+    let mut state = status("wsrep_local_state_comment");
+    let (is_primary, is_ready) = (status("wsrep_cluster_status") == "Primary", status("wsrep_ready") == "ON");
+    if is_primary && !is_ready {
+        state += " (not ready)";
+    } else if state == "Donor/Desynced" {
+        state += match link.value("SELECT @@wsrep_desync")?.as_str() {
+            "0" => " (gives a state transfer or a backup)",
+            _ => " (by wsrep_desync)",
+        };
+    }
+    Ok((size > 0).then(|| Role::Galera { cluster: status("wsrep_cluster_state_uuid"), size, state, is_primary }))
 }
 
 /// What a replica says of all its primaries.

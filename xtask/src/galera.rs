@@ -3,31 +3,32 @@
 mod application;
 mod cluster;
 mod health;
+mod rolling;
+mod transfer;
 
-use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
-use support::build::{self, Flavour};
+use anyhow::{Result, ensure};
+use support::build::Flavour;
 use support::packages;
 use support::system::System;
 use support::wire::Reply;
 
 use crate::Outcome;
-use application::Application;
 use cluster::{Cluster, Node};
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
-    /// Run it with the MariaDB of another system, with this root directory
+    /// Run it with the MariaDB of another system, with this root directory; it also needs galera-4, mariadb-backup, rsync and socat
     #[arg(long, value_name = "DIR")]
     pub(crate) server_root: Option<PathBuf>,
+    /// Only the checks whose description has one of these texts, after the first, which installs the plugin
+    #[arg(value_name = "TEXT")]
+    pub(crate) only: Vec<String>,
 }
 
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
@@ -39,10 +40,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let system = arguments.server_root.as_deref().map_or_else(|| Ok(System::this()), System::at)?;
     let library = Flavour::Release.build()?;
     let started = Instant::now();
-    let mut cluster = Cluster::start(&system, &library, "rsync")?;
+    let mut cluster = Cluster::start(&system, &library)?;
     println!("MariaDB {}: three nodes are synced after {:.0?}", system.server_version()?, started.elapsed());
     let mut outcome = Outcome::default();
-    for (what, check) in CHECKS {
+    let is_wanted = |what: &str| arguments.only.is_empty() || arguments.only.iter().any(|text| what.contains(text));
+    for (n, (what, check)) in CHECKS.iter().enumerate() {
+        if n > 0 && !is_wanted(what) {
+            continue;
+        }
         let checked = check(&mut cluster);
         println!("{} {what}", if checked.is_ok() { "passed  " } else { "FAILED  " });
         if let Err(why) = &checked {
@@ -60,13 +65,22 @@ type Check = fn(&mut Cluster) -> Result<()>;
 const CHECKS: &[(&str, Check)] = &[
     ("INSTALL SONAME reaches every node that has the library, and harms none that has not", install_everywhere),
     ("a donor sends its clients away, and serves again", donor),
+    ("a state transfer by mariadb-backup works in ON, and in ALL with an exempt account", transfer::mariabackup),
     ("a node that has lost the others sends its clients to them, and serves again", partition),
+    (
+        "when the target of such a node leaves, another one takes its place; what a person sets there stays",
+        target_leaves,
+    ),
     ("without a quorum nobody redirects: clients get the server's error", no_quorum),
     ("a mode that a person has set stays", persons_mode),
     ("galera-notify needs no option file of its own, and says why it cannot do something", notify_by_hand),
-    ("a rolling restart under load cuts no transaction, and loses and doubles no write", rolling),
-    ("of two rolling restarts that begin at the same time, one restarts nothing", two_at_once),
-    ("a rolling restart stops at a node that does not come back, and resumes", rolling_stops),
+    ("a rolling restart under load cuts no transaction, and loses and doubles no write", rolling::under_load),
+    ("of two rolling restarts that begin at the same time, one restarts nothing", rolling::two_at_once),
+    ("a rolling restart stops at a node that does not come back, and resumes", rolling::stops),
+    ("a rolling restart waits for a node that sends a state transfer, or is desynced", rolling::donor),
+    ("a rolling restart whose command restarts the wrong node says so", rolling::wrong_node),
+    ("a rolling restart survives that the others lose their quorum", rolling::no_quorum),
+    ("galera-notify overwrites nothing, however long it looks for a target", notify_looks_for_long),
 ];
 
 fn said(cluster: &Cluster) -> String {
@@ -133,6 +147,33 @@ fn partition(cluster: &mut Cluster) -> Result<()> {
     second.wait_until("synced", Node::is_synced)?;
     second.wait_until("serving again", |node| node.mode().is_ok_and(|mode| mode.starts_with("OFF")))?;
     is_served(second)
+}
+
+fn target_leaves(cluster: &mut Cluster) -> Result<()> {
+    let [first, second, third] = &mut cluster.nodes;
+    second.isolate(true)?;
+    for (node, leaves) in [(&mut *first, true), (third, false)] {
+        let target = node.address();
+        second.wait_until("redirecting", |node| node.mode().is_ok_and(|mode| mode == format!("ON {target}")))?;
+        if leaves {
+            // The other one keeps the quorum; and of this nothing reaches the second.
+            node.stop()?;
+        }
+    }
+    // A person wants clients there, whatever they get.
+    let before = second.notes().len();
+    second.set("instant_failover_mode = 'OFF'")?;
+    second.wait_until("told", |node| node.notes()[before..].contains("left alone: mode OFF"))?;
+    is_served(second)?;
+    first.run(&[])?;
+    ensure!(second.mode()?.starts_with("OFF"), "its mode is {}", second.mode()?);
+    second.isolate(false)?;
+    // From then on all is as before.
+    let note = "SELECT @@instant_failover_note";
+    second.wait_until("without a note", |node| {
+        node.is_synced() && node.root().and_then(|mut root| root.query(note)).is_ok_and(|rows| rows == [[""]])
+    })?;
+    all_serve(cluster)
 }
 
 fn no_quorum(cluster: &mut Cluster) -> Result<()> {
@@ -216,194 +257,51 @@ fn notify_by_hand(cluster: &mut Cluster) -> Result<()> {
     first.wait_until("told", |_| {
         fs::read_to_string(&log).is_ok_and(|log| log.contains("this node cannot be asked") && log.contains("here.cnf"))
     })?;
-    for targets in ["", "x:1';SET", "$(id)"] {
+    for targets in ["", "x:1';SET", "$(id)", "fe80::1", "[::1", "[::1]:", "g1:x"] {
         let output = Command::new(first.dir().join("galera-notify")).arg(format!("--targets={targets}")).output()?;
         ensure!(output.status.code() == Some(2), "--targets={targets}: {output:?}");
     }
     is_served(first)
 }
 
-fn rolling(cluster: &mut Cluster) -> Result<()> {
-    let hosts: Vec<_> = cluster.nodes.iter().map(Node::address).collect();
-    let command = Rehearsal::new(cluster)?;
-    let application = Application::start(&hosts);
-    sleep(Duration::from_secs(1));
-    let began = Instant::now();
-    let arguments = ["rolling", "node1", "node2", "node3", "--yes", "--restart"];
-    let ended = command.run(cluster, &arguments, |node| {
-        let is_at = format!("{} is being restarted", node.name);
-        command.shows(
-            &["status"],
-            0,
-            &[&is_at, "rolling restart by", "its clients go to", "Synced, in a cluster of 3"],
-        )?;
-        let others = ["rolling", "node3", "node2", "node1", "--yes", "--restart", "true"];
-        command.shows(&others, 1, &["is unfinished: resume, or back"])?;
-        let elsewhere = command.elsewhere()?;
-        // By a lock, or by the note where a cluster has no locks.
-        elsewhere.shows(&others, 1, &["nothing has changed"])?;
-        elsewhere.shows(&["status"], 0, &["rolling restart by"])?;
-        node.stop()?;
-        command.shows(&["status"], 0, &["does not answer: it is being restarted", "Synced, in a cluster of 2"])?;
-        elsewhere.shows(&["status"], 1, &[&format!("{} does not answer", node.name)])?;
-        node.begin(&[])
-    })?;
-    let took = began.elapsed();
-    sleep(Duration::from_secs(1));
-    let journal = application.stop()?;
-    ensure!(ended.0 == Some(0), "it ended with {:?}: {}", ended.0, ended.1);
-    let (lost, doubled) = journal.compare(&mut cluster.nodes[0].root()?)?;
-    println!(
-        "         {} orders acknowledged, {lost} lost, {doubled} doubled; {} transactions cut, {} sessions ended between two, \
-         {} conflicts; longest order {} ms; {:.0} s for three nodes",
-        journal.acknowledged.len(),
-        journal.cut.len(),
-        journal.ended,
-        journal.conflicts,
-        journal.longest.as_millis(),
-        took.as_secs_f64(),
-    );
-    ensure!(lost == 0 && doubled == 0 && !journal.acknowledged.is_empty(), "{lost} lost, {doubled} doubled");
-    ensure!(journal.cut.is_empty(), "{:?}\n{}", journal.cut, ended.1);
-    all_serve(cluster)
-}
-
-fn two_at_once(cluster: &mut Cluster) -> Result<()> {
-    // On two machines, which know nothing of each other.
-    let commands = [Rehearsal::new(cluster)?, Rehearsal::new(cluster)?];
-    for orders in [[["node1", "node2"], ["node1", "node3"]], [["node1", "node2"], ["node2", "node3"]]] {
-        let begin = |(command, order): (&Rehearsal, [&str; 2])| {
-            let mut child = command.command(&[&["rolling"], &order[..], &["--yes", "--restart", "exit 1"]].concat());
-            child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(anyhow::Error::from)
-        };
-        let children = commands.iter().zip(orders).map(begin).collect::<Result<Vec<_>>>()?;
-        let outputs = children.into_iter().map(Child::wait_with_output).collect::<Result<Vec<_>, _>>()?;
-        // 4 is the one that ran its command, which fails.
-        let ended: Vec<_> = outputs.iter().map(|output| output.status.code()).collect();
-        println!("         ended with {ended:?}");
-        let restarted = ended.iter().filter(|code| **code == Some(4)).count();
-        let others = ended.iter().filter(|code| matches!(code, Some(1 | 3))).count();
-        ensure!(restarted <= 1 && restarted + others == 2, "{outputs:#?}");
-        for (command, code) in commands.iter().zip(ended) {
-            if code == Some(4) {
-                command.shows(&["back", "--yes"], 3, &["serves"])?;
-            }
-        }
-        all_serve(cluster)?;
-    }
-    Ok(())
-}
-
-fn rolling_stops(cluster: &mut Cluster) -> Result<()> {
-    let command = Rehearsal::new(cluster)?;
-    let (status, text) = command.run(
-        cluster,
-        &["rolling", "node1", "node2", "--yes", "--max-wait", "30", "--restart"],
-        // It is stopped, and that is all.
-        Node::stop,
-    )?;
-    ensure!(status == Some(4) && text.contains("instant-failover resume"), "it ended with {status:?}: {text}");
+fn notify_looks_for_long(cluster: &mut Cluster) -> Result<()> {
     let [first, second, third] = &mut cluster.nodes;
-    for node in [second, third] {
-        node.wait_until("serving", |node| node.mode().is_ok_and(|mode| mode.starts_with("OFF")))?;
-        is_served(node)?;
-    }
-    first.begin(&[])?;
-    let (status, text) = command.run(cluster, &["resume", "--yes"], |node| {
-        node.stop()?;
-        node.begin(&[])
-    })?;
-    ensure!(status == Some(0) && text.contains("node1, node2"), "resume ended with {status:?}: {text}");
-    all_serve(cluster)
-}
+    let peers = format!("--peers-file={}", first.dir().join("peers.cnf").display());
+    first.set("wsrep_desync = ON")?;
+    // It takes connections, and says nothing.
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let silent = listener.local_addr()?.to_string();
+    let targets = [silent.clone(), silent.clone(), silent, second.address().to_string()].join(",");
+    let log = by_hand(first, &targets, &[&peers], 1)?;
+    // Meanwhile, a person sets a mode.
+    let target = third.address().to_string();
+    first.set(&format!("instant_failover_target = '{target}', instant_failover_mode = 'ON'"))?;
+    first.wait_until("told", |_| fs::read_to_string(&log).is_ok_and(|log| log.contains("left alone: mode ON")))?;
+    ensure!(first.mode()? == format!("ON {target}"), "its mode is {}", first.mode()?);
+    first.wait_for("galera-notify")?;
+    first.set("instant_failover_mode = 'OFF'")?;
 
-/// The command, and what it needs.
-struct Rehearsal {
-    program: PathBuf,
-    home: tempfile::TempDir,
-}
-
-impl Rehearsal {
-    fn new(cluster: &Cluster) -> Result<Self> {
-        let home = tempfile::tempdir()?;
-        let mut servers = String::new();
-        for node in &cluster.nodes {
-            write!(
-                servers,
-                "[{}]\nsocket = {}\nuser = root\npassword =\ntarget = {}\ncluster = shop\n",
-                node.name,
-                node.dir().join("socket").display(),
-                node.address()
-            )?;
-        }
-        let mut file =
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(home.path().join("servers"))?;
-        file.write_all(servers.as_bytes())?;
-        Ok(Self { program: build::command()?, home })
-    }
-
-    /// The same servers from a machine without a state.
-    fn elsewhere(&self) -> Result<Self> {
-        let home = tempfile::tempdir()?;
-        fs::copy(self.home.path().join("servers"), home.path().join("servers"))?;
-        Ok(Self { program: self.program.clone(), home })
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let home = self.home.path();
-        let mut command = Command::new(&self.program);
-        command.arg("--servers").arg(home.join("servers")).args(arguments).env("XDG_STATE_HOME", home);
-        command.stdin(Stdio::null());
-        command
-    }
-
-    /// Runs a command that restarts nothing.
-    fn shows(&self, arguments: &[&str], status: i32, texts: &[&str]) -> Result<()> {
-        let output = self.command(arguments).output()?;
-        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        ensure!(output.status.code() == Some(status), "{arguments:?} ended with {}: {text}", output.status);
-        texts.iter().try_for_each(|expected| {
-            ensure!(text.contains(expected), "{arguments:?} does not say '{expected}': {text}");
-            Ok(())
-        })
-    }
-
-    /// Runs the command; `restart` is what its `--restart` does. Returns its exit status and what it says.
-    fn run(
-        &self,
-        cluster: &mut Cluster,
-        arguments: &[&str],
-        restart: impl Fn(&mut Node) -> Result<()>,
-    ) -> Result<(Option<i32>, String)> {
-        let home = self.home.path();
-        let mut command = self.command(arguments);
-        if arguments.last() == Some(&"--restart") {
-            // Asks us, and waits until we have done it.
-            command.arg(format!(
-                "echo $INSTANT_FAILOVER_NODE >{0}/asked && mv {0}/asked {0}/restart && while [ -e {0}/restart ]; do sleep 0.05; done",
-                home.display()
-            ));
-        }
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        while child.try_wait()?.is_none() {
-            sleep(Duration::from_millis(20));
-            serve(home, cluster, &restart)?;
-        }
-        let Output { status, stdout, stderr } = child.wait_with_output()?;
-        Ok((status.code(), String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned()))
-    }
-}
-
-/// Restarts the node that the command asks for.
-fn serve(home: &Path, cluster: &mut Cluster, restart: impl Fn(&mut Node) -> Result<()>) -> Result<()> {
-    let Ok(name) = fs::read_to_string(home.join("restart")) else { return Ok(()) };
-    let node = cluster.nodes.iter_mut().find(|node| node.name == name.trim());
-    restart(node.with_context(|| format!("there is no {name}"))?)?;
-    fs::remove_file(home.join("restart")).map_err(Into::into)
+    // An IPv6 address, behind itself, which never comes into question.
+    let port = TcpListener::bind("[::1]:0")?.local_addr()?.port();
+    let mut relay = Command::new("socat")
+        .args([format!("TCP6-LISTEN:{port},bind=[::1],fork"), format!("TCP:{}", second.address())])
+        .spawn()?;
+    let target = format!("[::1]:{port}");
+    by_hand(first, &format!("{},{target}", first.address()), &[&peers], 1)?;
+    let redirects =
+        first.wait_until("redirecting", |node| node.mode().is_ok_and(|mode| mode == format!("ON {target}")));
+    relay.kill()?;
+    relay.wait()?;
+    first.set("wsrep_desync = OFF")?;
+    redirects?;
+    first.wait_until("serving", |node| node.mode().is_ok_and(|mode| mode.starts_with("OFF")))?;
+    is_served(first)
 }
 
 /// A node that has just come back, or has given another one what it had missed, may redirect for a moment yet.
 fn all_serve(cluster: &Cluster) -> Result<()> {
+    cluster.nodes.iter().try_for_each(|node| node.wait_until("synced", Node::is_synced))?;
+    cluster.nodes.iter().try_for_each(Node::wait_for_notify)?;
     let is_serving = |node: &Node| node.log_in().is_ok_and(|reply| reply == Reply::Ok);
     cluster.nodes.iter().try_for_each(|node| node.wait_until("serving", is_serving))
 }

@@ -95,7 +95,10 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
             });
         }
         stages.run("Galera, with the MariaDB of Debian 13", || {
-            galera::run(&galera::Arguments { server_root: Some(system::installed("trixie", Arch::Amd64)?) })
+            galera::run(&galera::Arguments {
+                server_root: Some(system::installed("trixie", Arch::Amd64)?),
+                only: Vec::new(),
+            })
         });
     }
 

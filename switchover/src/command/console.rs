@@ -50,9 +50,11 @@ impl Console {
     }
 
     pub(super) fn line(&self, text: &str) {
-        self.bar.suspend(|| {
+        let write = || {
             let _ = writeln!(stdout(), "{text}");
-        });
+        };
+        // It would be drawn even if there has been no progress: below `status`, and in front of a question.
+        if self.bar.message().is_empty() { write() } else { self.bar.suspend(write) }
     }
 
     /// A line for programs.

@@ -33,8 +33,8 @@ struct Seen {
     server: Result<Server, String>,
     /// The connection of another command that is working on it.
     worker: Option<String>,
-    /// What it says of itself as a node of a Galera cluster.
-    galera: Option<String>,
+    /// What it says of itself, if it is a node of a Galera cluster.
+    galera: Option<Node>,
     plugin: String,
     exempt: String,
 }
@@ -59,7 +59,7 @@ pub(super) fn status(context: &Context) -> Exit {
                 "stage": record.stage, "target": record.target, "runs": runs,
             }));
         } else {
-            context.console.line(&record.state());
+            context.console.line(&record.state().replacen(": ", ":\n  ", 1));
         }
     }
     for entry in context.servers.stand_ins() {
@@ -71,8 +71,10 @@ pub(super) fn status(context: &Context) -> Exit {
         .map(|seen| format!("{} does not answer", seen.entry.name))
         .collect();
     let interrupted = rolling.iter().filter(|one| !one.runs);
-    problems.extend(interrupted.map(|one| format!("nobody goes on with the {}: resume, or back", one.record.state())));
-    problems.extend(problems_of(&all, &rolling));
+    problems.extend(interrupted.map(|one| {
+        format!("nobody goes on with the rolling restart of {}: resume, or back", one.record.nodes.join(", "))
+    }));
+    problems.extend(problems_of(&all, &rolling, is_away));
     problems.extend(unreadable);
     for problem in &problems {
         context.console.say("problem", problem);
@@ -89,7 +91,7 @@ fn look(entry: &Entry) -> Seen {
     let mut link = Link::new(entry.clone(), false);
     let server = link.look(entry, None).ok_or_else(|| link.problem.clone());
     let galera = crate::rolling::galera(&mut link).ok().flatten();
-    let galera = galera.map(|role| Node::named(&entry.name, role).state());
+    let galera = galera.map(|role| Node::named(&entry.name, role));
     let mut value = |sql: &str| -> Result<String, SqlError> { link.value(sql) };
     let (mut worker, mut plugin, mut exempt) = (None, String::new(), String::new());
     if server.is_ok() {
@@ -120,16 +122,16 @@ fn show(context: &Context, seen: &Seen, is_away: bool) {
             "position": server.position.to_string(),
             "plugin": seen.plugin,
             "working": seen.worker.is_some(),
-            "galera": seen.galera,
+            "galera": seen.galera.as_ref().map(Node::state),
             "replicates_from": server.channels.iter().map(|channel| json!({
                 "server_id": channel.source, "name": channel.name, "receives": channel.receives, "applies": channel.applies,
             })).collect::<Vec<_>>(),
         })),
         Ok(server) => {
             let role = match &seen.galera {
-                Some(state) => state,
-                None if server.read_only => "read only",
-                None => "PRIMARY, accepts writes",
+                Some(node) => node.state(),
+                None if server.read_only => "read only".to_owned(),
+                None => "PRIMARY, accepts writes".to_owned(),
             };
             let mut text = format!("{name:12} server {}, {role}, mode {}", server.server_id, server.mode);
             if server.mode.redirects() {
@@ -183,7 +185,7 @@ fn show_stand_in(context: &Context, entry: &Entry) {
 }
 
 /// What stands out.
-fn problems_of(all: &[Seen], rolling: &[Rolling]) -> Vec<String> {
+fn problems_of(all: &[Seen], rolling: &[Rolling], is_away: impl Fn(&str) -> bool) -> Vec<String> {
     let mut problems = Vec::new();
     let answering: Vec<(&Seen, &Server)> =
         all.iter().filter_map(|seen| Some((seen, seen.server.as_ref().ok()?))).collect();
@@ -191,6 +193,9 @@ fn problems_of(all: &[Seen], rolling: &[Rolling]) -> Vec<String> {
         let name = &seen.entry.name;
         if seen.plugin.is_empty() {
             problems.push(format!("{name} has no plugin instant_failover"));
+        }
+        if seen.galera.as_ref().is_some_and(|node| !node.is_in_primary_component()) && !is_away(name) {
+            problems.push(format!("{name} is not in a primary component: clients get error 1047"));
         }
         let is_alone = seen.worker.is_none();
         if server.mode == failover::Mode::Hold && is_alone {

@@ -30,9 +30,9 @@ pub enum Role {
         cluster: String,
         /// `wsrep_cluster_size`
         size: u32,
-        /// `wsrep_local_state_comment`
+        /// `wsrep_local_state_comment`; what it is doing is added if it does not serve.
         state: String,
-        /// `wsrep_cluster_status` is `Primary`, and `wsrep_ready` is `ON`.
+        /// `wsrep_cluster_status` is `Primary`.
         is_primary: bool,
     },
     /// It replicates.
@@ -72,6 +72,12 @@ impl Node {
                 Role::Replica { is_current, .. } => *is_current,
                 Role::Alone => false,
             }
+    }
+
+    /// Whether it is a node of a Galera cluster that has a quorum, with that node.
+    #[must_use]
+    pub fn is_in_primary_component(&self) -> bool {
+        matches!(self.role, Role::Galera { is_primary: true, .. })
     }
 
     /// Whether both are nodes of one cluster, or replicas of one primary.
@@ -149,6 +155,12 @@ pub fn target(nodes: &[Node], named: usize, current: usize) -> Result<usize, Str
         match node.mode {
             None => return Err(format!("{} has no plugin: INSTALL SONAME 'instant_failover'", node.name)),
             Some(failover::Mode::Off) => {}
+            Some(mode) if node.note == NOTIFY => {
+                return Err(format!(
+                    "{} is in mode {mode} by {NOTIFY}, which sets it to OFF after it is synced",
+                    node.name
+                ));
+            }
             Some(mode) => {
                 let by =
                     if node.note.is_empty() { "nobody has noted why".to_owned() } else { format!("'{}'", node.note) };
@@ -237,6 +249,8 @@ impl Record {
 }
 
 const PREFIX: &str = "rolling ";
+/// What `galera-notify` writes into the note. It sees to the mode only while there is no other note.
+pub(crate) const NOTIFY: &str = "galera-notify";
 
 /// Who works on a node with this note: the id of the run, and who began it, and when. `None` if it is not about a rolling restart.
 #[must_use]
@@ -311,6 +325,10 @@ mod tests {
             (|nodes| nodes.truncate(2), "has 3 nodes, of which 2 are known"),
             (|nodes| nodes[1].mode = None, "g2 has no plugin"),
             (|nodes| nodes[1].mode = Some(Mode::On), "g2 is in mode ON (nobody has noted why)"),
+            (
+                |nodes| (nodes[1].mode, nodes[1].note) = (Some(Mode::On), "galera-notify".to_owned()),
+                "g2 is in mode ON by galera-notify",
+            ),
         ];
         for (change, expected) in cases {
             let mut nodes = cluster();

@@ -351,7 +351,7 @@ fn a_server_that_does_not_come_back() {
     running.answer();
     let ended = running.end();
     assert_eq!(ended.status, Some(4), "{}", ended.text);
-    for text in ["db2: after 3 s it is", "Connection refused", "Bring it back, then: instant-failover resume"] {
+    for text in ["db2: after 3 s it is", "Connection refused", "Once it is ready: instant-failover resume"] {
         assert!(ended.text.contains(text), "{text}: {}", ended.text);
     }
     three.shows(false, 1, &["db2 does not answer", "nobody goes on with the rolling restart"]);
@@ -470,6 +470,21 @@ fn stopped_by_signals() {
 }
 
 #[test]
+fn a_person_who_sets_the_mode_to_off_ends_it() {
+    let three = Three::start();
+    let open = open_transaction(&three);
+    let mut running = three.begin(&["--max-drain", "600"]);
+    three.pair.wait_for(DB2, "SELECT @@instant_failover_mode", "ON");
+    three.pair.sql(DB2, "SET GLOBAL instant_failover_mode = OFF");
+    assert_eq!(running.asks(), None);
+    let ended = running.end();
+    assert_eq!(ended.status, Some(3), "{}", ended.text);
+    assert!(ended.text.contains("somebody else has set its mode to OFF; it serves again"), "{}", ended.text);
+    three.all_serve();
+    drop(open);
+}
+
+#[test]
 fn what_does_not_end_and_what_cannot_be_written() {
     let three = Three::start();
     let open = open_transaction(&three);
@@ -478,6 +493,15 @@ fn what_does_not_end_and_what_cannot_be_written() {
     assert!(ended.text.contains("1 in transactions") && ended.text.contains("it serves again"), "{}", ended.text);
     three.all_serve();
     drop(open);
+
+    // A session that is lost could not be opened again.
+    let exempt = three.pair.value(DB2, "SELECT @@instant_failover_exempt_users");
+    three.pair.sql(DB2, "SET GLOBAL instant_failover_exempt_users = 'repl,root'");
+    let ended = three.run(&[], "true");
+    assert_eq!(ended.status, Some(3), "{}", ended.text);
+    assert!(ended.text.contains("add dba to instant_failover_exempt_users there; it serves again"), "{}", ended.text);
+    three.pair.sql(DB2, &format!("SET GLOBAL instant_failover_exempt_users = '{exempt}'"));
+    three.all_serve();
 
     // No byte can be written to a file.
     let plain = three.pair.command(&Three::arguments(&[], "true"));

@@ -13,8 +13,18 @@ pub const BUILD: &[&str] = &["libmariadbd-dev", "libclang-dev"];
 pub const SERVER: &[&str] = &["mariadb-server-core", "mariadb-client-core"];
 /// To run the tests: `mtr`, and the authentication plugins that they use.
 pub const TEST: &[&str] = &["mariadb-test", "mariadb-server", "binutils", "valgrind"];
-/// To run a Galera cluster: the provider, and what its state transfers call.
-pub const GALERA: &[&str] = &["galera-4", "rsync", "lsof", "iproute2", "util-linux"];
+/// To run a Galera cluster: the provider, what its state transfers call, and the health checks that look at it.
+pub const GALERA: &[&str] = &[
+    "galera-4",
+    "mariadb-backup",
+    "rsync",
+    "socat",
+    "lsof",
+    "iproute2",
+    "util-linux",
+    "haproxy",
+    "monitoring-plugins-standard",
+];
 /// To build for 64-bit ARM.
 pub const ARM64: &[&str] = &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"];
 /// To run such programs here.

@@ -276,7 +276,7 @@ pub fn emulate_arm64() -> Result<()> {
 /// them; and there is no asynchronous I/O.
 const EMULATED: &str = r"[mariadbd]\ninnodb_buffer_pool_size_max = 64M\ninnodb_use_native_aio = 0\n";
 
-/// The root directory of a Debian release with a MariaDB server installed as on a machine, rpm, and systemd's tools. No service
+/// The root directory of a Debian release with a MariaDB server installed as on a machine, its backup program, rpm, and systemd's tools. No service
 /// is ever started there. It is kept in the target directory. If it is for another architecture, this machine emulates that.
 ///
 /// # Errors
@@ -296,7 +296,12 @@ pub fn installed(suite: &str, arch: Arch) -> Result<PathBuf> {
         let directory = tempfile::Builder::new().prefix(suite).tempdir_in(&roots)?;
         let new = directory.path().join("root");
         let mut mmdebstrap = Command::new("mmdebstrap");
-        mmdebstrap.args(["--quiet", "--mode=root", "--variant=apt", "--include=mariadb-server,rpm,systemd"]);
+        mmdebstrap.args([
+            "--quiet",
+            "--mode=root",
+            "--variant=apt",
+            "--include=mariadb-server,mariadb-backup,rpm,systemd",
+        ]);
         if foreign {
             // That they run has been seen to, above. Installing the server starts it, for a moment.
             let file = "\"$1\"/etc/mysql/mariadb.conf.d/90-emulated.cnf";

@@ -5,7 +5,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -35,14 +35,14 @@ pub(super) struct Node {
 
 impl Cluster {
     /// Starts a cluster; all nodes are synced.
-    pub(super) fn start(system: &System, library: &Path, sst_method: &str) -> Result<Self> {
+    pub(super) fn start(system: &System, library: &Path) -> Result<Self> {
         let network = std::process::id();
         let address = |node: u8| {
             let [.., high, low] = network.to_be_bytes();
             // Other clusters on this machine have other addresses.
             Ipv4Addr::new(127, 64 | high & 63, low, node)
         };
-        let node = |number| Node::new(system, library, sst_method, number, address);
+        let node = |number| Node::new(system, library, number, address);
         let mut nodes = [node(1)?, node(2)?, node(3)?];
         nodes[0].run(&["--wsrep-new-cluster"])?;
         let (name, password) = PEER;
@@ -66,13 +66,7 @@ impl Cluster {
 }
 
 impl Node {
-    fn new(
-        system: &System,
-        library: &Path,
-        sst_method: &str,
-        number: u8,
-        address: impl Fn(u8) -> Ipv4Addr,
-    ) -> Result<Self> {
+    fn new(system: &System, library: &Path, number: u8, address: impl Fn(u8) -> Ipv4Addr) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("instant-failover-").tempdir()?;
         // The nodes run as another user: rsync, run by root, would change to a user who may not write there.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777))?;
@@ -114,9 +108,12 @@ impl Node {
              wsrep-node-address = {own}\n\
              wsrep-provider-options = \"gmcast.listen_addr=tcp://{own}:4567;ist.recv_addr={own}:4568;gcache.size=16M\"\n\
              wsrep-sst-receive-address = {own}:4444\n\
-             wsrep-sst-method = {sst_method}\n\
+             wsrep-sst-method = rsync\n\
              wsrep-sst-auth = sst:sst\n\
-             wsrep-notify-cmd = \"{notify} --defaults-extra-file={here} --peers-file={peers} --targets={others} --log={log}\"\n",
+             wsrep-notify-cmd = \"{notify} --defaults-extra-file={here} --peers-file={peers} --targets={others} --log={log}\"\n\
+             [sst]\n\
+             # Without it, on all addresses of this machine: of other clusters, too.\n\
+             sockopt = \",bind={own}\"\n",
             data = path("data").display(),
             socket = path("socket").display(),
             pid = path("pid").display(),
@@ -179,18 +176,39 @@ impl Node {
         Ok(())
     }
 
-    /// Stops it as an operator does.
-    pub(super) fn stop(&mut self) -> Result<()> {
-        let Some(mut child) = self.child.take() else { return Ok(()) };
-        self.root()?.query("SHUTDOWN")?;
+    /// Waits until it ends by itself.
+    pub(super) fn wait_for_end(&mut self) -> Result<()> {
+        let Some(child) = &mut self.child else { return Ok(()) };
         let deadline = Instant::now() + LIMIT;
         while child.try_wait()?.is_none() {
             if Instant::now() > deadline {
-                bail!("{} does not stop:\n{}", self.name, self.error_log());
+                bail!("{} does not end:\n{}", self.name, self.error_log());
             }
             sleep(Duration::from_millis(20));
         }
+        self.child = None;
         Ok(())
+    }
+
+    /// Stops it as an operator does.
+    pub(super) fn stop(&mut self) -> Result<()> {
+        if self.child.is_some() {
+            self.root()?.query("SHUTDOWN")?;
+        }
+        self.wait_for_end()
+    }
+
+    /// Ends it as a crash does.
+    pub(super) fn kill(&mut self) -> Result<()> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        // In another root, this is `unshare`, and the server outlives it: as another user, it is no longer told.
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id()))?;
+        for pid in children.split_whitespace() {
+            // One that has ended by itself is no failure.
+            let _ = Command::new("kill").args(["-KILL", pid]).stderr(Stdio::null()).status()?;
+        }
+        child.kill()?;
+        child.wait().map(drop).map_err(Into::into)
     }
 
     /// Removes its data: it needs a whole state transfer at its next start.
@@ -237,15 +255,29 @@ impl Node {
         Ok(())
     }
 
+    /// Waits until its `galera-notify` has nothing more to do.
+    pub(super) fn wait_for_notify(&self) -> Result<()> {
+        self.wait_for("here.cnf")
+    }
+
+    /// Waits for the `galera-notify` that has locked this file.
+    pub(super) fn wait_for(&self, file: &str) -> Result<()> {
+        output(Command::new("flock").arg("--wait=60").arg(self.path(file)).arg("true")).map(drop)
+    }
+
     /// What `galera-notify` has noted.
     pub(super) fn notes(&self) -> String {
         fs::read_to_string(self.path("notify.log")).unwrap_or_default()
     }
 
+    pub(super) fn whole_error_log(&self) -> String {
+        let log = fs::read(self.path("error.log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
     /// The end of its error log.
     pub(super) fn error_log(&self) -> String {
-        let log = fs::read(self.path("error.log")).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
+        let log = self.whole_error_log();
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
@@ -253,10 +285,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        let _ = self.kill();
     }
 }
 
