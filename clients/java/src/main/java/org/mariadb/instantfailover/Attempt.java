@@ -136,15 +136,15 @@ final class Attempt {
 
   private ConnectionString next(ConnectionString here, Refusal refusal, Peer peer)
       throws SQLException {
-    ConnectionString next;
+    // Before the route: what is not tried is not on it.
+    ConnectionString inTime = withTimeLeft(here, peer);
+    refuse(refusal, inTime == null ? "the time is over; set a longer connectTimeout" : null);
     try {
-      next = withTimeLeft(here.to(route.follow(refusal.message())), peer);
+      return inTime.to(route.follow(refusal.message()));
     } catch (Route.Stop stop) {
       throw new SQLException(
           stop.getMessage(), "HY000", Route.ER_INSTANT_FAILOVER, refusal.error());
     }
-    refuse(refusal, next == null ? "the time is over; set a longer connectTimeout" : null);
-    return next;
   }
 
   /** The limit of the program counts for all servers together; {@code null} if it has passed. */
