@@ -78,7 +78,7 @@ function clusterOf({ hosts, ...request }) {
 
 /** A pool, or all of the pools of a cluster. */
 function poolOf(request) {
-    return request.hosts ? clusterOf(request).of('*') : driver().createPool(optionsOf(request));
+    return request.hosts ? clusterOf(request).of(isMariadb ? '.*' : '*') : driver().createPool(optionsOf(request));
 }
 
 const connections = new Map();
@@ -103,8 +103,9 @@ async function land(line) {
     try {
         return JSON.stringify({ ok: (await operations[request.op](request)) ?? null });
     } catch (error) {
-        // The pool of mariadb puts the server's error into one of its own.
-        const cause = error.cause ?? error;
+        // The pool of mariadb puts the server's error into one of its own, and its cluster that one into another.
+        let cause = error;
+        while (cause.cause) cause = cause.cause;
         return JSON.stringify({
             error: { code: cause.errno > 0 ? cause.errno : 0, message: cause.message || String(cause) },
         });
