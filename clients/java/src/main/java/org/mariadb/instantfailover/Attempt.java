@@ -136,15 +136,20 @@ final class Attempt {
 
   private ConnectionString next(ConnectionString here, Refusal refusal, Peer peer)
       throws SQLException {
-    // Before the route: what is not tried is not on it.
-    ConnectionString inTime = withTimeLeft(here, peer);
-    refuse(refusal, inTime == null ? "the time is over; set a longer connectTimeout" : null);
+    // Made before the route has the target: what is not tried is not on it.
+    SQLException tooLate =
+        withRoute(refusal, " (not followed: the time is over; set a longer connectTimeout)");
+    ConnectionString next;
     try {
-      return inTime.to(route.follow(refusal.message()));
+      next = withTimeLeft(here.to(route.follow(refusal.message())), peer);
     } catch (Route.Stop stop) {
       throw new SQLException(
           stop.getMessage(), "HY000", Route.ER_INSTANT_FAILOVER, refusal.error());
     }
+    if (next == null) {
+      throw tooLate;
+    }
+    return next;
   }
 
   /** The limit of the program counts for all servers together; {@code null} if it has passed. */
