@@ -148,6 +148,7 @@ static enum_func_status receive(MYSQLND_PFC * const pfc, MYSQLND_VIO * const vio
 			/* The version ends with a NUL; then come 13 bytes, and the lower capabilities. */
 			const zend_uchar *version_end = count > 1 ? memchr(buffer + 1, '\0', count - 1) : NULL;
 
+			login->runs_ahead = vio->data->stream && vio->data->stream->writepos > vio->data->stream->readpos;
 			if (version_end && buffer + count - version_end >= 16) {
 				login->offers_tls = (version_end[14] | version_end[15] << 8) & CLIENT_SSL;
 			}
@@ -180,8 +181,8 @@ static enum_func_status log_in(MYSQLND_CONN_DATA *conn, const MYSQLND_CSTRING *s
 		IFG(login).is_error = false;
 	}
 	IFG(login).pfc = NULL;
-	if ((flags & CLIENT_SSL) && !conn->vio->data->ssl) {
-		/* An attacker on the network can have sent it. */
+	if ((flags & CLIENT_SSL) && (!conn->vio->data->ssl || IFG(login).runs_ahead)) {
+		/* It may have come in plaintext: an attacker on the network can have sent it. */
 		IFG(login).is_error = false;
 	}
 	return status;

@@ -16,6 +16,7 @@ struct instant_failover_login {
 	const MYSQLND_PFC *pfc; /* of the connection that logs in; only compared, it may be gone */
 	unsigned int reads;     /* each packet is read in two: its header, its body */
 	bool offers_tls;        /* in the greeting */
+	bool runs_ahead;        /* more came with the greeting; PHP would read it after TLS has begun, as if it had come through TLS */
 	bool is_error;
 	unsigned int code;
 	size_t length; /* of the message as the server sent it */

@@ -79,8 +79,10 @@ func parse(line string) string {
 
 // server is where to connect, and how.
 type server struct {
-	Host     string
-	Port     int
+	Host string
+	Port int
+	// Hosts is a list to choose from, each host:port. The driver takes one; it gets them all.
+	Hosts    []string
 	User     string
 	Password string
 	Database string
@@ -95,6 +97,9 @@ func (s server) open() (*sql.DB, error) {
 	cfg.Net, cfg.Addr = "tcp", net.JoinHostPort(s.Host, strconv.Itoa(s.Port))
 	if strings.HasPrefix(s.Host, "/") {
 		cfg.Net, cfg.Addr = "unix", s.Host
+	}
+	if len(s.Hosts) > 0 {
+		cfg.Addr = strings.Join(s.Hosts, ",")
 	}
 	cfg.User, cfg.Passwd, cfg.DBName = s.User, s.Password, s.Database
 	cfg.Logger = &mysql.NopLogger{}

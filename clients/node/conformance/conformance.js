@@ -63,18 +63,37 @@ function first(result) {
     return value === null ? null : String(value);
 }
 
+/** The cluster of the driver for a list of hosts, which tries them in order. */
+function clusterOf({ hosts, ...request }) {
+    const cluster = driver().createPoolCluster({ defaultSelector: 'ORDER', removeNodeErrorCount: 1 });
+    for (const [index, address] of hosts.entries()) {
+        const [host, port] = address.split(':');
+        const options = optionsOf({ ...request, host, port: Number(port), size: 4 });
+        // What it waits for a node before it tries the next one.
+        if (isMariadb) options.acquireTimeout = 1000;
+        cluster.add(`h${index + 1}`, options);
+    }
+    return cluster;
+}
+
+/** A pool, or all of the pools of a cluster. */
+function poolOf(request) {
+    return request.hosts ? clusterOf(request).of(isMariadb ? '.*' : '*') : driver().createPool(optionsOf(request));
+}
+
 const connections = new Map();
 const pools = new Map();
 const operations = {
     connect: async (request) => {
-        const connection = await driver().createConnection(optionsOf(request));
+        const cluster = request.hosts ? clusterOf(request) : undefined;
+        const connection = await (cluster?.getConnection() ?? driver().createConnection(optionsOf(request)));
         // mariadb ends the program if a connection is lost, and this is not heard.
         connection.on('error', () => {});
         connections.set(request.id, connection);
     },
     query: async ({ id, sql }) => first(await connections.get(id).query(sql)),
     close: async ({ id }) => void (await connections.get(id).end()),
-    pool: async (request) => void pools.set(request.id, driver().createPool(optionsOf(request))),
+    pool: async (request) => void pools.set(request.id, poolOf(request)),
     pool_query: async ({ id, sql }) => first(await pools.get(id).query(sql)),
 };
 
@@ -84,8 +103,9 @@ async function land(line) {
     try {
         return JSON.stringify({ ok: (await operations[request.op](request)) ?? null });
     } catch (error) {
-        // The pool of mariadb puts the server's error into one of its own.
-        const cause = error.cause ?? error;
+        // The pool of mariadb puts the server's error into one of its own, and its cluster that one into another.
+        let cause = error;
+        while (cause.cause) cause = cause.cause;
         return JSON.stringify({
             error: { code: cause.errno > 0 ? cause.errno : 0, message: cause.message || String(cause) },
         });

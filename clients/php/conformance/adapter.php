@@ -11,6 +11,12 @@ mysqli_report(MYSQLI_REPORT_ERROR | MYSQLI_REPORT_STRICT);
 // mysqlnd warns of what it then throws.
 error_reporting(E_ALL & ~E_WARNING);
 
+/* The host of a request. mysqlnd takes one; of a list, it gets them all. */
+function host(array $server): string
+{
+    return isset($server['hosts']) ? implode(',', $server['hosts']) : $server['host'];
+}
+
 function prepare(array $server): void
 {
     if (isset($server['follow'])) {
@@ -32,7 +38,7 @@ function connect(array $server): mysqli
         $flags = MYSQLI_CLIENT_SSL | ($server['tls'] === 'verify' ? MYSQLI_CLIENT_SSL_VERIFY_SERVER_CERT : MYSQLI_CLIENT_SSL_DONT_VERIFY_SERVER_CERT);
         $mysqli->ssl_set(null, null, $server['ca'] ?? null, null, null);
     }
-    $mysqli->real_connect($server['host'], $server['user'], $server['password'], $server['database'] ?? '', $server['port'], null, $flags);
+    $mysqli->real_connect(host($server), $server['user'], $server['password'], $server['database'] ?? '', $server['port'], null, $flags);
     return $mysqli;
 }
 
@@ -48,7 +54,7 @@ function take(array $server, int $number = 0): PDO
         isset($server['ca']) ? $options[PDO::MYSQL_ATTR_SSL_CA] = $server['ca'] : $options[PDO::MYSQL_ATTR_SSL_CIPHER] = 'DEFAULT';
     }
     $database = isset($server['database']) ? ";dbname={$server['database']}" : '';
-    return new PDO("mysql:host={$server['host']};port={$server['port']}$database", $server['user'], $server['password'], $options);
+    return new PDO("mysql:host=" . host($server) . ";port={$server['port']}$database", $server['user'], $server['password'], $options);
 }
 
 function code(Throwable $error): int

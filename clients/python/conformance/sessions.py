@@ -22,6 +22,9 @@ _T = TypeVar("_T")
 def options_of(driver: str, request: dict[str, Any]) -> dict[str, Any]:
     """Return the driver's options for a request of `land`."""
     options = {name: request[name] for name in ("host", "port", "user", "password")}
+    if request.get("hosts"):
+        # No driver takes a list; it gets them all.
+        options["host"] = ",".join(request["hosts"])
     options["db" if driver == "aiomysql" else "database"] = request.get("database")
     options["autocommit"] = True
     if request.get("follow") is not None:

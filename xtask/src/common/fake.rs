@@ -1,6 +1,6 @@
 //! Servers that send what no real server sends: malformed targets, long chains, errors before TLS.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,6 +20,9 @@ pub(crate) enum When {
     WithGreeting,
     /// In plaintext, after the client has asked for TLS.
     AfterTlsRequest,
+    /// In one piece with the greeting of a real server, as if it were the answer to a login inside TLS. All else is passed on
+    /// between that server and the client: an attacker on the network, who cannot look into TLS.
+    BehindGreetingOf(SocketAddr),
     /// After the client has switched to another method, in one round.
     AfterSwitch,
     /// The same, in three rounds: the full authentication of `caching_sha2_password`, with this public key (PEM).
@@ -94,6 +97,9 @@ struct Answer {
 
 impl Answer {
     fn serve(&self, mut stream: TcpStream, logins: &AtomicUsize) -> io::Result<()> {
+        if let When::BehindGreetingOf(server) = self.when {
+            return self.relay(stream, server);
+        }
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
         self.talk(&stream, logins)?;
         // Closing a connection with unread data resets it, and the error would be lost.
@@ -103,8 +109,27 @@ impl Answer {
         Ok(())
     }
 
+    fn relay(&self, mut client: TcpStream, server: SocketAddr) -> io::Result<()> {
+        let mut server = TcpStream::connect(server)?;
+        let mut greeting = [0; 4096];
+        let length = server.read(&mut greeting)?;
+        // The request for TLS is packet 1, the login packet 2.
+        client.write_all(&[&greeting[..length], &wire::packet(3, &self.error())].concat())?;
+        let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);
+        thread::spawn(move || {
+            io::copy(&mut from_client, &mut to_server)?;
+            to_server.shutdown(Shutdown::Write)
+        });
+        io::copy(&mut server, &mut client)?;
+        client.shutdown(Shutdown::Both)
+    }
+
+    fn error(&self) -> Vec<u8> {
+        [&[0xff], &self.code.to_le_bytes()[..], b"#HY000", self.message.as_bytes()].concat()
+    }
+
     fn talk(&self, stream: &TcpStream, logins: &AtomicUsize) -> io::Result<()> {
-        let error = [&[0xff], &self.code.to_le_bytes()[..], b"#HY000", self.message.as_bytes()].concat();
+        let error = self.error();
         // It numbers packets for either side.
         let mut client = wire::Client::over(stream.try_clone()?);
         match &self.when {
@@ -121,7 +146,7 @@ impl Answer {
                 client.read()?;
                 return client.write(&error);
             }
-            When::AfterLogin | When::AfterSwitch | When::AfterThreeRounds(_) => {}
+            When::AfterLogin | When::AfterSwitch | When::AfterThreeRounds(_) | When::BehindGreetingOf(_) => {}
         }
         client.write(&greeting(0))?;
         if client.read()?.len() > TLS_REQUEST {

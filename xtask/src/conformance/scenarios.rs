@@ -1,6 +1,6 @@
 //! What is expected of connections, in every language.
 
-use std::net::{Ipv6Addr, TcpListener};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 
 use anyhow::{Context, Result, ensure};
 
@@ -34,6 +34,13 @@ const fn scenario(name: &'static str, run: fn(&mut Case) -> Result<()>) -> Scena
 
 pub(super) const THREE_ROUNDS: &str = "a redirect after three rounds of authentication";
 
+/// What their names begin with.
+pub(super) const LISTS: &str = "a list of hosts";
+pub(super) const LIST_WITH_DEAD: &str = "a list of hosts, the first is down";
+pub(super) const LIST_WITH_REDIRECT_TO_DEAD: &str = "a list of hosts, the first redirects to a server that is down";
+pub(super) const LIST_WITH_LOOP: &str = "a list of hosts that redirect to each other";
+pub(super) const ADDED_TO_GREETING: &str = "TLS, and an error that an attacker adds to the greeting";
+
 const SCENARIOS: &[Scenario] = &[
     scenario("no redirect", |case| {
         let here = case.here();
@@ -66,6 +73,7 @@ const SCENARIOS: &[Scenario] = &[
     scenario("TLS, and an error in the place of the greeting", |case| before_tls(case, &When::InsteadOfGreeting)),
     scenario("TLS, and an error together with the greeting", |case| before_tls(case, &When::WithGreeting)),
     scenario("TLS, and a plaintext error after the request for TLS", |case| before_tls(case, &When::AfterTlsRequest)),
+    scenario(ADDED_TO_GREETING, behind_greeting),
     scenario("a redirect after one more round of authentication", |case| after_rounds(case, When::AfterSwitch)),
     scenario(THREE_ROUNDS, |case| {
         let key = case.world.public_key.clone();
@@ -79,6 +87,10 @@ const SCENARIOS: &[Scenario] = &[
     scenario("follow = always", |case| follow(case, "Always", &[Tls::Off, Tls::Require, Tls::Verify])),
     scenario("an unknown value of INSTANT_FAILOVER_FOLLOW", unknown_value),
     scenario("INSTANT_FAILOVER_FOLLOW, and the option instead", environment),
+    scenario(LIST_WITH_DEAD, list_with_dead),
+    scenario("a list of hosts, the first redirects to the second", list_with_redirect),
+    scenario(LIST_WITH_REDIRECT_TO_DEAD, list_with_redirect_to_dead),
+    scenario(LIST_WITH_LOOP, list_with_loop),
 ];
 
 /// Tries a language in all of them.
@@ -115,7 +127,7 @@ impl Land<'_> {
 
 impl Case<'_> {
     /// The address of the mariadbd that redirects.
-    fn here(&self) -> std::net::SocketAddr {
+    fn here(&self) -> SocketAddr {
         self.world.address(By::Mariadbd)
     }
 
@@ -253,9 +265,13 @@ fn ipv6(case: &mut Case) -> Result<()> {
     case.arrives(&Options::to(here))
 }
 
+/// An address where nothing listens: a port that was free a moment ago.
+fn nowhere() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
 fn dead(case: &mut Case) -> Result<()> {
-    // A port that was free a moment ago.
-    let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let free = nowhere()?;
     case.world.redirect(By::Mariadbd, &free.to_string())?;
     let here = case.here();
     case.land(&soon(Options::to(here)))?.is_any_error()
@@ -298,6 +314,22 @@ fn before_tls(case: &mut Case, when: &When) -> Result<()> {
             let options = Options { follow, ..soon(Options::with_tls(fake.address(), tls)) };
             case.land(&options)?.is_any_error().with_context(|| format!("{tls:?}, follow {follow:?}"))?;
             ensure!(fake.connections() > 0, "it did not connect");
+        }
+    }
+    Ok(())
+}
+
+/// It must not be believed. Some drivers report it, and some never see it.
+fn behind_greeting(case: &mut Case) -> Result<()> {
+    let message = format!("|text|{}", case.world.target_name());
+    let target = case.world.target.address().port().to_string();
+    for tls in [Tls::Require, Tls::Verify] {
+        for follow in [None, Some("always")] {
+            let fake = redirecting(&message, When::BehindGreetingOf(case.here()))?;
+            let options = Options { follow, ..soon(Options::with_tls(fake.address(), tls)) };
+            let reply = case.land(&options)?;
+            ensure!(fake.connections() > 0, "it did not connect");
+            ensure!(reply != Reply::Ok(Some(target.clone())), "followed with {tls:?}, follow {follow:?}");
         }
     }
     Ok(())
@@ -390,4 +422,29 @@ fn environment(case: &mut Case) -> Result<()> {
     let reply = adapter.land(case.world, case.way, &Options { follow: Some("auto"), ..here })?;
     reply.is(&case.world.target.address().port().to_string()).context("with the option")?;
     adapter.end()
+}
+
+fn list_with_dead(case: &mut Case) -> Result<()> {
+    let list = Options::to_list([nowhere()?, case.world.target.address()]);
+    case.arrives(&list)
+}
+
+fn list_with_redirect(case: &mut Case) -> Result<()> {
+    let (here, there) = (case.here(), case.world.target.address());
+    case.world.redirect(By::Mariadbd, &there.to_string())?;
+    case.arrives(&Options::to_list([here, there]))
+}
+
+/// The redirect leads nowhere, so the next host of the list is tried.
+fn list_with_redirect_to_dead(case: &mut Case) -> Result<()> {
+    let (here, there) = (case.here(), case.world.target.address());
+    case.world.redirect(By::Mariadbd, &nowhere()?.to_string())?;
+    case.arrives(&Options::to_list([here, there]))
+}
+
+fn list_with_loop(case: &mut Case) -> Result<()> {
+    let (here, there) = (case.here(), case.world.target.address());
+    case.world.redirect(By::Mariadbd, &there.to_string())?;
+    case.world.redirect_back(&here.to_string())?;
+    case.land(&soon(Options::to_list([here, there])))?.is_error(case.way, 4196, &["Redirect loop"])
 }

@@ -171,6 +171,8 @@ pub(super) enum Tls {
 pub(super) struct Options {
     pub(super) host: String,
     pub(super) port: u16,
+    /// A list of hosts, of which the first is `host`; empty if that is the only one.
+    pub(super) hosts: Vec<SocketAddr>,
     pub(super) user: &'static str,
     pub(super) database: Option<&'static str>,
     pub(super) tls: Tls,
@@ -184,7 +186,12 @@ impl Options {
     pub(super) fn to(address: SocketAddr) -> Self {
         let host = address.ip().to_string();
         let port = address.port();
-        Self { host, port, user: USER, database: None, tls: Tls::Off, follow: None, timeout: 20 }
+        Self { host, port, hosts: Vec::new(), user: USER, database: None, tls: Tls::Off, follow: None, timeout: 20 }
+    }
+
+    /// The first of these that works.
+    pub(super) fn to_list(addresses: [SocketAddr; 2]) -> Self {
+        Self { hosts: addresses.to_vec(), ..Self::to(addresses[0]) }
     }
 
     pub(super) fn with_tls(address: SocketAddr, tls: Tls) -> Self {
@@ -296,6 +303,7 @@ impl Adapter {
             "id": id,
             "host": options.host,
             "port": options.port,
+            "hosts": (!options.hosts.is_empty()).then_some(&options.hosts),
             "user": options.user,
             "password": PASSWORD,
             "database": options.database,

@@ -14,6 +14,8 @@ use serde::Deserialize;
 pub(crate) struct Options {
     pub(crate) host: String,
     pub(crate) port: u16,
+    /// A list to choose from, each `host:port`.
+    pub(crate) hosts: Option<Vec<String>>,
     pub(crate) user: String,
     pub(crate) password: String,
     pub(crate) database: Option<String>,
@@ -37,6 +39,11 @@ pub(crate) enum Tls {
 }
 
 impl Options {
+    /// The host. The drivers take one; of a list, they get them all.
+    fn host(&self) -> String {
+        self.hosts.as_ref().map_or_else(|| self.host.clone(), |hosts| hosts.join(","))
+    }
+
     /// Who may redirect, if not the environment says that.
     fn trust(&self) -> Result<Option<Trust>> {
         Ok(self.follow.as_deref().map(str::parse).transpose()?)

@@ -37,7 +37,8 @@ impl Driver for Blocking {
 }
 
 fn opts(options: &Options) -> Opts {
-    let host = if options.host.contains(':') { format!("[{}]", options.host) } else { options.host.clone() };
+    let host = options.host();
+    let host = if options.hosts.is_none() && host.contains(':') { format!("[{host}]") } else { host };
     let ssl = SslOpts::default().with_root_cert_path(options.ca.clone().map(PathBuf::from));
     let ssl = match options.tls {
         Tls::Off => None,

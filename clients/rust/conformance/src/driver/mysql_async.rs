@@ -65,7 +65,7 @@ fn opts(options: &Options) -> Opts {
         Tls::Verify => Some(ssl),
     };
     OptsBuilder::default()
-        .ip_or_hostname(&options.host)
+        .ip_or_hostname(options.host())
         .tcp_port(options.port)
         .prefer_socket(false)
         .user(Some(&options.user))

@@ -22,6 +22,8 @@ import java.sql.Statement;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.Properties;
+import java.util.stream.Collectors;
+import java.util.stream.StreamSupport;
 
 /**
  * The adapter for the conformance tests of all clients: {@code parse}, {@code land}, {@code load}.
@@ -179,11 +181,18 @@ public final class Adapter {
   private static String url(JsonObject request) {
     String host = request.get("host").getAsString();
     String database = string(request, "database");
-    return String.format(
-        "mariadb://%s:%s/%s",
-        host.indexOf(':') < 0 ? host : "[" + host + "]",
-        request.get("port").getAsString(),
-        database == null ? "" : database);
+    JsonElement list = request.get("hosts");
+    String hosts =
+        String.format(
+            "%s:%s",
+            host.indexOf(':') < 0 ? host : "[" + host + "]", request.get("port").getAsString());
+    if (list != null && !list.isJsonNull()) {
+      hosts =
+          StreamSupport.stream(list.getAsJsonArray().spliterator(), false)
+              .map(JsonElement::getAsString)
+              .collect(Collectors.joining(","));
+    }
+    return String.format("mariadb://%s/%s", hosts, database == null ? "" : database);
   }
 
   private static Properties properties(JsonObject request) {

@@ -136,6 +136,9 @@ final class Attempt {
 
   private ConnectionString next(ConnectionString here, Refusal refusal, Peer peer)
       throws SQLException {
+    // Made before the route has the target: what is not tried is not on it.
+    SQLException tooLate =
+        withRoute(refusal, " (not followed: the time is over; set a longer connectTimeout)");
     ConnectionString next;
     try {
       next = withTimeLeft(here.to(route.follow(refusal.message())), peer);
@@ -143,7 +146,9 @@ final class Attempt {
       throw new SQLException(
           stop.getMessage(), "HY000", Route.ER_INSTANT_FAILOVER, refusal.error());
     }
-    refuse(refusal, next == null ? "the time is over; set a longer connectTimeout" : null);
+    if (next == null) {
+      throw tooLate;
+    }
     return next;
   }
 

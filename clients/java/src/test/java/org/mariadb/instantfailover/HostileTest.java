@@ -11,6 +11,7 @@ import static org.mariadb.instantfailover.support.World.one;
 import static org.mariadb.instantfailover.support.World.two;
 import static org.mariadb.instantfailover.support.World.url;
 
+import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.sql.Connection;
 import java.sql.SQLException;
@@ -234,6 +235,33 @@ class HostileTest {
             () -> landing(url(impostor.port(), Tls.OFF, always, "connectTimeout=2000")));
         assertEquals(0, target.connections());
       }
+    }
+  }
+
+  /** Connector/J counts its limit anew for each read; a slow server uses up more. */
+  @Test
+  void whenTheTimeIsOver() {
+    try (Impostor slow =
+        new Impostor(
+            client -> {
+              pause();
+              client.greet(false);
+              client.read();
+              pause();
+              client.error(4196, "|Go there.|" + target.address());
+            })) {
+      SQLException error = notFollowed(url(slow.port(), Tls.OFF, "connectTimeout=5000"));
+      assertTrue(error.getMessage().contains("the time is over"), error.getMessage());
+      // It was not tried, so the error does not name it among the servers on the way.
+      assertFalse(error.getMessage().contains("redirected:"), error.getMessage());
+    }
+  }
+
+  private static void pause() throws IOException {
+    try {
+      TimeUnit.SECONDS.sleep(3);
+    } catch (InterruptedException error) {
+      throw new IOException(error);
     }
   }
 
