@@ -88,7 +88,10 @@ fn login(said: &[u8]) -> Vec<u8> {
     let mut parts = said.split(|&byte| byte == 0);
     let mut part = || parts.next().unwrap_or_default();
     let (user, reply, database, plugin) = (part(), part(), part(), part());
-    let reply = &reply[..reply.len().min(250)];
+    // A reply of another length is malformed there.
+    let most =
+        if plugin.eq_ignore_ascii_case(b"mysql_native_password") { 20 * usize::from(reply.len() >= 20) } else { 250 };
+    let reply = &reply[..reply.len().min(most)];
     let most = MAX_LOGIN - 32 - reply.len() - 4;
     let [user, database, plugin] = [user, database, plugin].map(|text| &text[..text.len().min(most / 3)]);
     let length = u8::try_from(reply.len()).unwrap_or(u8::MAX);
