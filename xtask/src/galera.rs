@@ -26,6 +26,9 @@ pub(crate) struct Arguments {
     /// Run it with the MariaDB of another system, with this root directory; it also needs galera-4, mariadb-backup, rsync and socat
     #[arg(long, value_name = "DIR")]
     pub(crate) server_root: Option<PathBuf>,
+    /// Only the most important checks
+    #[arg(long, conflicts_with = "only")]
+    pub(crate) short: bool,
     /// Only the checks whose description has one of these texts, after the first, which installs the plugin
     #[arg(value_name = "TEXT")]
     pub(crate) only: Vec<String>,
@@ -44,7 +47,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     println!("MariaDB {}: three nodes are synced after {:.0?}", system.server_version()?, started.elapsed());
     let mut outcome = Outcome::default();
     let is_wanted = |what: &str| arguments.only.is_empty() || arguments.only.iter().any(|text| what.contains(text));
-    for (n, (what, check)) in CHECKS.iter().enumerate() {
+    for (n, (what, check)) in CHECKS.iter().chain(LONG_CHECKS.iter().filter(|_| !arguments.short)).enumerate() {
         if n > 0 && !is_wanted(what) {
             continue;
         }
@@ -67,16 +70,20 @@ const CHECKS: &[(&str, Check)] = &[
     ("a donor sends its clients away, and serves again", donor),
     ("a state transfer by mariadb-backup works in ON, and in ALL with an exempt account", transfer::mariabackup),
     ("a node that has lost the others sends its clients to them, and serves again", partition),
-    (
-        "when the target of such a node leaves, another one takes its place; what a person sets there stays",
-        target_leaves,
-    ),
     ("without a quorum nobody redirects: clients get the server's error", no_quorum),
     ("a mode that a person has set stays", persons_mode),
-    ("galera-notify needs no option file of its own, and says why it cannot do something", notify_by_hand),
     ("a rolling restart under load cuts no transaction, and loses and doubles no write", rolling::under_load),
-    ("of two rolling restarts that begin at the same time, one restarts nothing", rolling::two_at_once),
     ("a rolling restart stops at a node that does not come back, and resumes", rolling::stops),
+];
+
+/// Not run with `--short`.
+const LONG_CHECKS: &[(&str, Check)] = &[
+    (
+        "when the target of a node that has lost the others leaves, another one takes its place; what a person sets there stays",
+        target_leaves,
+    ),
+    ("galera-notify needs no option file of its own, and says why it cannot do something", notify_by_hand),
+    ("of two rolling restarts that begin at the same time, one restarts nothing", rolling::two_at_once),
     ("a rolling restart waits for a node that sends a state transfer, or is desynced", rolling::donor),
     ("a rolling restart whose command restarts the wrong node says so", rolling::wrong_node),
     ("a rolling restart survives that the others lose their quorum", rolling::no_quorum),

@@ -25,6 +25,8 @@ const MINUTES_OF_SOAK: u64 = 2;
 /// What takes too long for every run: long forms of some stages. CONTRIBUTING.md says why, and when each was last run.
 const LONG: &[(&str, &[&str])] = &[
     ("MTR suite on 64-bit ARM, all of it", &["xtask", "versions", "--arch", "arm64"]),
+    ("Packages for 64-bit ARM", &["xtask", "deb", "--arch", "arm64", "--test"]),
+    ("RPMs for 64-bit ARM", &["xtask", "rpm", "--arch", "arm64", "--test"]),
     ("MTR suite under valgrind, more of it", &["xtask", "mtr", "--valgrind"]),
     (
         "The command: faults at each step, other releases",
@@ -78,7 +80,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     stages.run("Switchover with the packages in clients/", || {
         run(cargo("xtask").args(["conformance", "--switch", "--short"])).map(|()| Outcome::of(true, ""))
     });
-    stages.run("Galera", || galera::run(&galera::Arguments::default()));
+    stages.run("Galera", || galera::run(&galera::Arguments { short: true, ..Default::default() }));
     stages.run("Recipes of the documents", recipes::run);
     stages.run("Monitoring", monitoring::run);
     stages.run("Packages", || deb::test(Arch::THIS));
@@ -94,11 +96,10 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
                 run(command.env("INSTANT_FAILOVER_HARNESS", build::harness()?)).map(|()| Outcome::of(true, ""))
             });
         }
+        stages.run("Galera, each check", || galera::run(&galera::Arguments::default()));
         stages.run("Galera, with the MariaDB of Debian 13", || {
-            galera::run(&galera::Arguments {
-                server_root: Some(system::installed("trixie", Arch::Amd64)?),
-                only: Vec::new(),
-            })
+            let root = system::installed("trixie", Arch::Amd64)?;
+            galera::run(&galera::Arguments { server_root: Some(root), ..Default::default() })
         });
     }
 
