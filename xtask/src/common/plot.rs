@@ -5,7 +5,7 @@ use std::iter::once;
 
 const WIDTH: f64 = 880.0;
 /// Distinguishable for colour-blind people as well (Okabe and Ito).
-const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9"];
+const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#555555"];
 const ROW: f64 = 30.0;
 const MARGIN: f64 = 24.0;
 const TITLE: f64 = 48.0;
