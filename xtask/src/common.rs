@@ -1,6 +1,7 @@
 //! Code shared by several commands.
 
 pub(crate) mod fake;
+pub(crate) mod git;
 pub(crate) mod nightly;
 pub(crate) mod plot;
 pub(crate) mod results;

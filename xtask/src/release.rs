@@ -1,12 +1,12 @@
 //! `cargo xtask release`: what must be true of the project before a version of it is given away, and the packages to give away.
 
 use std::fs;
-use std::process::Command;
 
 use anyhow::{Context, Result};
 use support::build::Arch;
 use support::{output, project_root};
 
+use crate::common::git::git;
 use crate::common::results::{self, RESULTS};
 use crate::{Outcome, deb, rpm};
 
@@ -122,7 +122,7 @@ fn changelog() -> Result<Outcome> {
 }
 
 fn committed() -> Result<Outcome> {
-    let changed = output(git().args(["status", "--porcelain"]))?;
+    let changed = output(&mut git(&["status", "--porcelain"]))?;
     Ok(Outcome::of(changed.is_empty(), format!("not committed:\n{changed}")))
 }
 
@@ -133,7 +133,7 @@ fn measured(document: &str, section: &str, command: &str, code: &[&str]) -> Resu
     let Some(commit) = results::measured_at(&text, section) else {
         return Ok(Outcome::of(false, format!("{document}, {section}: of which commit is not said; {again}")));
     };
-    let diff = git().args(["diff", "--stat", commit, "--"]).args(code).output()?;
+    let diff = git(&["diff", "--stat", commit, "--"]).args(code).output()?;
     let changed = String::from_utf8_lossy(&diff.stdout);
     let is_same = diff.status.success() && changed.is_empty();
     let last = changed.lines().last().unwrap_or("no such commit").trim();
@@ -142,12 +142,6 @@ fn measured(document: &str, section: &str, command: &str, code: &[&str]) -> Resu
 
 fn read(file: &str) -> Result<String> {
     fs::read_to_string(project_root().join(file)).with_context(|| format!("cannot read {file}"))
-}
-
-fn git() -> Command {
-    let mut git = Command::new("git");
-    git.current_dir(project_root());
-    git
 }
 
 #[cfg(test)]

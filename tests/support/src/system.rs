@@ -276,8 +276,9 @@ pub fn emulate_arm64() -> Result<()> {
 /// them; and there is no asynchronous I/O.
 const EMULATED: &str = r"[mariadbd]\ninnodb_buffer_pool_size_max = 64M\ninnodb_use_native_aio = 0\n";
 
-/// The root directory of a Debian release with a MariaDB server installed as on a machine, its backup program, rpm, and systemd's tools. No service
-/// is ever started there. It is kept in the target directory. If it is for another architecture, this machine emulates that.
+/// The root directory of a Debian release with a MariaDB server installed as on a machine, its backup program, rpm, and systemd's
+/// tools. No service is ever started there. It is kept in the target directory. If it is for another architecture, this machine
+/// emulates that.
 ///
 /// # Errors
 /// If its packages cannot be downloaded.

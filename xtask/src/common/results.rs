@@ -8,6 +8,8 @@ use std::thread;
 use anyhow::{Context, Result, bail};
 use support::{output, project_root};
 
+use super::git::git;
+
 /// The document with all results.
 pub(crate) const RESULTS: &str = "docs/results/README.md";
 
@@ -31,10 +33,9 @@ const MEASURED_AT: &str = "<!-- measured at ";
 
 /// The commit that is checked out, with `-dirty` if anything but a document differs from it.
 fn commit() -> String {
-    let git = |arguments: &[&str]| output(Command::new("git").current_dir(project_root()).args(arguments));
-    match git(&["rev-parse", "--short=12", "HEAD"]) {
+    match output(&mut git(&["rev-parse", "--short=12", "HEAD"])) {
         Ok(commit) => {
-            let is_clean = git(&["diff", "--quiet", "HEAD", "--", ".", ":!docs"]).is_ok();
+            let is_clean = output(&mut git(&["diff", "--quiet", "HEAD", "--", ".", ":!docs"])).is_ok();
             format!("{}{}", commit.trim(), if is_clean { "" } else { "-dirty" })
         }
         Err(_) => "an unknown commit".to_owned(),

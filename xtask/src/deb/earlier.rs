@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
-use support::{output, project_root, run, target_dir};
+use support::{output, run, target_dir};
 
 use super::{CARGO_DEB, Maintainer, PLUGIN, packager};
+use crate::common::git::git;
 
 /// The last commit with that layout.
 const COMMIT: &str = "83484fac42e1da89385b8e0b42e1ace13e86c71c";
@@ -44,12 +45,6 @@ pub(super) fn build(file: &Path) -> Result<bool> {
 
 /// The sources of that commit, in a directory of their own.
 fn source() -> Result<Option<PathBuf>> {
-    let git = |arguments: &[&str]| {
-        let mut git = Command::new("git");
-        // Whoever owns the checkout.
-        git.args(["-c", "safe.directory=*", "-C"]).arg(project_root()).args(arguments);
-        git
-    };
     if !git(&["cat-file", "-e", COMMIT]).stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
         return Ok(None);
     }

@@ -18,7 +18,8 @@ const LIBRARIES: [&str; 5] =
 /// Fails if the package has a program or library for another architecture, or one that needs more than the package depends on.
 pub(super) fn check(package: &Path, arch: Arch) -> Result<()> {
     let field = |name| output(Command::new("dpkg-deb").arg("--field").arg(package).arg(name));
-    ensure!(field("Architecture")?.trim() == arch.debian(), "is for {}", field("Architecture")?.trim());
+    let architecture = field("Architecture")?;
+    ensure!(architecture.trim() == arch.debian(), "is for {}", architecture.trim());
     let depends = field("Depends")?;
     let promised = depends.split("libc6 (>= ").nth(1).and_then(|rest| rest.split(')').next());
     let promised = version(promised.with_context(|| format!("depends on {depends}"))?);
