@@ -301,18 +301,19 @@ impl Packages {
             println!("skipped  upgrade: git does not have the commit that the earlier package is built from");
             return Ok(Outcome { skipped: 1, ..Outcome::default() });
         }
-        Ok(try_in_copy(&system::installed(SUITES[0], self.arch)?, &self.directory, "upgrade.sh")?.at("upgrade"))
+        Ok(try_in_copy(&system::installed(SUITES[0], self.arch)?, self.arch, &self.directory, "upgrade.sh")?
+            .at("upgrade"))
     }
 
     /// Runs the tests of `packaging/test/` in a copy of that root directory, and counts what they say.
     fn try_out(&self, root: &Path) -> Result<Outcome> {
-        let mut outcome = try_in_copy(root, &self.directory, "packages.sh")?;
+        let mut outcome = try_in_copy(root, self.arch, &self.directory, "packages.sh")?;
         if self.arch.foreign().is_some() {
             println!("skipped  systemd: it cannot be emulated");
             outcome.skipped += 1;
             return Ok(outcome);
         }
-        let said = in_copy(root, &self.directory, BOOT, "systemd.sh")?;
+        let said = in_copy(root, self.arch, &self.directory, BOOT, "systemd.sh")?;
         if !said.status.success() {
             println!("skipped  systemd: it does not start here\n{}", String::from_utf8_lossy(&said.stderr));
             outcome.skipped += 1;
@@ -323,8 +324,8 @@ impl Packages {
 }
 
 /// Runs a test of `packaging/test/` in a copy of that root directory, with the packages of `directory`, and counts what it says.
-pub(crate) fn try_in_copy(root: &Path, directory: &Path, script: &str) -> Result<Outcome> {
-    let said = in_copy(root, directory, RUN, script)?;
+pub(crate) fn try_in_copy(root: &Path, arch: Arch, directory: &Path, script: &str) -> Result<Outcome> {
+    let said = in_copy(root, arch, directory, RUN, script)?;
     let mut outcome = count(&said);
     if !said.status.success() {
         outcome.failed.push(format!("{script}: {}\n{}", said.status, String::from_utf8_lossy(&said.stderr)));
@@ -332,13 +333,13 @@ pub(crate) fn try_in_copy(root: &Path, directory: &Path, script: &str) -> Result
     Ok(outcome)
 }
 
-fn in_copy(root: &Path, directory: &Path, how: &str, script: &str) -> Result<Output> {
+fn in_copy(root: &Path, arch: Arch, directory: &Path, how: &str, script: &str) -> Result<Output> {
+    let seconds = if arch.foreign().is_some() { "1800" } else { "300" };
     for script in ["common.sh", script] {
         fs::copy(packaging().join("test").join(script), directory.join(script))?;
     }
     Command::new("timeout")
-        // Long enough for an emulated system.
-        .args(["--kill-after=1", "1800", "unshare", "--mount", "--pid", "--net", "--fork", "--kill-child"])
+        .args(["--kill-after=1", seconds, "unshare", "--mount", "--pid", "--net", "--fork", "--kill-child"])
         .args(["sh", "-c", &[COPY, how].concat(), "sh"])
         .arg(root)
         .arg(directory)

@@ -52,7 +52,7 @@ pub(crate) fn test(arch: Arch) -> Result<Outcome> {
     }
     packages::install(&[packages::ROOTS])?;
     let directory = build(arch)?;
-    Ok(try_in_copy(&system::installed(SUITE, arch)?, &directory, "rpm.sh")?.at("RPM"))
+    Ok(try_in_copy(&system::installed(SUITE, arch)?, arch, &directory, "rpm.sh")?.at("RPM"))
 }
 
 /// The packages for that architecture in the directory.
