@@ -98,6 +98,9 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
+/// What is said of a failure at the end.
+const LINES_OF_A_FAILURE: usize = 12;
+
 /// The results of tests.
 #[derive(Clone, Debug, Default)]
 struct Outcome {
@@ -130,7 +133,7 @@ impl Outcome {
         // Of a long output often only the end is kept.
         println!("\nIn short:");
         for failed in &self.failed {
-            println!("{}", failed.lines().take(4).collect::<Vec<_>>().join("\n"));
+            println!("{}", failed.lines().take(LINES_OF_A_FAILURE).collect::<Vec<_>>().join("\n"));
         }
         Err(anyhow::anyhow!(complaint))
     }

@@ -1,10 +1,13 @@
 //! Every test of the project.
 
 use std::fs;
-use std::process::{Child, Command};
-use std::time::Instant;
+use std::io::{self, BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use support::build::{self, Arch, Flavour};
 use support::{child, output, packages, project_root, run, system, target_dir};
 use tempfile::NamedTempFile;
@@ -78,7 +81,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     stages.run("Drain", || drain::run(&drain::Arguments::short()));
     stages.run("Switchover", || switchover::run(&switchover::Arguments { short: true, keep: false }));
     stages.run("Switchover with the packages in clients/", || {
-        run(cargo("xtask").args(["conformance", "--switch", "--short"])).map(|()| Outcome::of(true, ""))
+        run_counted(cargo("xtask").args(["conformance", "--switch", "--short"]))
     });
     stages.run("Galera", || galera::run(&galera::Arguments { short: true, ..Default::default() }));
     stages.run("Recipes of the documents", recipes::run);
@@ -86,14 +89,13 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     stages.run("Packages", || deb::test(Arch::THIS));
     stages.run("RPMs", || rpm::test(Arch::THIS));
     // A separate process: measurements need an optimized build.
-    stages
-        .run("Measurements, short", || run(cargo("xtask").args(["bench", "--short"])).map(|()| Outcome::of(true, "")));
+    stages.run("Measurements, short", || run_counted(cargo("xtask").args(["bench", "--short"])));
     if arguments.all {
         for (title, arguments) in LONG {
             stages.run(title, || {
                 let mut command = cargo(arguments[0]);
                 command.args(&arguments[1..]).env("INSTANT_FAILOVER_SO", Flavour::Release.build()?);
-                run(command.env("INSTANT_FAILOVER_HARNESS", build::harness()?)).map(|()| Outcome::of(true, ""))
+                run_counted(command.env("INSTANT_FAILOVER_HARNESS", build::harness()?))
             });
         }
         stages.run("Galera, each check", || galera::run(&galera::Arguments::default()));
@@ -153,10 +155,50 @@ impl Beside {
     fn end(self) -> Result<Outcome> {
         let (mut child, output) = self.running?;
         let status = child.wait()?;
-        print!("{}", String::from_utf8_lossy(&fs::read(output.path())?));
-        ensure!(status.success(), "{status}; see above");
-        Ok(Outcome::of(true, ""))
+        let output = String::from_utf8_lossy(&fs::read(output.path())?).into_owned();
+        print!("{output}");
+        Ok(Outcome::of(status.success(), format!("{}: {status}\n{}", self.title, in_short(&output))))
     }
+}
+
+/// Runs a command that counts its tests itself: it is one test here. Its output is shown as it comes.
+fn run_counted(command: &mut Command) -> Result<Outcome> {
+    let (reader, writer) = io::pipe()?;
+    let mut child = child::spawn(command.stdout(writer.try_clone()?).stderr(writer))?;
+    // Drops our ends of the pipe.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(reader).split(b'\n').map_while(Result::ok) {
+            let _ = sender.send(String::from_utf8_lossy(&line).into_owned());
+        }
+    });
+    let mut output = String::new();
+    loop {
+        // A process that it left behind may keep the pipe open.
+        match lines.recv_timeout(Duration::from_secs(1)) {
+            Ok(line) => {
+                println!("{line}");
+                output += &line;
+                output.push('\n');
+            }
+            Err(RecvTimeoutError::Timeout) if child.try_wait()?.is_none() => {}
+            Err(_) => break,
+        }
+    }
+    let status = child.wait()?;
+    Ok(Outcome::of(status.success(), format!("{command:?}: {status}\n{}", in_short(&output))))
+}
+
+/// What of the output of tests tells which of them failed, and why.
+fn in_short(output: &str) -> String {
+    if let Some((_, end)) = output.rsplit_once("\nIn short:\n") {
+        return end.split("\nError: ").next().unwrap_or(end).to_owned();
+    }
+    let lines: Vec<&str> = output.lines().collect();
+    let panic = |line: &str| line.contains("' panicked at ") || line.contains(") panicked at ");
+    let told = |at: usize| panic(lines[at]) || (at > 0 && panic(lines[at - 1]));
+    (0..lines.len()).filter(|at| told(*at)).map(|at| lines[at]).collect::<Vec<_>>().join("\n")
 }
 
 fn lint() -> Result<Outcome> {
@@ -190,18 +232,44 @@ fn lint() -> Result<Outcome> {
 /// `cargo test` has its own count; it is one test here.
 fn cargo_test() -> Result<Outcome> {
     let (plugin, panicking, harness) = (Flavour::Release.build()?, Flavour::PanicInjection.build()?, build::harness()?);
-    run(cargo("test")
-        .args(["--quiet", "--workspace", "--no-fail-fast"])
-        .env("INSTANT_FAILOVER_SO", plugin)
-        .env("INSTANT_FAILOVER_PANIC_SO", panicking)
-        // The tests of the packages have another name for it.
-        .env("INSTANT_FAILOVER_STANDIN", &harness)
-        .env("INSTANT_FAILOVER_HARNESS", harness))?;
-    Ok(Outcome::of(true, ""))
+    run_counted(
+        cargo("test")
+            .args(["--quiet", "--workspace", "--no-fail-fast"])
+            .env("INSTANT_FAILOVER_SO", plugin)
+            .env("INSTANT_FAILOVER_PANIC_SO", panicking)
+            // The tests of the packages have another name for it.
+            .env("INSTANT_FAILOVER_STANDIN", &harness)
+            .env("INSTANT_FAILOVER_HARNESS", harness),
+    )
 }
 
 fn cargo(command: &str) -> Command {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(project_root()).arg(command);
     cargo
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_lines_the_failures_are_told() {
+        let cargo_test =
+            "running 2 tests\n\nthread 'a::b' (7) panicked at src/a.rs:1:2:\nleft is not right\nnote: run\n";
+        assert_eq!(in_short(cargo_test), "thread 'a::b' (7) panicked at src/a.rs:1:2:\nleft is not right");
+        let of_xtask = "1 passed, 1 failed\n\nIn short:\nPHP: 1 lost\nGo: 2 lost\nError: it failed\n\nStack";
+        assert_eq!(in_short(of_xtask), "PHP: 1 lost\nGo: 2 lost");
+        assert_eq!(in_short("all is well\n"), "");
+    }
+
+    #[test]
+    fn a_command_fails_with_what_it_said() {
+        let script = "echo; echo In short:; echo PHP: 1 lost; sleep 60 & exit 3";
+        let outcome = run_counted(Command::new("sh").args(["-c", script])).expect("it starts");
+        assert_eq!(outcome.passed, 0);
+        assert!(outcome.failed[0].contains("exit status: 3\nPHP: 1 lost"), "{outcome}");
+        let outcome = run_counted(Command::new("sh").args(["-c", "exit 0"])).expect("it starts");
+        assert_eq!((outcome.passed, outcome.failed.len()), (1, 0));
+    }
 }
