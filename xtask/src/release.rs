@@ -46,18 +46,45 @@ const NAMED: &[(&str, &str)] = &[
     ("clients/rust/Cargo.toml", "path = \"../../failover\", version = \"{version}\""),
 ];
 
-/// What the server loads, or what decides in it.
-const PLUGIN: &[&str] = &["build.rs", "c-shim", "failover", "src"];
-const STAND_IN: &[&str] = &["failover", "harness/src", "option-file"];
-const SWITCHOVER: &[&str] = &["build.rs", "c-shim", "failover", "option-file", "src", "switchover/src"];
+/// What runs in a server.
+const PLUGIN: &[&str] = &[
+    "build.rs",
+    "c-shim",
+    "failover/src",
+    "src",
+    ":!c-shim/client_plugin.c",
+    ":!c-shim/client_shim.h",
+    ":!src/client.rs",
+    ":!src/client",
+];
+/// What runs in a program on Connector/C.
+const CLIENT_PLUGIN: &[&str] =
+    &["build.rs", "c-shim", "failover/src", "src", ":!c-shim/server_plugin.c", ":!src/server.rs", ":!src/server"];
+const STAND_IN: &[&str] = &["failover/src", "harness/src", "option-file"];
+const SWITCHOVER: &[&str] = &[
+    "build.rs",
+    "c-shim",
+    "failover/src",
+    "option-file",
+    "src",
+    "switchover/src",
+    ":!c-shim/client_plugin.c",
+    ":!c-shim/client_shim.h",
+    ":!src/client.rs",
+    ":!src/client",
+];
 const CLIENTS: &[&str] = &[
     "build.rs",
     "c-shim",
     "clients",
-    "failover",
+    "failover/src",
     "option-file",
     "src",
     "switchover/src",
+    ":!c-shim/client_plugin.c",
+    ":!c-shim/client_shim.h",
+    ":!src/client.rs",
+    ":!src/client",
     ":!*.md",
     ":!*/tests/*",
     ":!*/test/*",
@@ -68,7 +95,7 @@ const MEASURED: &[(&str, &str, &str, &[&str])] = &[
     (RESULTS, "soak", "soak --minutes 30 --keep", PLUGIN),
     (RESULTS, "drain", "drain --seconds 600 --keep", PLUGIN),
     (RESULTS, "switchover", "switchover --keep", SWITCHOVER),
-    (RESULTS, "connections", "bench instructions --keep", PLUGIN),
+    (RESULTS, "connections", "bench instructions --keep", CLIENT_PLUGIN),
     (RESULTS, "conformance", "conformance --switch --keep", CLIENTS),
     (RESULTS, "instructions", "bench instructions --keep", PLUGIN),
     (RESULTS, "statements", "bench instructions --keep", PLUGIN),
