@@ -196,7 +196,9 @@ fn server_with_tls() -> (Server, String, TempDir) {
     let sum = support::output(Command::new("sha1sum").arg(path("cert.der"))).unwrap();
     let arguments = [("cert", path("cert.pem")), ("key", path("key.pem"))]
         .map(|(what, path)| format!("--ssl-{what}={}", path.display()));
-    let server = Server::start(&library(), &arguments.each_ref().map(String::as_str)).unwrap();
+    let [cert, key] = &arguments;
+    // A client under valgrind takes its time.
+    let server = Server::start(&library(), &[cert, key, "--connect-timeout=60"]).unwrap();
     let mut root = server.root().unwrap();
     root.query("INSTALL SONAME 'instant_failover'").unwrap();
     root.query("CREATE USER app").unwrap();
