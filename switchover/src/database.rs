@@ -67,8 +67,13 @@ impl From<mysql::Error> for SqlError {
 
 /// In words for a DBA.
 fn plain(error: &mysql::DriverError) -> String {
-    use mysql::DriverError::{ConnectTimeout, CouldNotConnect, Timeout};
+    use mysql::DriverError::{ConnectTimeout, CouldNotConnect, Timeout, TlsNotSupported};
     match error {
+        TlsNotSupported => {
+            "it has no TLS, which the file with the servers asks for (ssl-ca): give it a certificate, or write \
+                            skip-ssl in its section to send the password without"
+                .to_owned()
+        }
         ConnectTimeout => format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()),
         CouldNotConnect(Some((address, why, _))) => format!("{address}: {why}"),
         Timeout => format!("nothing within {} s", ANSWER_TIMEOUT.as_secs()),
@@ -267,6 +272,8 @@ mod tests {
         }
         let error = SqlError::from(mysql::Error::DriverError(mysql::DriverError::ConnectTimeout)).to_string();
         assert_eq!(error, "no answer: no connection within 3 s");
+        let error = SqlError::from(mysql::Error::DriverError(mysql::DriverError::TlsNotSupported)).to_string();
+        assert!(error.starts_with("no answer: it has no TLS, ") && error.contains("skip-ssl"), "{error}");
     }
 
     #[test]

@@ -75,7 +75,9 @@ fn reached(entry: &Entry) -> Reached {
 /// # Errors
 /// If it does not answer, or refuses a statement.
 pub fn server(link: &mut Link, other: &Entry, other_id: Option<u32>, max_age: u64) -> Result<ServerFacts, SqlError> {
-    let seen = link.look(other, other_id).ok_or_else(|| SqlError::Lost(link.problem.clone()))?;
+    let seen = link.look(other, other_id);
+    // It says already that there is no answer, if that is why.
+    let seen = seen.ok_or_else(|| SqlError::Refused { code: 0, message: link.problem.clone() })?;
     let variables = map(&link.rows("SHOW GLOBAL VARIABLES")?);
     let status = map(&link.rows("SHOW GLOBAL STATUS WHERE Variable_name IN ('Uptime', 'Rpl_semi_sync_slave_status')")?);
     let channels = link.rows("SHOW ALL SLAVES STATUS")?.iter().map(Row::to_map).collect();

@@ -110,7 +110,10 @@ fn show(context: &Context, seen: &Seen, is_away: bool) {
             context.console.line(&format!("{name:12} does not answer: it is being restarted"));
         }
         Err(why) if context.console.is_json() => context.console.object(&json!({ "server": name, "error": why })),
-        Err(why) => context.console.line(&format!("{name:12} does not answer: {}", plain(why))),
+        Err(why) => context.console.line(&match why.strip_prefix("no answer: ") {
+            Some(why) => format!("{name:12} does not answer: {why}"),
+            None => format!("{name:12} does not let us look: {why}"),
+        }),
         Ok(server) if context.console.is_json() => context.console.object(&json!({
             "server": name,
             "server_id": server.server_id,
@@ -159,11 +162,6 @@ fn show(context: &Context, seen: &Seen, is_away: bool) {
             context.console.line(&text);
         }
     }
-}
-
-/// That there is no answer has been said.
-fn plain(why: &str) -> &str {
-    why.strip_prefix("no answer: ").unwrap_or(why)
 }
 
 /// A stand-in is there only while its server is not.

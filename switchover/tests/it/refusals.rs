@@ -125,6 +125,15 @@ fn wrong_names_and_files() {
         assert!(ended.text.contains(expected), "{arguments:?}: {}", ended.text);
         pair.is_as_before();
     }
+    // Which one is to be read only does not depend on the order of the names.
+    pair.sql(DB2, "SET GLOBAL read_only = 0");
+    let ended = pair.run(&["check", "db2", "db1"]);
+    assert_eq!(ended.status, Some(1), "{}", ended.text);
+    assert!(ended.text.contains("both accept writes, and db2 is the replica of db1"), "{}", ended.text);
+    assert!(ended.text.contains("SET GLOBAL read_only = 1 on db2"), "{}", ended.text);
+    assert!(!ended.text.contains("on db1"), "{}", ended.text);
+    pair.sql(DB2, "SET GLOBAL read_only = 1");
+    pair.is_as_before();
     // Entries that are wrong: the target leads to the old primary; the password; a port where nothing listens.
     let ports = [DB1, DB2].map(|n| pair.servers[n].address().port().to_string());
     for (from, to, expected) in [

@@ -30,14 +30,27 @@ pub(super) fn swapped(pair: &Pair<'_>) -> Option<Finding> {
     let (old, new) = (&pair.old.seen, &pair.new.seen);
     let (old_name, new_name) = (pair.old_name(), pair.new_name());
     let is_replica = old.channel_from(new.server_id).is_some() && new.channel_from(old.server_id).is_none();
-    (is_replica && old.read_only && !new.read_only).then(|| {
+    if !is_replica || new.read_only {
+        return None;
+    }
+    let in_order = format!("name the primary first: {new_name} {old_name}");
+    Some(if old.read_only {
         Finding::failure(
             "servers",
             format!(
                 "the names look swapped: {new_name} is the primary, which accepts writes, and {old_name} is its replica, which \
                  is read only"
             ),
-            format!("name the primary first: {new_name} {old_name}"),
+            in_order,
+        )
+    } else {
+        Finding::failure(
+            "servers",
+            format!("both accept writes, and {old_name} is the replica of {new_name}"),
+            format!(
+                "SET GLOBAL read_only = 1 on {old_name}, and in its option file; check for transactions that only it has; then \
+                 {in_order}"
+            ),
         )
     })
 }
