@@ -22,8 +22,6 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Files that name the version, and the text that each must have, with `{version}` for it. What names the workspace's own
 /// version (`version.workspace`) needs no line.
 const NAMED: &[(&str, &str)] = &[
-    ("CHANGELOG.md", "\n## {version} - "),
-    ("packaging/changelog", "instant-failover ({version}-1) "),
     ("README.md", "mariadb-plugin-instant-failover_{version}-1_amd64.deb"),
     ("README.md", "/instant-failover_{version}-1_amd64.deb"),
     ("docs/install.md", "mariadb-plugin-instant-failover_{version}-1_amd64.deb"),
@@ -116,7 +114,8 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     for (file, text) in NAMED {
         outcome += names_version(file, text)?;
     }
-    outcome += changelog()?;
+    outcome += of_other_versions()?;
+    outcome += changelogs()?;
     outcome += committed()?;
     for (document, section, command, code) in MEASURED {
         outcome += measured(document, section, command, code)?;
@@ -140,12 +139,45 @@ fn names_version(file: &str, text: &str) -> Result<Outcome> {
     Ok(Outcome::of(read(file)?.contains(&text), format!("{file} does not have {:?}", text.trim())))
 }
 
-/// Everything that has changed is in the section of this version.
-fn changelog() -> Result<Outcome> {
-    Ok(Outcome::of(
-        !read("CHANGELOG.md")?.contains("## Unreleased"),
-        format!("CHANGELOG.md has a section \"Unreleased\"; its changes belong into that of {VERSION}"),
-    ))
+/// How the names of package files end.
+const PACKAGES: &[&str] = &["-1_amd64.deb", "-1_arm64.deb", "-1.x86_64.rpm", "-1.aarch64.rpm"];
+
+/// The documents name no package of another version.
+fn of_other_versions() -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    for file in documents()? {
+        let text = read(&file)?;
+        let others = PACKAGES.iter().flat_map(|end| text.match_indices(end)).filter_map(|(at, end)| {
+            let name = text[..at].rsplit([' ', '/', '`']).next().unwrap_or_default();
+            (!name.ends_with(VERSION) && name.ends_with(|last: char| last.is_ascii_digit()))
+                .then(|| format!("{name}{end}"))
+        });
+        let others: Vec<_> = others.collect();
+        outcome += Outcome::of(others.is_empty(), format!("{file} names {}, not {VERSION}", others.join(", ")));
+    }
+    Ok(outcome)
+}
+
+fn documents() -> Result<Vec<String>> {
+    let listed = output(&mut git(&["ls-files", "README.md", "docs/*.md"]))?;
+    Ok(listed.lines().map(str::to_owned).collect())
+}
+
+/// Both changelogs begin with this version, so that everything that has changed is in its section.
+fn changelogs() -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    for (file, mark, expected) in [
+        ("CHANGELOG.md", "\n## ", format!("{VERSION} - ")),
+        ("packaging/changelog", "instant-failover (", format!("{VERSION}-1) ")),
+    ] {
+        let text = read(file)?;
+        let first = text.split_once(mark).map_or("", |(_, first)| first.lines().next().unwrap_or_default());
+        outcome += Outcome::of(
+            first.starts_with(&expected),
+            format!("{file} begins with '{first}'; what has changed belongs into a section '{}'", expected.trim()),
+        );
+    }
+    Ok(outcome)
 }
 
 fn committed() -> Result<Outcome> {
@@ -179,6 +211,13 @@ mod tests {
     fn every_package_has_this_version() {
         for (file, text) in NAMED {
             let outcome = names_version(file, text).unwrap();
+            assert!(outcome.failed.is_empty(), "{:?}", outcome.failed);
+        }
+    }
+
+    #[test]
+    fn changelogs_and_packages_are_of_this_version() {
+        for outcome in [changelogs().unwrap(), of_other_versions().unwrap()] {
             assert!(outcome.failed.is_empty(), "{:?}", outcome.failed);
         }
     }
