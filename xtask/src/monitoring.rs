@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use support::build::{self, Flavour};
 use support::harness::Harness;
 use support::server::Server;
-use support::{child, output, packages, project_root};
+use support::{child, free_port, output, packages, project_root};
 
 use crate::Outcome;
 
@@ -126,11 +126,6 @@ fn standin_metrics() -> Result<String> {
     let port = free_port()?;
     let _standin = Harness::start(&build::harness()?, &[&format!("--metrics={port}")])?;
     metrics(port, "instant_failover_harness_uptime")
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 /// `mysqld_exporter`, until the value is dropped.

@@ -10,6 +10,9 @@ pub mod system;
 pub mod tls;
 pub mod wire;
 
+use std::hash::{BuildHasher, RandomState};
+use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -50,4 +53,22 @@ pub fn output(command: &mut Command) -> Result<String> {
         bail!("{command:?}: {status}\n{stdout}{stderr}");
     }
     Ok(stdout.into_owned())
+}
+
+/// Where [`free_port`] looks: below those that Linux gives to connections, which would take the port of a server that restarts.
+const PORTS: Range<u16> = 10_000..32_768;
+
+/// A port of 127.0.0.1 that was free a moment ago, and that no connection gets.
+///
+/// # Errors
+/// If none is found.
+pub fn free_port() -> Result<u16> {
+    for attempt in 0..1000 {
+        let random = RandomState::new().hash_one(attempt) % u64::from(PORTS.end - PORTS.start);
+        let port = PORTS.start + u16::try_from(random)?;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port between {} and {} is free", PORTS.start, PORTS.end)
 }

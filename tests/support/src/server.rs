@@ -3,7 +3,7 @@
 //! The system's service, its data and its configuration are never touched.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::{Deref, DerefMut};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use anyhow::{Result, bail};
 use crate::child::Process;
 use crate::packages::is_root;
 use crate::system::{System, mariadbd};
-use crate::{output, wire};
+use crate::{free_port, output, wire};
 
 /// A server that runs until this value is dropped. Its root may log in through the socket without a password.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl Server {
         let process = Process::new("mariadbd")?;
         install_data(system, &process.dir().join("data"))?;
         system.install_plugins(&process.dir().join("plugin"), library)?;
-        let (port, extra_port) = free_ports()?;
+        let (port, extra_port) = (free_port()?, free_port()?);
         let mut server = Self { process, program, port, extra_port, has_pool: false };
         server.run(arguments)?;
         Ok(server)
@@ -272,13 +272,6 @@ fn install_data(system: &System, data: &Path) -> Result<()> {
         let _ = fs::rename(new.path().join("data"), &template);
     }
     output(Command::new("cp").arg("--recursive").arg(&template).arg(data)).map(drop)
-}
-
-/// Two ports that were free a moment ago.
-fn free_ports() -> Result<(u16, u16)> {
-    let listener = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let (one, other) = (listener()?, listener()?);
-    Ok((one.local_addr()?.port(), other.local_addr()?.port()))
 }
 
 #[cfg(test)]

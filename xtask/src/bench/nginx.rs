@@ -1,17 +1,18 @@
 //! nginx, configured to answer every request with a redirect: a well-known server doing the same job.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
+use support::free_port;
 
 use super::TARGET;
 use super::server::Server;
 
 pub(super) fn start(dir: &Path) -> Result<Server> {
-    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+    let address = (Ipv4Addr::LOCALHOST, free_port()?).into();
     let configuration = dir.join("nginx.conf");
     fs::write(&configuration, text(address))?;
     let mut command = Command::new("/usr/sbin/nginx");

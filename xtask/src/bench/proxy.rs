@@ -1,7 +1,7 @@
 //! A redirect compared with the usual alternative, a proxy: the cost of each connection and of each query.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
 use support::build::Flavour;
+use support::free_port;
 use support::wire::{self, Reply, Session};
 
 use super::Run;
@@ -84,7 +85,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn haproxy(dir: &Path, name: &str, server: SocketAddr, option: &str) -> Result<Server> {
-    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+    let address: SocketAddr = (Ipv4Addr::LOCALHOST, free_port()?).into();
     let configuration = dir.join(format!("{name}.cfg"));
     let text = format!(
         "global\n maxconn 1000\n\

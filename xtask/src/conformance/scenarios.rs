@@ -1,8 +1,9 @@
 //! What is expected of connections, in every language.
 
-use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
+use support::free_port;
 
 use super::language::Language;
 use super::table::Table;
@@ -267,7 +268,7 @@ fn ipv6(case: &mut Case) -> Result<()> {
 
 /// An address where nothing listens: a port that was free a moment ago.
 fn nowhere() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+    Ok((Ipv4Addr::LOCALHOST, free_port()?).into())
 }
 
 fn dead(case: &mut Case) -> Result<()> {
