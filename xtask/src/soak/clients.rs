@@ -455,7 +455,8 @@ fn program(leg: &Leg, login: &Login) -> Outcome {
     if output.status.success() && said.trim_end() == login.user {
         return Outcome::LetIn;
     }
-    let error = complained.trim_end().strip_prefix("ERROR ").and_then(|rest| rest.split_once(' '));
+    // In front of the error, the program may repeat the statement.
+    let error = complained.lines().find_map(|line| line.strip_prefix("ERROR ")?.split_once(' '));
     match error.and_then(|(code, rest)| Some((code.parse::<u16>().ok()?, rest))) {
         Some((REDIRECT, rest)) => match rest.strip_prefix("(HY000): ") {
             Some(message) => Outcome::Redirected(message.to_owned()),
