@@ -5,8 +5,8 @@
 //! server's greeting. So we stand in front of the function by which it reads a socket. While it connects for us and TLS has not
 //! begun, it gets no byte behind the packet that it is reading. What an attacker adds is left to the TLS handshake, which fails.
 //!
-//! To read less than was asked for is always allowed. So even a wrong idea of where a packet ends would do no harm to anyone else.
-//! The first packet alone would not do: a server may report its progress before anything else, and then greet.
+//! To read less than was asked for is always allowed, so a wrong idea of where a packet ends would break no connection. The first
+//! packet alone would not do: with a handle that it has used before, Connector/C skips a report of progress in front of the greeting.
 
 use std::ptr::{self, NonNull};
 

@@ -36,13 +36,13 @@ pub enum Pieces {
     One,
     /// Half of the greeting; the rest and the error.
     Two,
-    /// A report of progress, which Connector/C skips at any time; the greeting and the error.
-    AfterProgress,
+    /// Three bytes, which do not even say how long the greeting is; the rest and the error.
+    InHeader,
 }
 
 impl Pieces {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::One, Self::Two, Self::AfterProgress];
+    pub const ALL: [Self; 3] = [Self::One, Self::Two, Self::InHeader];
 }
 
 /// A server that answers every login with the same error. It stops when dropped.
@@ -116,9 +116,6 @@ impl Drop for Fake {
 /// Long enough for the client to read one piece before the next.
 const APART: Duration = Duration::from_millis(50);
 
-/// An error packet with number 65535: one stage of one, half done, of the statement "x".
-const PROGRESS: &[u8] = b"\xff\xff\xff\x01\x01\x01\x50\xc3\x00\x01x";
-
 /// The payload of a client's request for TLS.
 const TLS_REQUEST: usize = 32;
 
@@ -147,13 +144,11 @@ impl Answer {
         let mut greeting = [0; 4096];
         let length = server.read(&mut greeting)?;
         let greeting = &greeting[..length];
-        let first = match pieces {
-            Pieces::One => &[],
-            Pieces::Two => &greeting[..length / 2],
-            // Connector/C takes the numbers of packets as they come.
-            Pieces::AfterProgress => &wire::packet(0, PROGRESS)[..],
-        };
-        let rest = if pieces == Pieces::Two { &greeting[length / 2..] } else { greeting };
+        let (first, rest) = greeting.split_at(match pieces {
+            Pieces::One => 0,
+            Pieces::Two => length / 2,
+            Pieces::InHeader => 3,
+        });
         client.write_all(first)?;
         thread::sleep(APART);
         // The request for TLS is packet 1, the login packet 2.
