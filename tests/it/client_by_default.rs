@@ -215,22 +215,22 @@ fn redirecting_under_tls() -> (Server, Server, [String; 2], TempDir) {
 
 /// An attacker on the network cannot look into TLS, but adds a redirect to the greeting, which comes before. All programs are
 /// refused, and none is redirected; without the attacker, all are.
-fn attack(programs: &[(Program, &[&str])], environment: &[&str], one: &Server, two: &Server) {
+fn attack(programs: &[Program], environment: &[&str], one: &Server, two: &Server) {
     let attackers = Pieces::ALL.map(|pieces| {
         let when = When::BehindGreetingOf(one.address(), pieces);
         (pieces, Fake::start(4196, &format!("|text|{}", two.address()), when).unwrap())
     });
-    for (program, through) in programs {
+    for program in programs {
         redirect(one, two);
         for scenario in ["many", "nonblocking", "tls"] {
-            let lines = lines(program.run(through, scenario, one, 2, environment));
+            let lines = lines(program.run(&[], scenario, one, 2, environment));
             assert_eq!(lines[0], port(two), "{scenario} in {}", program.directory.display());
         }
         one.root().unwrap().query("SET GLOBAL instant_failover_mode = OFF").unwrap();
         for (pieces, attacker) in &attackers {
             for (scenario, times) in [("many", 1), ("nonblocking", 1), ("tls", 2), ("forks", 3), ("restarts", 2)] {
                 let before = attacker.connections();
-                let lines = lines(program.run_at(through, scenario, attacker.address(), 2, environment));
+                let lines = lines(program.run_at(&[], scenario, attacker.address(), 2, environment));
                 let what = format!("{pieces:?}, {scenario} in {}: {lines:?}", program.directory.display());
                 let refused = lines.iter().filter(|line| line.starts_with("error 2026 ")).count();
                 assert_eq!(refused, times, "{what}");
@@ -245,14 +245,11 @@ fn attack(programs: &[(Program, &[&str])], environment: &[&str], one: &Server, t
 fn what_an_attacker_adds_to_the_greeting() {
     let (one, two, environment, _files) = redirecting_under_tls();
     let environment = environment.each_ref().map(String::as_str);
-    let programs = [
-        (Program::here(Linked::Shared), VALGRIND),
-        (Program::here(Linked::Static), &[]),
-        (Program::here(Linked::StaticAndExported), &[]),
-    ];
+    let programs =
+        [Program::here(Linked::Shared), Program::here(Linked::Static), Program::here(Linked::StaticAndExported)];
     attack(&programs, &environment, &one, &two);
     // Without the variable that names the plugin, but with the prefix.
-    let (program, _) = &programs[0];
+    let program = &programs[0];
     let attacker = When::BehindGreetingOf(one.address(), Pieces::One);
     let attacker = Fake::start(4196, &format!("|text|{}", two.address()), attacker).unwrap();
     let by_prefix = [&environment[..], &[NO_PLUGIN]].concat();
