@@ -358,8 +358,6 @@ WORD(st_mariadb_api, mysql_real_connect, IFO_API_CONNECT);
 _Static_assert(sizeof(struct st_mariadb_api) == IFO_API * sizeof(void *), "all of its functions");
 
 WORD(st_ma_pvio_methods, read, IFO_IO_READ);
-WORD(st_ma_pvio_methods, async_read, IFO_IO_READ_ASYNC);
-WORD(st_ma_pvio_methods, close, IFO_IO - 1);
 WORD(st_mariadb_client_plugin_PVIO, name, 1);
 WORD(st_mariadb_client_plugin_PVIO, methods, IFO_IO_PLUGIN);
 _Static_assert((int) IFO_IO_PLUGIN_TYPE == MARIADB_CLIENT_PVIO_PLUGIN, "the type of such plugins");

@@ -100,15 +100,13 @@ enum {
 /* Reads a connection, as read() does. */
 typedef ptrdiff_t (*ifo_client_read_fn)(struct st_ma_pvio *pvio, unsigned char *buffer, size_t length);
 
-/* Where that function is: in a table that begins with at least IFO_IO functions,
-   of which one reads and one reads without waiting. A plugin of Connector/C's
-   own has it: an int, the type; an unsigned int, the version of such plugins; a
-   pointer to its name; and then, which word it is. All releases since 3.0 have
-   these. */
+/* Where that function is: in a table of at least IFO_IO functions. A plugin of
+   Connector/C's own has it: an int, the type; an unsigned int, the version of
+   such plugins; a pointer to its name; and the table is a later word. All
+   releases since 3.0 have these; what is behind `read` in the table differs. */
 enum {
   IFO_IO = 10,
   IFO_IO_READ = 2,
-  IFO_IO_READ_ASYNC = 3,
   IFO_IO_PLUGIN = 11,
   IFO_IO_PLUGIN_TYPE = 101,
   IFO_IO_PLUGIN_VERSION = 0x0100

@@ -179,8 +179,8 @@ fn objection(handle: Handle, peer: Peer, trust: &Result<Trust, TrustError>, way:
     let is_by_proof = trust.objection(Peer { verified: false, ..peer }).is_some();
     (is_by_proof && !handle.was_read_by_packets()).then(|| {
         format!(
-            "this Connector/C may have received it before TLS ({ENVIRONMENT}={trust}); use a Connector/C of 3.0 or later that \
-             reads sockets by its own plugin, or {ENVIRONMENT}={}",
+            "this Connector/C may have received it before TLS ({ENVIRONMENT}={trust}); connect with functions that block, or \
+             {ENVIRONMENT}={}",
             Trust::Always
         )
     })
