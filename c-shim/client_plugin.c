@@ -10,14 +10,22 @@
 #include <string.h>
 
 #include <mysql.h>
+#include <ma_pvio.h>
 #include <mysql/client_plugin.h>
 
 #include "client_shim.h"
 
 /* Set before a connection is tried. Every command sets affected_rows, the login
-   itself only if it succeeds; the greeting sets thread_id, to more than 0. */
-#define NO_COMMAND_YET 0x1f0ULL
+   itself only if it succeeds; the greeting sets thread_id, to more than 0. The
+   low half of affected_rows is the position, see ifo_c_client_position(). */
+#define NO_COMMAND_YET (0x1f0f0157ULL << 32)
+#define POSITION 0xffffffffULL
 #define NO_GREETING_YET 0
+
+static int no_command_yet(MYSQL *mysql)
+{
+  return (mysql->affected_rows & ~POSITION) == NO_COMMAND_YET;
+}
 
 int ifo_c_client_connect(MYSQL *mysql, const struct ifo_client_address *address,
                          const struct ifo_client_login *login, ifo_client_connect_fn connect)
@@ -35,6 +43,31 @@ int ifo_c_client_try(MYSQL *mysql, const struct ifo_client_address *address, con
   mysql->affected_rows= NO_COMMAND_YET;
   mysql->thread_id= NO_GREETING_YET;
   return ifo_c_client_connect(mysql, address, &keeping, connect);
+}
+
+const void *ifo_c_client_io(MARIADB_PVIO *pvio)
+{
+  return pvio->methods;
+}
+
+int ifo_c_client_is_login_in_clear(MARIADB_PVIO *pvio)
+{
+  return !pvio->ctls && pvio->mysql && no_command_yet(pvio->mysql);
+}
+
+unsigned int ifo_c_client_position(MARIADB_PVIO *pvio)
+{
+  return (unsigned int) (pvio->mysql->affected_rows & POSITION);
+}
+
+void ifo_c_client_set_position(MARIADB_PVIO *pvio, unsigned int position)
+{
+  pvio->mysql->affected_rows= NO_COMMAND_YET | position;
+}
+
+int ifo_c_client_has_position(MYSQL *mysql)
+{
+  return no_command_yet(mysql) && mysql->affected_rows & POSITION;
 }
 
 const void *ifo_c_client_api(MYSQL *mysql)
@@ -83,7 +116,7 @@ void ifo_c_client_drop_options(MYSQL *mysql)
 struct ifo_client_error ifo_c_client_error(MYSQL *mysql)
 {
   struct ifo_client_error error= {mysql->net.last_errno, mysql->net.last_error, mysql->net.sqlstate,
-                                  mysql->affected_rows != NO_COMMAND_YET ? IFO_IN_SESSION :
+                                  !no_command_yet(mysql) ? IFO_IN_SESSION :
                                   mysql->thread_id != NO_GREETING_YET ? IFO_LOGGING_IN : IFO_CONNECTING};
   return error;
 }
@@ -323,3 +356,9 @@ WORD(st_mariadb_methods, db_read_stmt_result, IFO_METHODS_RESULT_AGAIN);
 WORD(st_mariadb_methods, api, IFO_METHODS);
 WORD(st_mariadb_api, mysql_real_connect, IFO_API_CONNECT);
 _Static_assert(sizeof(struct st_mariadb_api) == IFO_API * sizeof(void *), "all of its functions");
+
+WORD(st_ma_pvio_methods, read, IFO_IO_READ);
+WORD(st_mariadb_client_plugin_PVIO, name, 1);
+WORD(st_mariadb_client_plugin_PVIO, methods, IFO_IO_PLUGIN);
+_Static_assert((int) IFO_IO_PLUGIN_TYPE == MARIADB_CLIENT_PVIO_PLUGIN, "the type of such plugins");
+_Static_assert((int) IFO_IO_PLUGIN_VERSION == MARIADB_CLIENT_PVIO_PLUGIN_INTERFACE_VERSION, "their version");

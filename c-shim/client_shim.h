@@ -10,6 +10,9 @@
 /* A connection handle, MYSQL. */
 struct st_mysql;
 
+/* Its connection, MARIADB_PVIO. */
+struct st_ma_pvio;
+
 /* What a program passes to mysql_real_connect(). */
 struct ifo_client_login {
   const char *user;
@@ -94,6 +97,21 @@ enum {
   IFO_API_CONNECT = 28
 };
 
+/* Reads a connection, as read() does. */
+typedef ptrdiff_t (*ifo_client_read_fn)(struct st_ma_pvio *pvio, unsigned char *buffer, size_t length);
+
+/* Where that function is: in a table of at least IFO_IO functions. A plugin of
+   Connector/C's own has it: an int, the type; an unsigned int, the version of
+   such plugins; a pointer to its name; and the table is a later word. All
+   releases since 3.0 have these; what is behind `read` in the table differs. */
+enum {
+  IFO_IO = 10,
+  IFO_IO_READ = 2,
+  IFO_IO_PLUGIN = 11,
+  IFO_IO_PLUGIN_TYPE = 101,
+  IFO_IO_PLUGIN_VERSION = 0x0100
+};
+
 /* ---- What Rust calls ---- */
 
 /* Connector/C calls it when it has loaded the plugin: for those that the
@@ -113,6 +131,18 @@ int ifo_c_client_connect(struct st_mysql *mysql, const struct ifo_client_address
    keeps its options whatever happens. */
 int ifo_c_client_try(struct st_mysql *mysql, const struct ifo_client_address *address,
                      const struct ifo_client_login *login, ifo_client_connect_fn connect);
+
+/* That table: no two copies of Connector/C have the same. */
+const void *ifo_c_client_io(struct st_ma_pvio *pvio);
+/* Whether ifo_c_client_try() is connecting the handle, and TLS has not begun. */
+int ifo_c_client_is_login_in_clear(struct st_ma_pvio *pvio);
+/* If so: how far it was read, as ifo_c_client_set_position() has noted. 0 is not
+   at all. */
+unsigned int ifo_c_client_position(struct st_ma_pvio *pvio);
+void ifo_c_client_set_position(struct st_ma_pvio *pvio, unsigned int position);
+/* Whether one was noted for a handle that ifo_c_client_try() could not connect. */
+int ifo_c_client_has_position(struct st_mysql *mysql);
+
 /* Whether the handle has a connection. */
 int ifo_c_client_is_connected(struct st_mysql *mysql);
 /* Whether the program wants to keep the options of a handle that fails to

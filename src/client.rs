@@ -9,7 +9,11 @@
 //! - [`url`]: the host as the program wrote it;
 //! - [`connect`]: connecting, reconnecting and closing;
 //! - [`by_default`]: the same for hosts without a prefix;
-//! - [`table`]: recognising where to hook into Connector/C for that.
+//! - [`table`]: recognising where to hook into Connector/C for that;
+//! - [`plaintext`]: keeping apart what comes before TLS and inside it;
+//! - [`packet`]: how much of a packet is still to come;
+//! - [`socket`]: recognising where to hook into Connector/C for that;
+//! - [`originals`]: what stood in the place of our functions.
 //!
 //! # Threads
 //!
@@ -20,5 +24,9 @@ mod by_default;
 mod connect;
 mod declaration;
 mod handle;
+mod originals;
+mod packet;
+mod plaintext;
+mod socket;
 mod table;
 mod url;

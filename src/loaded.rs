@@ -93,6 +93,8 @@ pub(crate) struct Module<'a> {
     pub(crate) code: Vec<Range<usize>>,
     /// Its initialised data that it may write to, or that the linker could write to while it loaded it.
     pub(crate) data: Vec<Data<'a>>,
+    /// What it may not write to: its constants, and all else that is read.
+    pub(crate) constants: Vec<Constants<'a>>,
     /// The code of all modules of this process.
     pub(crate) all_code: Vec<Range<usize>>,
 }
@@ -105,6 +107,33 @@ pub(crate) struct Data<'a> {
     pub(crate) words: &'a [AtomicUsize],
 }
 
+/// Memory of a module that does not change.
+#[derive(Clone, Copy)]
+pub(crate) struct Constants<'a> {
+    /// The address of the first byte.
+    pub(crate) start: usize,
+    pub(crate) bytes: &'a [u8],
+}
+
+impl Constants<'_> {
+    /// Whether these bytes are at this address.
+    pub(crate) fn has(&self, address: usize, bytes: &[u8]) -> bool {
+        address
+            .checked_sub(self.start)
+            .and_then(|first| self.bytes.get(first..first.checked_add(bytes.len())?))
+            .is_some_and(|there| there == bytes)
+    }
+}
+
+/// So many words at this address, if it is aligned and they are in one of these segments.
+pub(crate) fn find_words<'a>(data: &[Data<'a>], address: usize, count: usize) -> Option<&'a [AtomicUsize]> {
+    data.iter().find_map(|segment| {
+        let offset = address.checked_sub(segment.start)?;
+        let first = offset / size_of::<usize>();
+        (offset % size_of::<usize>() == 0).then(|| segment.words.get(first..first.checked_add(count)?)).flatten()
+    })
+}
+
 impl Module<'_> {
     /// The one with this address.
     ///
@@ -113,35 +142,51 @@ impl Module<'_> {
     pub(crate) unsafe fn at(place: *const c_void) -> Option<Self> {
         let (mut found, mut all_code) = (None, Vec::new());
         each_object(&mut |info| {
-            let (mut code, mut data, mut is_here) = (Vec::new(), Vec::new(), false);
+            let (mut code, mut data, mut constants, mut is_here) = (Vec::new(), Vec::new(), Vec::new(), false);
             for header in program_headers(info).iter().filter(|header| header.p_type == libc::PT_LOAD) {
                 let start = address(info.dlpi_addr) + address(header.p_vaddr);
                 let memory = start..start + address(header.p_memsz);
                 is_here |= memory.contains(&place.addr());
+                let from_file = start..start + address(header.p_filesz);
+                match (header.p_flags & libc::PF_W != 0, header.p_flags & libc::PF_X != 0) {
+                    (true, false) => data.push(from_file),
+                    (false, _) if header.p_flags & libc::PF_R != 0 => constants.push(from_file),
+                    _ => {}
+                }
                 if header.p_flags & libc::PF_X != 0 {
                     code.push(memory);
-                } else if header.p_flags & libc::PF_W != 0 {
-                    data.push(start..start + address(header.p_filesz));
                 }
             }
             all_code.extend(code.iter().cloned());
             if is_here {
                 // SAFETY: the linker's own name of the module, ending with NUL; copied while the linker's lock is held.
                 let name = (!info.dlpi_name.is_null()).then(|| unsafe { CStr::from_ptr(info.dlpi_name) });
-                found = Some((name.unwrap_or_default().to_owned(), load_address(info), code, data));
+                found = Some((name.unwrap_or_default().to_owned(), load_address(info), code, data, constants));
             }
             true
         });
-        let (path, base, code, data) = found?;
+        let (path, base, code, data, constants) = found?;
         // SAFETY: segments of a module that stays loaded, mapped and readable from their first byte to the last.
         let data = data.into_iter().map(|segment| unsafe { Data::new(segment) }).collect();
-        Some(Self { path, base, code, data, all_code })
+        // SAFETY: the same; and nothing writes to these.
+        let constants = constants.into_iter().map(|segment| unsafe { Constants::new(segment) }).collect();
+        Some(Self { path, base, code, data, constants, all_code })
     }
 
     /// The address of a symbol that it exports.
     pub(crate) fn symbol(&self, name: &CStr) -> Option<NonNull<c_void>> {
         let library = if self.path.is_empty() { Library::program() } else { Library::open(&self.path) };
         library?.own_symbol(name, self.base)
+    }
+}
+
+impl Constants<'_> {
+    /// # Safety
+    /// `segment` is mapped, readable and never written as long as the value lives.
+    unsafe fn new(segment: Range<usize>) -> Self {
+        // SAFETY: the caller's promise.
+        let bytes = unsafe { std::slice::from_raw_parts(ptr::with_exposed_provenance(segment.start), segment.len()) };
+        Self { start: segment.start, bytes }
     }
 }
 

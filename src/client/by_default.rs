@@ -8,11 +8,11 @@
 
 use std::ffi::{CStr, c_char, c_uint, c_ulong, c_void};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicPtr, Ordering, fence};
 
 use super::connect::{self, Way};
 use super::handle::{Address, CR_UNKNOWN_ERROR, Handle, Login, Outcome};
-use super::table;
+use super::originals::Originals;
+use super::{plaintext, table};
 use crate::boundary::{self, callback};
 use crate::loaded::{Module, Slot};
 use crate::sys::{ifo_client_connect_fn, ifo_client_login, st_mysql};
@@ -45,9 +45,14 @@ callback! {
     export fn ifo_rs_client_init(caller: *const c_void) {
         boundary::install_panic_hook();
         let is_named = std::env::var_os(PLUGINS).is_some_and(|names| is_named_in(&names.to_string_lossy()));
-        if is_named && connect::trust() != Ok(Trust::Never) {
+        if connect::trust() != Ok(Trust::Never)
             // SAFETY: the module that is calling us stays loaded meanwhile.
-            let _ = unsafe { Module::at(caller) }.and_then(|module| install(&module));
+            && let Some(module) = unsafe { Module::at(caller) }
+        {
+            let _ = plaintext::install(&module);
+            if is_named {
+                let _ = install(&module);
+            }
         }
     } on_panic {}
 }
@@ -69,7 +74,7 @@ fn install(module: &Module<'_>) -> Option<()> {
     let slot = unsafe { Slot::new(place) };
     // SAFETY: recognised as Connector/C's function that connects.
     let original = unsafe { std::mem::transmute::<*mut (), Option<Connect>>(slot.load()) }?;
-    remember(table.api, original);
+    ORIGINALS.remember(table.api, original);
     slot.store(hook() as *mut ()).then_some(())
 }
 
@@ -77,46 +82,15 @@ fn hook() -> Connect {
     connect_by_default
 }
 
-/// What stood in the place of our function, in a list that only grows: it is read without a lock by threads that connect, and
-/// in children of a fork.
-struct Original {
-    api: usize,
-    connect: Connect,
-    next: *const Original,
-}
-
-static ORIGINALS: AtomicPtr<Original> = AtomicPtr::new(ptr::null_mut());
-
-/// A module that was unloaded, and another one that was loaded at its place, may have had the same address: the last counts.
-fn remember(api: usize, connect: Connect) {
-    let original = Box::into_raw(Box::new(Original { api, connect, next: ptr::null() }));
-    let mut first = ORIGINALS.load(Ordering::Acquire);
-    loop {
-        // SAFETY: just allocated, and in the list only once exchanged.
-        unsafe { (*original).next = first };
-        match ORIGINALS.compare_exchange_weak(first, original, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => return,
-            Err(now) => first = now,
-        }
-    }
-}
+/// By the address of the table of the API.
+static ORIGINALS: Originals<Connect> = Originals::new();
 
 /// Connector/C's own function behind `connect`, for a handle with this API.
 pub(super) fn original(connect: Connect, api: *const c_void) -> Option<Connect> {
     if !ptr::eq(connect as *const (), hook() as *const ()) {
         return Some(connect);
     }
-    // Connector/C has read our address with an ordinary load, which must not come after the next one.
-    fence(Ordering::Acquire);
-    let mut next = ORIGINALS.load(Ordering::Acquire).cast_const();
-    // SAFETY: each is NULL, or in the list, which is never freed or changed.
-    while let Some(original) = unsafe { next.as_ref() } {
-        if original.api == api.addr() {
-            return Some(original.connect);
-        }
-        next = original.next;
-    }
-    None
+    ORIGINALS.of(api.addr())
 }
 
 callback! {

@@ -168,10 +168,22 @@ fn objection(handle: Handle, peer: Peer, trust: &Result<Trust, TrustError>, way:
     if let Some(rule) = program.objection(environment().is_some()) {
         return Some(rule.to_string());
     }
-    match trust {
-        Ok(trust) => trust.objection(peer).map(|distrust| distrust.to_string()),
-        Err(error) => Some(error.to_string()),
+    let trust = match trust {
+        Ok(trust) => *trust,
+        Err(error) => return Some(error.to_string()),
+    };
+    if let Some(distrust) = trust.objection(peer) {
+        return Some(distrust.to_string());
     }
+    // What counts is that it was verified. Does the redirect come from it at all?
+    let is_by_proof = trust.objection(Peer { verified: false, ..peer }).is_some();
+    (is_by_proof && !handle.was_read_by_packets()).then(|| {
+        format!(
+            "this Connector/C may have received it before TLS ({ENVIRONMENT}={trust}); connect with functions that block, or \
+             {ENVIRONMENT}={}",
+            Trust::Always
+        )
+    })
 }
 
 /// Adds to an error why the redirect in it is not followed, and the servers on the way.

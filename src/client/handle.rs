@@ -275,6 +275,12 @@ impl Handle {
         }
     }
 
+    /// Whether all that the server said before TLS, when it refused us, was read packet by packet: see [`super::plaintext`].
+    pub(super) fn was_read_by_packets(self) -> bool {
+        // SAFETY: a handle.
+        unsafe { sys::ifo_c_client_has_position(self.as_ptr()) != 0 }
+    }
+
     /// Whether it is used by the functions that do not block.
     fn is_async(self) -> bool {
         // SAFETY: a handle.

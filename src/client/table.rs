@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use crate::loaded::Data;
+use crate::loaded::{Data, find_words};
 use crate::sys::{IFO_API, IFO_API_CONNECT, IFO_METHODS, IFO_METHODS_RESULT, IFO_METHODS_RESULT_AGAIN};
 
 /// Number of functions before the pointer to the API.
@@ -64,11 +64,7 @@ fn at(
         }
     }
     let api = word(METHODS)?;
-    let functions = data.iter().find_map(|segment| {
-        let offset = api.checked_sub(segment.start)?;
-        let first = offset / size_of::<usize>();
-        (offset % size_of::<usize>() == 0).then(|| segment.words.get(first..first.checked_add(API)?)).flatten()
-    })?;
+    let functions = find_words(data, api, API)?;
     if !functions.iter().all(|function| is_within(all_code, function.load(Ordering::Relaxed))) {
         return None;
     }

@@ -186,7 +186,7 @@ fn a_program_can_opt_out() {
 }
 
 /// A server with TLS and a new certificate, the fingerprint, and the directory that must live as long.
-fn server_with_tls() -> (Server, String, TempDir) {
+pub(crate) fn server_with_tls() -> (Server, String, TempDir) {
     let files = TempDir::new().unwrap();
     let path = |name: &str| files.path().join(name);
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -194,15 +194,20 @@ fn server_with_tls() -> (Server, String, TempDir) {
     fs::write(path("key.pem"), made.signing_key.serialize_pem()).unwrap();
     fs::write(path("cert.der"), made.cert.der()).unwrap();
     let sum = support::output(Command::new("sha1sum").arg(path("cert.der"))).unwrap();
-    let arguments = [("cert", path("cert.pem")), ("key", path("key.pem"))]
-        .map(|(what, path)| format!("--ssl-{what}={}", path.display()));
+    (server_with_certificate(&files), sum[..40].to_uppercase(), files)
+}
+
+/// Another server with that certificate.
+pub(crate) fn server_with_certificate(files: &TempDir) -> Server {
+    let arguments =
+        ["cert", "key"].map(|what| format!("--ssl-{what}={}", files.path().join(format!("{what}.pem")).display()));
     let [cert, key] = &arguments;
     // A client under valgrind takes its time.
     let server = Server::start(&library(), &[cert, key, "--connect-timeout=60"]).unwrap();
     let mut root = server.root().unwrap();
     root.query("INSTALL SONAME 'instant_failover'").unwrap();
     root.query("CREATE USER app").unwrap();
-    (server, sum[..40].to_uppercase(), files)
+    server
 }
 
 #[test]
@@ -233,10 +238,7 @@ fn a_fingerprint_verifies_each_server() {
         command.env("CLIENT_FINGERPRINT", fingerprint).env("INSTANT_FAILOVER_FOLLOW", "verified");
         lines(command)
     };
-    let path = |name: &str| files.path().join(name).display().to_string();
-    let (cert, key) = (format!("--ssl-cert={}", path("cert.pem")), format!("--ssl-key={}", path("key.pem")));
-    let two = Server::start(&library(), &[&cert, &key]).unwrap();
-    two.root().unwrap().query("CREATE USER app").unwrap();
+    let two = server_with_certificate(&files);
     redirect(&one, &two);
     assert_eq!(with(&fingerprint), [port(&two), format!("enforce 1, fingerprint {fingerprint}")]);
     let (three, other, _more_files) = server_with_tls();

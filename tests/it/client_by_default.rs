@@ -8,11 +8,13 @@ use std::path::Path;
 use std::process::Command;
 
 use support::build::Flavour;
+use support::fake::{Fake, Pieces, When};
 use support::packages;
 use support::server::Server;
 use support::system::System;
+use tempfile::TempDir;
 
-use crate::client::{Reconnecting, VALGRIND, port, redirect, redirect_loop};
+use crate::client::{Reconnecting, VALGRIND, port, redirect, redirect_loop, server_with_certificate, server_with_tls};
 use crate::{built, library, redirect_to, server_with_plugin};
 use program::{LIBC, Linked, Program, STATIC, compiler, fixture, lines};
 
@@ -189,15 +191,147 @@ fn connector_c_that_is_ended_and_begins_again() {
     assert_eq!(program.lines(VALGRIND, "restarts", &one, 3, &[]), vec![port(&two); 3]);
 }
 
+/// The program as a library, with a Connector/C of its own: what the scenario `copies` needs in its environment.
+fn copy(program: &Program) -> String {
+    let copy = program.directory.join("copy.so");
+    let mut cc = compiler(Path::new("/"));
+    cc.args(["-shared", "-fPIC", "-Dmain=client_main", "-Wl,--exclude-libs,ALL"]).arg(fixture("client.c"));
+    // Another test may be using it.
+    let new = tempfile::Builder::new().tempfile_in(&program.directory).unwrap().into_temp_path();
+    support::run(cc.arg("-o").arg(&new).args(STATIC).args(LIBC)).unwrap();
+    new.persist(&copy).unwrap();
+    format!("CLIENT_COPY={}", copy.display())
+}
+
+/// Two servers with one certificate, its fingerprint in the environment of a program that follows only who has proven it, and
+/// the directory that must live as long. The first redirects to the second.
+fn redirecting_under_tls() -> (Server, Server, [String; 2], TempDir) {
+    let (one, fingerprint, files) = server_with_tls();
+    let two = server_with_certificate(&files);
+    redirect(&one, &two);
+    let environment = [format!("CLIENT_FINGERPRINT={fingerprint}"), "INSTANT_FAILOVER_FOLLOW=verified".to_owned()];
+    (one, two, environment, files)
+}
+
+/// An attacker on the network cannot look into TLS, but adds a redirect to the greeting, which comes before. All programs are
+/// refused, and none is redirected; without the attacker, all are.
+fn attack(programs: &[Program], environment: &[&str], one: &Server, two: &Server) {
+    let attackers = Pieces::ALL.map(|pieces| {
+        let when = When::BehindGreetingOf(one.address(), pieces);
+        (pieces, Fake::start(4196, &format!("|text|{}", two.address()), when).unwrap())
+    });
+    for program in programs {
+        redirect(one, two);
+        for scenario in ["many", "tls"] {
+            let lines = lines(program.run(&[], scenario, one, 2, environment));
+            assert_eq!(lines[0], port(two), "{scenario} in {}", program.directory.display());
+        }
+        one.root().unwrap().query("SET GLOBAL instant_failover_mode = OFF").unwrap();
+        for (pieces, attacker) in &attackers {
+            for (scenario, times) in [("many", 1), ("tls", 2), ("forks", 3), ("restarts", 2)] {
+                let before = attacker.connections();
+                let lines = lines(program.run_at(&[], scenario, attacker.address(), 2, environment));
+                let what = format!("{pieces:?}, {scenario} in {}: {lines:?}", program.directory.display());
+                let refused = lines.iter().filter(|line| line.starts_with("error 2026 ")).count();
+                assert_eq!(refused, times, "{what}");
+                assert!(!lines.iter().any(|line| line.starts_with("port ")), "{what}");
+                assert!(attacker.connections() > before, "{what}");
+            }
+        }
+    }
+}
+
+const BEFORE_TLS: &str = " (not followed: this Connector/C may have received it before TLS ";
+
+#[test]
+fn what_an_attacker_adds_to_the_greeting() {
+    let (one, two, environment, _files) = redirecting_under_tls();
+    let environment = environment.each_ref().map(String::as_str);
+    let programs =
+        [Program::here(Linked::Shared), Program::here(Linked::Static), Program::here(Linked::StaticAndExported)];
+    attack(&programs, &environment, &one, &two);
+    // Without the variable that names the plugin, but with the prefix.
+    let program = &programs[0];
+    let attacker = When::BehindGreetingOf(one.address(), Pieces::One);
+    let attacker = Fake::start(4196, &format!("|text|{}", two.address()), attacker).unwrap();
+    let by_prefix = [&environment[..], &[NO_PLUGIN]].concat();
+    for scenario in ["tls", "restarts"] {
+        let mut command = program.run_at(VALGRIND, scenario, attacker.address(), 2, &by_prefix);
+        command.env("CLIENT_PREFIX", "instant_failover://");
+        let lines = lines(command);
+        assert!(lines[0].starts_with("error 2026 "), "{scenario}: {lines:?}");
+    }
+    // Each copy of Connector/C in a process.
+    let copy = copy(program);
+    let with_copy = [&environment[..], &[&copy]].concat();
+    let lines = lines(program.run_at(&[], "copies", attacker.address(), 1, &with_copy));
+    assert!(lines.len() == 4 && [0, 2].iter().all(|&n| lines[n].starts_with("error 2026 ")), "{lines:?}");
+}
+
+#[test]
+fn what_an_attacker_adds_to_the_greeting_with_the_connectors_of_other_releases() {
+    if !packages::is_root() {
+        eprintln!("skipped: only root can run the programs of another release");
+        return;
+    }
+    let (one, two, environment, _files) = redirecting_under_tls();
+    let programs =
+        ["bullseye", "trixie"].map(|suite| [Linked::Shared, Linked::Static].map(|linked| Program::of(suite, linked)));
+    // To Connector/C 3.4 a fingerprint proves nothing if the program does not verify certificates.
+    let environment = [environment[0].as_str(), "INSTANT_FAILOVER_FOLLOW=always"];
+    attack(programs.as_flattened(), &environment, &one, &two);
+}
+
+/// Functions that do not block may read in another way: then no redirect is followed, whoever sent it.
+#[test]
+fn what_an_attacker_adds_to_the_greeting_without_blocking() {
+    let (one, two, environment, _files) = redirecting_under_tls();
+    let environment = environment.each_ref().map(String::as_str);
+    let program = Program::here(Linked::Shared);
+    let run = |address| lines(program.run_at(&[], "nonblocking", address, 1, &environment))[0].clone();
+    let said = run(one.address());
+    assert!(said == port(&two) || said.starts_with(&told(&two)) && said.contains(BEFORE_TLS), "{said}");
+    one.root().unwrap().query("SET GLOBAL instant_failover_mode = OFF").unwrap();
+    for pieces in Pieces::ALL {
+        let attacker = When::BehindGreetingOf(one.address(), pieces);
+        let attacker = Fake::start(4196, &format!("|text|{}", two.address()), attacker).unwrap();
+        let said = run(attacker.address());
+        assert!(said.starts_with("error 2026 ") || said.contains(BEFORE_TLS), "{pieces:?}: {said}");
+    }
+}
+
+/// If Connector/C cannot be kept from reading ahead, what it took for an answer inside TLS proves nothing.
+#[test]
+fn what_may_have_come_before_tls() {
+    let (one, two, environment, _files) = redirecting_under_tls();
+    let program = Program::here(Linked::Shared);
+    let directory = tempfile::tempdir().unwrap();
+    let (plugins, place) = (directory.path().join("plugin"), directory.path().join("place"));
+    let buggy = built("INSTANT_FAILOVER_PANIC_SO", Flavour::PanicInjection.library());
+    System::this().install_client_plugins(&plugins, &buggy).unwrap();
+    let buggy =
+        [format!("MARIADB_PLUGIN_DIR={}", plugins.display()), format!("INSTANT_FAILOVER_PANIC={}", place.display())];
+    let environment: Vec<_> = environment.iter().chain(&buggy).map(String::as_str).collect();
+    let run = |more: &[&str]| {
+        let mut command = program.run(VALGRIND, "tls", &one, 1, &[&environment[..], more].concat());
+        command.env("CLIENT_PREFIX", "instant_failover://");
+        lines(command)[0].clone()
+    };
+    for callback in ["ifo_rs_client_init", "read_packet"] {
+        fs::write(&place, callback).unwrap();
+        let said = run(&[]);
+        assert!(said.starts_with(&told(&two)) && said.contains(BEFORE_TLS), "{callback}: {said}");
+        assert_eq!(run(&["INSTANT_FAILOVER_FOLLOW=always"]), port(&two), "{callback}");
+    }
+    fs::write(&place, "none").unwrap();
+    assert_eq!(run(&[]), port(&two));
+}
+
 #[test]
 fn two_copies_of_connector_c() {
     let (one, two) = redirecting();
     let program = Program::here(Linked::Shared);
-    let copy = program.directory.join("copy.so");
-    let mut cc = compiler(Path::new("/"));
-    cc.args(["-shared", "-fPIC", "-Dmain=client_main", "-Wl,--exclude-libs,ALL"]).arg(fixture("client.c"));
-    support::run(cc.arg("-o").arg(&copy).args(STATIC).args(LIBC)).unwrap();
-    let copy = format!("CLIENT_COPY={}", copy.display());
+    let copy = copy(&program);
     let expected = [port(&two), "left open 0".to_owned(), port(&two), "left open 0".to_owned()];
     let twice = [expected.clone(), expected].concat();
     // What a library leaves behind that is unloaded, valgrind cannot attribute.
@@ -273,6 +407,7 @@ fn an_internal_error() {
     for (callback, expected) in [
         ("none", port(&two)),
         ("ifo_rs_client_init", told(&two)),
+        ("read_packet", port(&two)),
         ("connect_by_default", "error 2000 Internal error in the instant_failover client plugin".to_owned()),
     ] {
         fs::write(&place, callback).unwrap();

@@ -17,7 +17,9 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use failover::ER_INSTANT_FAILOVER;
 use support::build::{self, Flavour};
+use support::fake::{Fake, Pieces, When};
 use support::harness::Harness;
 use support::server::Server;
 use support::system::System;
@@ -52,6 +54,9 @@ enum Kind {
     Follows(usize),
     /// The same, for a program that needs what the stand-in lacks: tables or prepared statements.
     FollowsForData(usize),
+    /// A program on Connector/C that verifies certificates, to which an attacker on the network sends a redirect together with the
+    /// greeting. It does not follow.
+    Attacked,
     /// A program on Connector/C that administers: it follows no redirect because of its environment.
     Administers,
     /// A client that shows the error.
@@ -93,6 +98,11 @@ const CLIENTS: &[Client] = &[
     by_default("mariadb-python-by-default", Tool::Python, &["mariadb_client.py"], Kind::Follows(3)),
     by_default("odbc-by-default", Tool::Odbc, &["odbc.py"], Kind::FollowsForData(3)),
     by_default("dbd-mariadb-by-default", Tool::Perl, &["dbd_mariadb.pl"], Kind::Follows(3)),
+    client("mariadb-attacked", Tool::Programs, &["programs.sh", "mariadb"], Kind::Attacked),
+    client("mysqlclient-attacked", Tool::Python, &["mysqlclient.py"], Kind::Attacked),
+    client("odbc-attacked", Tool::Odbc, &["odbc.py"], Kind::Attacked),
+    by_default("mariadb-attacked-by-default", Tool::Programs, &["programs.sh", "mariadb"], Kind::Attacked),
+    by_default("mysqlclient-attacked-by-default", Tool::Python, &["mysqlclient.py"], Kind::Attacked),
     client("pymysql", Tool::Python, &["pymysql_client.py"], Kind::Stays),
     client("mysql-connector-python", Tool::Python, &["mysql_connector.py", "c"], Kind::StaysWithPool(1)),
     client("mysql-connector-python-pure", Tool::Python, &["mysql_connector.py", "pure"], Kind::StaysWithPool(1)),
@@ -282,6 +292,13 @@ impl World {
     /// Tests a client without TLS and with it.
     fn try_out(&mut self, client: &Client) -> Result<Notes> {
         let mut notes = Notes::default();
+        // There is nothing to attack without TLS: all of it can be changed on the way.
+        if client.kind == Kind::Attacked {
+            for pieces in Pieces::ALL {
+                self.attacked(client, pieces, &mut notes).with_context(|| format!("{pieces:?}"))?;
+            }
+            return Ok(notes);
+        }
         self.try_once(client, false, &mut notes)?;
         // For checks it makes no difference.
         if client.kind != Kind::Checks {
@@ -297,6 +314,8 @@ impl World {
         match client.kind {
             Kind::Follows(statements) => self.follows(&mut script, statements, true, notes),
             Kind::FollowsForData(statements) => self.follows(&mut script, statements, self.db1.has_data(), notes),
+            // See try_out().
+            Kind::Attacked => Ok(()),
             Kind::Administers => self.administers(&mut script, notes),
             Kind::StaysWithPool(most) if !is_secure => {
                 self.stays(&mut script, notes).and_then(|()| self.pool(&mut script, most, notes))
@@ -323,7 +342,7 @@ impl World {
     fn command(&self, client: &Client, is_secure: bool) -> Result<Command> {
         let mut command = client.tool.command(client.script)?;
         let scheme = match client.kind {
-            Kind::Follows(_) | Kind::FollowsForData(_) | Kind::FollowsList if !client.by_default => {
+            Kind::Follows(_) | Kind::FollowsForData(_) | Kind::FollowsList | Kind::Attacked if !client.by_default => {
                 "instant_failover://"
             }
             _ => "",
@@ -412,6 +431,23 @@ impl World {
                 notes.said.push(format!("followed in {:.0?}", answer.took));
             }
         }
+        Ok(())
+    }
+
+    /// An attacker between the client and db1 wants it to go to db2, whose certificate it accepts. It may lose its connection.
+    fn attacked(&mut self, client: &Client, pieces: Pieces, notes: &mut Notes) -> Result<()> {
+        self.redirect(None)?;
+        let redirect = format!("|text|{}", self.db2.address());
+        let attacker = Fake::start(ER_INSTANT_FAILOVER, &redirect, When::BehindGreetingOf(self.db1.address(), pieces))?;
+        let mut command = self.command(client, true)?;
+        command.env("DB_PORT", attacker.address().port().to_string());
+        let mut script = Script::start(&mut command, &self.home.path().join("stderr"))?;
+        let answer = script.ask(&["connect"])?;
+        let is_refused = answer.text.starts_with("error ") && answer.text.contains("2026");
+        ensure!(is_refused, "error 2026 expected, got '{}'", answer.text);
+        ensure!(attacker.connections() > 0, "it did not connect to the attacker");
+        script.end()?;
+        notes.said.push(format!("{pieces:?}: refused").to_lowercase());
         Ok(())
     }
 

@@ -1,6 +1,5 @@
 //! Code shared by several commands.
 
-pub(crate) mod fake;
 pub(crate) mod git;
 pub(crate) mod nightly;
 pub(crate) mod plot;

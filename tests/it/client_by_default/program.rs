@@ -1,6 +1,7 @@
 //! The program of the tests, built for this machine and for other releases.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -68,13 +69,25 @@ impl Program {
         count: u32,
         environment: &[&str],
     ) -> Command {
+        self.run_at(through, scenario, server.address(), count, environment)
+    }
+
+    /// The same, where something else listens.
+    pub(super) fn run_at(
+        &self,
+        through: &[&str],
+        scenario: &str,
+        server: SocketAddr,
+        count: u32,
+        environment: &[&str],
+    ) -> Command {
         let mut words: Vec<_> = vec![format!("MARIADB_PLUGIN_DIR={}", self.directory.join("plugin").display())];
         words.push("LIBMYSQL_PLUGINS=instant_failover".to_owned());
         words.extend(environment.iter().chain(through).map(ToString::to_string));
         words.push(self.directory.join("client").display().to_string());
         words.push(scenario.to_owned());
-        words.push(server.address().ip().to_string());
-        words.push(server.address().port().to_string());
+        words.push(server.ip().to_string());
+        words.push(server.port().to_string());
         words.push(count.to_string());
         let mut command = self.system.command(&self.directory, "env");
         command.args(words);

@@ -1,8 +1,9 @@
 //! What the project's tests and commands share: Debian packages, what cargo builds, private MariaDB servers, the
-//! stand-in, and a client that shows the bytes on the wire.
+//! stand-in, servers and attackers that send what no real server sends, and a client that shows the bytes on the wire.
 
 pub mod build;
 pub mod child;
+pub mod fake;
 pub mod harness;
 pub mod packages;
 pub mod server;

@@ -3,12 +3,12 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
+use support::fake::{Fake, Pieces, When};
 use support::free_port;
 
 use super::language::Language;
 use super::table::Table;
 use super::world::{Adapter, By, DATABASE, MOVED, Options, Reply, Tls, WHERE, Way, World};
-use crate::common::fake::{Fake, When};
 
 /// A case, tried by a single connection and by a pool.
 struct Scenario {
@@ -326,7 +326,7 @@ fn behind_greeting(case: &mut Case) -> Result<()> {
     let target = case.world.target.address().port().to_string();
     for tls in [Tls::Require, Tls::Verify] {
         for follow in [None, Some("always")] {
-            let fake = redirecting(&message, When::BehindGreetingOf(case.here()))?;
+            let fake = redirecting(&message, When::BehindGreetingOf(case.here(), Pieces::One))?;
             let options = Options { follow, ..soon(Options::with_tls(fake.address(), tls)) };
             let reply = case.land(&options)?;
             ensure!(fake.connections() > 0, "it did not connect");

@@ -4,14 +4,14 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use support::wire::{self, CLIENT_SSL};
+use crate::wire::{self, CLIENT_SSL};
 
 /// When the error is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum When {
+pub enum When {
     /// After the client's login, as it should be. The server offers no TLS.
     AfterLogin,
     /// Instead of the greeting.
@@ -20,37 +20,61 @@ pub(crate) enum When {
     WithGreeting,
     /// In plaintext, after the client has asked for TLS.
     AfterTlsRequest,
-    /// In one piece with the greeting of a real server, as if it were the answer to a login inside TLS. All else is passed on
-    /// between that server and the client: an attacker on the network, who cannot look into TLS.
-    BehindGreetingOf(SocketAddr),
+    /// Behind the greeting of a real server, as if it were the answer to a login inside TLS. All else is passed on between that
+    /// server and the client: an attacker on the network, who cannot look into TLS.
+    BehindGreetingOf(SocketAddr, Pieces),
     /// After the client has switched to another method, in one round.
     AfterSwitch,
     /// The same, in three rounds: the full authentication of `caching_sha2_password`, with this public key (PEM).
     AfterThreeRounds(String),
 }
 
+/// In which pieces an attacker passes on a greeting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pieces {
+    /// The greeting and the error.
+    One,
+    /// Half of the greeting; the rest and the error.
+    Two,
+    /// Three bytes, which do not even say how long the greeting is; the rest and the error.
+    InHeader,
+}
+
+impl Pieces {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::One, Self::Two, Self::InHeader];
+}
+
 /// A server that answers every login with the same error. It stops when dropped.
-pub(crate) struct Fake {
+pub struct Fake {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
     logins: Arc<AtomicUsize>,
     is_over: Arc<AtomicBool>,
+    listening: Option<JoinHandle<()>>,
 }
 
 impl Fake {
     /// Listens on a free port of 127.0.0.1.
-    pub(crate) fn start(code: u16, message: &str, when: When) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn start(code: u16, message: &str, when: When) -> io::Result<Self> {
         Self::start_on((IpAddr::V4(Ipv4Addr::LOCALHOST), 0).into(), code, message, when)
     }
 
-    pub(crate) fn start_on(address: SocketAddr, code: u16, message: &str, when: When) -> io::Result<Self> {
+    /// Listens on this address.
+    ///
+    /// # Errors
+    /// If it cannot.
+    pub fn start_on(address: SocketAddr, code: u16, message: &str, when: When) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
         let (connections, logins) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let is_over = Arc::new(AtomicBool::new(false));
         let (accepted, seen, over) = (Arc::clone(&connections), Arc::clone(&logins), Arc::clone(&is_over));
         let answer = Arc::new(Answer { code, message: message.to_owned(), when });
-        thread::spawn(move || {
+        let listening = thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 if over.load(Ordering::SeqCst) {
                     break;
@@ -61,20 +85,24 @@ impl Fake {
                 thread::spawn(move || answer.serve(stream, &seen));
             }
         });
-        Ok(Self { address, connections, logins, is_over })
+        Ok(Self { address, connections, logins, is_over, listening: Some(listening) })
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// How many clients connected.
-    pub(crate) fn connections(&self) -> usize {
+    #[must_use]
+    pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
     /// How many clients sent more than a TLS request.
-    pub(crate) fn logins(&self) -> usize {
+    #[must_use]
+    pub fn logins(&self) -> usize {
         self.logins.load(Ordering::SeqCst)
     }
 }
@@ -83,8 +111,15 @@ impl Drop for Fake {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::SeqCst);
         let _ = TcpStream::connect(self.address);
+        // The next one may have the same address.
+        if let Some(listening) = self.listening.take() {
+            let _ = listening.join();
+        }
     }
 }
+
+/// Long enough for the client to read one piece before the next.
+const APART: Duration = Duration::from_millis(50);
 
 /// The payload of a client's request for TLS.
 const TLS_REQUEST: usize = 32;
@@ -97,8 +132,8 @@ struct Answer {
 
 impl Answer {
     fn serve(&self, mut stream: TcpStream, logins: &AtomicUsize) -> io::Result<()> {
-        if let When::BehindGreetingOf(server) = self.when {
-            return self.relay(stream, server);
+        if let When::BehindGreetingOf(server, pieces) = self.when {
+            return self.relay(stream, server, pieces);
         }
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
         self.talk(&stream, logins)?;
@@ -109,12 +144,20 @@ impl Answer {
         Ok(())
     }
 
-    fn relay(&self, mut client: TcpStream, server: SocketAddr) -> io::Result<()> {
+    fn relay(&self, mut client: TcpStream, server: SocketAddr, pieces: Pieces) -> io::Result<()> {
         let mut server = TcpStream::connect(server)?;
         let mut greeting = [0; 4096];
         let length = server.read(&mut greeting)?;
+        let greeting = &greeting[..length];
+        let (first, rest) = greeting.split_at(match pieces {
+            Pieces::One => 0,
+            Pieces::Two => length / 2,
+            Pieces::InHeader => 3,
+        });
+        client.write_all(first)?;
+        thread::sleep(APART);
         // The request for TLS is packet 1, the login packet 2.
-        client.write_all(&[&greeting[..length], &wire::packet(3, &self.error())].concat())?;
+        client.write_all(&[rest, &wire::packet(3, &self.error())].concat())?;
         let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);
         thread::spawn(move || {
             io::copy(&mut from_client, &mut to_server)?;
@@ -146,7 +189,7 @@ impl Answer {
                 client.read()?;
                 return client.write(&error);
             }
-            When::AfterLogin | When::AfterSwitch | When::AfterThreeRounds(_) | When::BehindGreetingOf(_) => {}
+            When::AfterLogin | When::AfterSwitch | When::AfterThreeRounds(_) | When::BehindGreetingOf(..) => {}
         }
         client.write(&greeting(0))?;
         if client.read()?.len() > TLS_REQUEST {
