@@ -671,6 +671,11 @@ fn prometheus() {
     assert!(metrics.starts_with("HTTP/1.1 200 OK\r\n"), "{metrics}");
     assert!(metrics.contains("\ninstant_failover_harness_redirects_total 1\n"), "{metrics}");
     assert!(metrics.contains("\ninstant_failover_harness_mode{mode=\"ON\"} 1\n"), "{metrics}");
+    for name in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE instant_failover_harness_")) {
+        let (name, _) = name.split_once(' ').unwrap();
+        let document = include_str!("../../docs/standalone.md");
+        assert!(document.contains(&format!("`{name}`")), "docs/standalone.md does not have {name}");
+    }
     assert!(ask("GET / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404"));
     assert!(ask("POST /metrics HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405"));
     assert!(ask("nonsense\r\n\r\n").starts_with("HTTP/1.1 400"));
