@@ -14,14 +14,13 @@ rhel=/var/lib/mysql/mysql.sock
 
 none_enabled() { ! systemctl is-enabled $service && ! systemctl is-enabled $socket; }
 administered() { [ "$(mariadb --socket=$rhel --batch --skip-column-names --execute='SELECT @@instant_failover_mode')" = ON ]; }
-started_by() { systemctl stop $service && [ ! -e $rhel ] && systemctl start "$1" && redirected && administered; }
+started_by() { systemctl stop $service $socket && [ ! -e $rhel ] && systemctl start "$1" && redirected && administered; }
 process() { systemctl show --property=MainPID --value $service; }
 goes_on() { [ "$(process)" = "$standing_in" ]; }
 ended() { ! kill -0 "$standing_in" && [ ! -e $rhel ]; }
 no_unit_is_left() { ! find /etc/systemd /run/systemd /usr/lib/systemd -name 'instant-failover-harness*' | grep .; }
 
 skip_without_namespaces
-rm /usr/sbin/policy-rc.d
 check 'systemd: the server starts' systemctl start mariadb
 sql "CREATE USER app IDENTIFIED BY 'secret'"
 has_tls=$(sql 'SELECT @@have_ssl')
