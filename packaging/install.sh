@@ -82,6 +82,21 @@ put_configuration() {
     fi
 }
 
+# put_directory DIRECTORY DESTINATION
+put_directory() {
+    target=$destdir$2
+    if [ "$uninstall" = yes ]; then
+        rm -rf "$target"
+        return
+    fi
+    rm -rf "$target.new"
+    mkdir -p "$(dirname "$target")"
+    cp -R "$here/$1" "$target.new"
+    rm -rf "$target"
+    mv "$target.new" "$target"
+    echo "$target"
+}
+
 [ -z "$plugins" ] || put 644 lib/instant_failover.so "${plugins%/}/instant_failover.so"
 [ -z "$client_plugins" ] || put 644 lib/instant_failover.so "${client_plugins%/}/instant_failover.so"
 for program in instant-failover instant-failover-harness; do
@@ -92,17 +107,8 @@ put 644 man/instant-failover-harness.8 "$prefix/share/man/man8/instant-failover-
 put 644 completions/instant-failover.bash "$prefix/share/bash-completion/completions/instant-failover"
 put 644 completions/_instant-failover "$prefix/share/zsh/site-functions/_instant-failover"
 put 644 completions/instant-failover.fish "$prefix/share/fish/vendor_completions.d/instant-failover.fish"
-documents=$prefix/share/doc/instant-failover
-if [ "$uninstall" = yes ]; then
-    rm -rf "$destdir$documents"
-else
-    rm -rf "$destdir$documents.new"
-    mkdir -p "$destdir$prefix/share/doc"
-    cp -R "$here/doc" "$destdir$documents.new"
-    rm -rf "$destdir$documents"
-    mv "$destdir$documents.new" "$destdir$documents"
-    echo "$destdir$documents"
-fi
+put_directory doc "$prefix/share/doc/instant-failover"
+put_directory share "$prefix/share/instant-failover"
 put_configuration etc/instant-failover-harness.cnf /etc/instant-failover-harness.cnf
 for unit in instant-failover-harness.service instant-failover-harness.socket; do
     put 644 "systemd/$unit" "/etc/systemd/system/$unit"

@@ -11,10 +11,13 @@ use std::time::{Duration, Instant};
 
 use listenfd::ListenFd;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
-use tracing::info;
+use tracing::{info, warn};
 
 /// The time between attempts to listen on a port or socket that is still in use.
 const RETRY: Duration = Duration::from_millis(10);
+/// At most so long is waited for the port of the metrics, with clients in the queue. A program that is stopping closes it
+/// together with the others.
+const METRICS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +28,7 @@ pub(super) struct Places {
     pub(super) port: Option<u16>,
     pub(super) extra_port: Option<u16>,
     pub(super) socket: Option<PathBuf>,
-    pub(super) metrics_port: Option<u16>,
+    pub(super) metrics: Option<SocketAddr>,
     /// How many clients can wait to be accepted; the system may allow fewer.
     pub(super) back_log: u32,
     /// How long to wait for a port or socket that is still in use.
@@ -62,18 +65,20 @@ impl Drop for SocketFile {
 impl Listeners {
     /// Opens all sockets. Sockets that systemd passes are used instead of the ports and the socket of `places`:
     /// a TCP socket that is named `extra`, as in mariadbd, or is on the port of `--extra-port`, is an extra port; all
-    /// others are the standard one.
+    /// others are the standard one. Without a place for the metrics it goes on, with a warning.
     ///
     /// # Errors
     /// Which socket cannot be opened, and why.
     pub(super) fn open(places: &Places) -> Result<Self, String> {
         let deadline = Instant::now() + places.patience;
         let mut listeners = Self::inherited(places.extra_port)?;
-        if let Some(port) = places.metrics_port {
-            listeners.metrics = Some(bind_tcp((Ipv4Addr::LOCALHOST, port).into(), places, deadline)?);
+        let are_passed = !(listeners.tcp.is_empty() && listeners.extra.is_empty() && listeners.unix.is_empty());
+        if !are_passed {
+            listeners.bind_ports(places, deadline)?;
         }
-        if listeners.tcp.is_empty() && listeners.extra.is_empty() && listeners.unix.is_empty() {
-            listeners.bind(places, deadline)?;
+        listeners.bind_metrics(places, deadline);
+        if !are_passed {
+            listeners.bind_socket(places, deadline)?;
         }
         for listener in listeners.tcp.iter().chain(&listeners.extra) {
             // On Linux, accepted connections inherit it. Without it, data often waits 40 ms until the client has
@@ -104,14 +109,27 @@ impl Listeners {
         Ok(listeners)
     }
 
-    fn bind(&mut self, places: &Places, deadline: Instant) -> Result<(), String> {
+    fn bind_ports(&mut self, places: &Places, deadline: Instant) -> Result<(), String> {
         if let Some(port) = places.port {
             self.tcp = bind_all(places, port, deadline)?;
         }
         if let Some(port) = places.extra_port {
             self.extra = bind_all(places, port, deadline)?;
         }
-        // Last: after that there is a file that must be removed at the end, so nothing may block any more.
+        Ok(())
+    }
+
+    /// Clients can do without the metrics.
+    fn bind_metrics(&mut self, places: &Places, deadline: Instant) {
+        let Some(address) = places.metrics else { return };
+        match bind_tcp(address, places, deadline.min(Instant::now() + METRICS_PATIENCE)) {
+            Ok(listener) => self.metrics = Some(listener),
+            Err(why) => warn!("{why}; going on without --metrics: give it another port, and restart"),
+        }
+    }
+
+    /// Last: after that there is a file that must be removed at the end, so nothing may block any more.
+    fn bind_socket(&mut self, places: &Places, deadline: Instant) -> Result<(), String> {
         if let Some(path) = &places.socket {
             self.unix.push(bind_unix(path, places, deadline)?);
             self.made.push(SocketFile(path.clone()));
@@ -272,7 +290,7 @@ mod tests {
             port: Some(0),
             extra_port: Some(0),
             socket: None,
-            metrics_port: None,
+            metrics: None,
             back_log: 128,
             patience: Duration::ZERO,
         };

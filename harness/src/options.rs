@@ -3,6 +3,7 @@
 mod file;
 
 use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -135,9 +136,9 @@ pub(super) struct Options {
     #[arg(short = 'V', long, num_args = 0..=1, require_equals = true, value_name = "VERSION", default_missing_value = "", help_heading = "Watching")]
     version: Option<String>,
 
-    /// Serve the counters for Prometheus on this port of 127.0.0.1
-    #[arg(long, value_name = "PORT", help_heading = "Watching")]
-    metrics: Option<u16>,
+    /// Serve the counters for Prometheus on this port of this IP address (IPv6 in brackets), to all who reach it; without an address, of 127.0.0.1
+    #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = metrics_address, help_heading = "Watching")]
+    metrics: Option<SocketAddr>,
     /// error, warn, info (changes, and a summary under load) or debug (every connection as well)
     #[arg(long, value_name = "LEVEL", default_value = "info", help_heading = "Watching")]
     log_level: tracing::level_filters::LevelFilter,
@@ -149,6 +150,17 @@ fn switch(text: &str) -> Result<bool, &'static str> {
         "ON" | "1" | "TRUE" => Ok(true),
         "OFF" | "0" | "FALSE" => Ok(false),
         _ => Err("give ON or OFF"),
+    }
+}
+
+/// Where to serve the metrics.
+fn metrics_address(text: &str) -> Result<SocketAddr, &'static str> {
+    match text.parse() {
+        Ok(port) => Ok((Ipv4Addr::LOCALHOST, port).into()),
+        Err(_) => text.parse().map_err(|_| {
+            "give a port, for 127.0.0.1, or an IP address and a port, such as 9105, 192.0.2.1:9105, [2001:db8::1]:9105, or [::]:9105 \
+             for all addresses"
+        }),
     }
 }
 
@@ -214,7 +226,7 @@ impl Options {
             port: (!self.skip_networking).then_some(self.port),
             extra_port: self.extra_port.filter(|_| !self.skip_networking),
             socket: self.socket.clone(),
-            metrics_port: self.metrics,
+            metrics: self.metrics,
             back_log: self.back_log,
             patience: Duration::from_secs(self.port_open_timeout.into()),
         }
@@ -417,9 +429,29 @@ fn with_dashes(argument: &OsString) -> OsString {
 mod tests {
     use std::fmt::Write as _;
 
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
 
     use super::Options;
+
+    #[test]
+    fn places_for_the_metrics() {
+        let read = |value: &str| Options::try_parse_from(["program", &format!("--metrics={value}")]);
+        for (value, place) in [
+            ("9105", "127.0.0.1:9105"),
+            ("0", "127.0.0.1:0"),
+            ("192.0.2.1:9105", "192.0.2.1:9105"),
+            ("[2001:db8::1]:9105", "[2001:db8::1]:9105"),
+            ("[::]:9105", "[::]:9105"),
+        ] {
+            assert_eq!(read(value).unwrap().metrics, Some(place.parse().unwrap()), "{value}");
+        }
+        for wrong in
+            ["", "x", "-1", "65536", "192.0.2.1", "192.0.2.1:", "db1:9105", "::1:9105", "*:9105", "192.0.2.1:65536"]
+        {
+            let error = read(wrong).unwrap_err().to_string();
+            assert!(error.contains(&format!("'{wrong}'")) && error.contains("give a port"), "{wrong}: {error}");
+        }
+    }
 
     #[test]
     fn manual_page_has_the_options() {

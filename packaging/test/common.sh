@@ -71,3 +71,20 @@ stands_in() {
     kill -TERM $program
     wait $program
 }
+
+# For the tests that are services of a separate systemd.
+skip_without_namespaces() {
+    cat >/run/systemd/system/namespaces.service <<'UNIT'
+[Service]
+Type=oneshot
+ExecStart=true
+ProtectSystem=strict
+PrivateDevices=yes
+ProcSubset=pid
+UNIT
+    if ! systemctl start namespaces; then
+        echo 'skipped  systemd: it cannot give a service namespaces here'
+        exit
+    fi
+}
+unknown() { ! systemctl cat "$1"; }

@@ -18,7 +18,7 @@ restart_server() {
 }
 # As a service with the example as its drop-in.
 follows_by_default() {
-    drop_in=/usr/share/doc/mariadb-plugin-instant-failover/examples/follow-redirects.conf
+    drop_in=/usr/share/instant-failover/follow-redirects.conf
     environment=$(sed -n 's/^Environment=//p' $drop_in) && [ -n "$environment" ] &&
         (export "${environment?}" INSTANT_FAILOVER_FOLLOW=always && [ "$(app --host=127.0.0.1)" = 3307 ])
 }
@@ -127,7 +127,7 @@ check 'plugin: a client is redirected' redirected
 check 'plugin: a client follows' follows
 check 'plugin: a client with the example for services follows' follows_by_default
 check 'plugin: UNINSTALL SONAME' sql "UNINSTALL SONAME 'instant_failover'"
-cp /usr/share/doc/mariadb-plugin-instant-failover/examples/instant_failover.cnf $plugin_cnf
+cp /usr/share/instant-failover/instant_failover.cnf $plugin_cnf
 for option in plugin_load_add=instant_failover loose_instant_failover_exempt_users=repl,monitor,dba \
     loose_instant_failover_exempt_hosts=192.0.2.0\\/24 loose_instant_failover_target=127.0.0.1:3307 \
     loose_instant_failover_mode=ON loose_instant_failover_hold_timeout=30; do
@@ -180,7 +180,7 @@ check 'command: runs' version_of /usr/bin/instant-failover
 check 'command: its manual page is there' gzip --test /usr/share/man/man1/instant-failover.1.gz
 check 'command: its completions are there' has_completions /usr/share/bash-completion/completions/instant-failover \
     /usr/share/zsh/vendor-completions/_instant-failover /usr/share/fish/vendor_completions.d/instant-failover.fish
-check 'command: its example is right' example_is_understood /usr/share/doc/instant-failover/examples/servers.cnf
+check 'command: its example is right' example_is_understood /usr/share/instant-failover/servers.cnf
 check 'command: refuses a file that all can read' refuses_a_file_for_all
 check 'command: says what is wrong with two servers' says_what_is_wrong
 check 'command: purge' dpkg --purge instant-failover

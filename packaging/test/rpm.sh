@@ -28,13 +28,11 @@ requires_only() {
         [ "$(printf '%s\n' "$2" "$(newest_glibc)" | sort -V | tail -n 1)" = "$2" ]
 }
 newest_glibc() { grep -o 'GLIBC_[0-9.]*' "$work/requires" | cut -c7- | sort -V | tail -n 1; }
+# What can be left out are the manual pages, and documents to read.
+is_only_read() { ! rpm --query --docfiles --package "$1" | grep -vE '^/usr/share/(doc|man)/'; }
+enabled() { systemctl enable instant-failover-harness.service instant-failover-harness.socket; }
 keeps_its_configuration() {
     cp $harness_cnf "$work/edited" && install_again "$harness" && cmp $harness_cnf "$work/edited"
-}
-# Packages made this way do not own their directories.
-no_file_is_left() {
-    files >"$work/after"
-    ! comm -13 "$work/before" "$work/after" | while read -r name; do [ -d "$name" ] || echo "$name"; done | grep .
 }
 
 install -d -o mysql /run/mysqld
@@ -46,11 +44,14 @@ stop
 cp -a /var/lib/mysql "$work/other"
 start_server "$work/socket" --datadir="$work/other" --port=3307 --pid-file="$work/other.pid"
 other=$server
-mkdir -p $plugins
+# RHEL has it.
+mkdir -p /usr/share/licenses
 files >"$work/before"
 
 check 'plugin: requires what RHEL 8 has' requires_only "$plugin" 2.28
+check 'plugin: nothing that is needed is a document' is_only_read "$plugin"
 check 'plugin: installs' install_rpm "$plugin"
+check 'plugin: its files have the paths of RHEL' grep -F /etc/my.cnf.d/ /usr/share/instant-failover/instant_failover.cnf
 check "plugin: is where RHEL's own packages look, too" cmp $plugins/instant_failover.so /usr/lib64/mariadb/plugin/instant_failover.so
 start
 check 'plugin: INSTALL SONAME' sql "INSTALL SONAME 'instant_failover'"
@@ -65,6 +66,7 @@ check 'plugin: UNINSTALL SONAME' sql "UNINSTALL SONAME 'instant_failover'"
 check 'the server stops' stop
 
 check 'stand-in: requires what RHEL 9 has' requires_only "$harness" 2.34
+check 'stand-in: nothing that is needed is a document' is_only_read "$harness"
 check 'stand-in: installs' install_rpm "$harness"
 check 'stand-in: the units are right' systemd-analyze verify --man=no \
     /usr/lib/systemd/system/instant-failover-harness.service /usr/lib/systemd/system/instant-failover-harness.socket
@@ -75,19 +77,21 @@ check 'plugin: installs for clients' install_rpm "$plugin"
 check 'stand-in: redirects, as the service starts it' stands_in \
     setpriv --reuid=mysql --regid=mysql --init-groups --no-new-privs --bounding-set=-all \
     instant-failover-harness --defaults-file=$harness_cnf
+check 'stand-in: its units can be enabled' enabled
 check 'stand-in: remove' erase instant-failover-harness
 check 'stand-in: an option file that was edited is kept' cmp $harness_cnf.rpmsave "$work/edited"
 rm -f $harness_cnf.rpmsave
 check 'plugin: remove' erase mariadb-plugin-instant-failover
 
 check 'command: requires what RHEL 9 has' requires_only "$command" 2.34
+check 'command: nothing that is needed is a document' is_only_read "$command"
 check 'command: installs' install_rpm "$command"
 check 'command: runs' version_of /usr/bin/instant-failover
 check 'command: its manual page is there' test -s /usr/share/man/man1/instant-failover.1
 check 'command: its completions are there' has_completions /usr/share/bash-completion/completions/instant-failover \
     /usr/share/zsh/site-functions/_instant-failover /usr/share/fish/vendor_completions.d/instant-failover.fish
 check 'command: remove' erase instant-failover
-check 'no file is left' no_file_is_left
+check 'nothing is left' same_files
 kill $other
 wait $other
 rm -rf "$work"

@@ -58,20 +58,8 @@ stopped() {
     serves $service && redirected && administered
 }
 down() { [ "$(systemctl is-active mariadb)" = inactive ]; }
-unknown() { ! systemctl cat $service; }
 
-cat >/run/systemd/system/namespaces.service <<'UNIT'
-[Service]
-Type=oneshot
-ExecStart=true
-ProtectSystem=strict
-PrivateDevices=yes
-ProcSubset=pid
-UNIT
-if ! systemctl start namespaces; then
-    echo 'skipped  systemd: it cannot give a service namespaces here'
-    exit
-fi
+skip_without_namespaces
 check 'systemd: the server starts' systemctl start mariadb
 sql "CREATE USER app IDENTIFIED BY 'secret'"
 server=$(process mariadb)
@@ -114,7 +102,7 @@ check 'systemd: the server starts a fourth time' systemctl start mariadb
 server=$(process mariadb)
 check 'systemd: purge' dpkg --purge mariadb-plugin-instant-failover instant-failover-harness
 check 'systemd: the server goes on without' goes_on mariadb "$server"
-check 'systemd: the units are gone' unknown
+check 'systemd: the units are gone' unknown $service
 check 'systemd: the server stops for a while' systemctl stop mariadb
 check 'systemd: the plugin installs meanwhile' dpkg --install "$plugin"
 check 'systemd: and starts no server' down

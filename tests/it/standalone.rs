@@ -656,11 +656,12 @@ fn redirects_allocate_nothing() {
 
 #[test]
 fn prometheus() {
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-    let server = start(&[&REDIRECT[..], &[&format!("--metrics={}", free.port())]].concat());
+    // Another address of this machine, as another machine would use it.
+    let place = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), 0)).unwrap().local_addr().unwrap();
+    let server = start(&[&REDIRECT[..], &[&format!("--metrics={place}")]].concat());
     assert_eq!(reply(server.address(), "app"), redirect_to("db2"));
     let ask = |request: &str| {
-        let mut http = TcpStream::connect(free).unwrap();
+        let mut http = TcpStream::connect(place).unwrap();
         http.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         http.read_to_string(&mut answer).unwrap();
@@ -670,10 +671,32 @@ fn prometheus() {
     assert!(metrics.starts_with("HTTP/1.1 200 OK\r\n"), "{metrics}");
     assert!(metrics.contains("\ninstant_failover_harness_redirects_total 1\n"), "{metrics}");
     assert!(metrics.contains("\ninstant_failover_harness_mode{mode=\"ON\"} 1\n"), "{metrics}");
+    for name in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE instant_failover_harness_")) {
+        let (name, _) = name.split_once(' ').unwrap();
+        let document = include_str!("../../docs/standalone.md");
+        assert!(document.contains(&format!("`{name}`")), "docs/standalone.md does not have {name}");
+    }
     assert!(ask("GET / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404"));
     assert!(ask("POST /metrics HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405"));
     assert!(ask("nonsense\r\n\r\n").starts_with("HTTP/1.1 400"));
     assert!(ask(&format!("GET /{} HTTP/1.1\r\n", "x".repeat(9000))).starts_with("HTTP/1.1 431"));
+}
+
+/// Clients are redirected, even if the metrics cannot be served. Waiting for their port has a limit of its own.
+#[test]
+fn metrics_without_a_place() {
+    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let taken = other.local_addr().unwrap();
+    let nobodys = SocketAddr::from(([192, 0, 2, 1], taken.port()));
+    for (place, why) in [(taken, "Address already in use"), (nobodys, "Cannot assign requested address")] {
+        let metrics = format!("--metrics={place}");
+        let server = start(&[&REDIRECT[..], &[&metrics, "--port-open-timeout=3600"]].concat());
+        assert_eq!(reply(server.address(), "app"), redirect_to("db2"));
+        let log = server.error_log();
+        let warning = log.lines().find(|line| line.contains("without --metrics")).unwrap_or(&log);
+        assert!(warning.contains("WARN") && warning.contains(&format!("cannot listen on {place}: {why}")), "{warning}");
+        assert!(!server.ready().contains("/metrics"), "{}", server.ready());
+    }
 }
 
 /// By default there is no line for a connection, but one for a second with many.

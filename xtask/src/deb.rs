@@ -76,6 +76,7 @@ pub(crate) fn test(arch: Arch) -> Result<Outcome> {
         "test/systemd.sh",
         "test/upgrade.sh",
         "test/rpm.sh",
+        "test/rpm-systemd.sh",
         "galera-notify",
     ] {
         run(Command::new("shellcheck").current_dir(project_root()).arg("-x").arg(packaging().join(script)))?;
@@ -313,14 +314,20 @@ impl Packages {
             outcome.skipped += 1;
             return Ok(outcome);
         }
-        let said = in_copy(root, self.arch, &self.directory, BOOT, "systemd.sh")?;
-        if !said.status.success() {
-            println!("skipped  systemd: it does not start here\n{}", String::from_utf8_lossy(&said.stderr));
-            outcome.skipped += 1;
-        }
-        outcome += count(&said);
+        outcome += try_under_systemd(root, self.arch, &self.directory, "systemd.sh")?;
         Ok(outcome)
     }
+}
+
+/// Runs a test of `packaging/test/` as [`try_in_copy`] does, but as a service of a separate systemd.
+pub(crate) fn try_under_systemd(root: &Path, arch: Arch, directory: &Path, script: &str) -> Result<Outcome> {
+    let said = in_copy(root, arch, directory, BOOT, script)?;
+    let mut outcome = count(&said);
+    if !said.status.success() {
+        println!("skipped  systemd: it does not start here\n{}", String::from_utf8_lossy(&said.stderr));
+        outcome.skipped += 1;
+    }
+    Ok(outcome)
 }
 
 /// Runs a test of `packaging/test/` in a copy of that root directory, with the packages of `directory`, and counts what it says.
@@ -458,14 +465,15 @@ fn tarball([library, harness, command]: [&Path; 3], completions: &Path, name: &s
             .args(["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "SECURITY.md", "docs"])
             .args(readmes),
     )?;
-    fs::create_dir(documents.join("examples"))?;
-    output(
-        Command::new("cp")
-            .current_dir(&packaging)
-            .args(["--recursive", "--target-directory"])
-            .arg(documents.join("examples"))
-            .args(["instant_failover.cnf", "follow-redirects.conf", "galera-notify", "servers.cnf", "monitoring"]),
-    )?;
+    let share = top.join("share");
+    fs::create_dir(&share)?;
+    output(Command::new("cp").current_dir(&packaging).args(["--recursive", "--target-directory"]).arg(share).args([
+        "instant_failover.cnf",
+        "follow-redirects.conf",
+        "galera-notify",
+        "servers.cnf",
+        "monitoring",
+    ]))?;
     output(
         Command::new("tar")
             .args(["--create", "--gzip", "--sort=name", "--owner=root:0", "--group=root:0", "--directory"])
