@@ -16,7 +16,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use failover::ER_INSTANT_FAILOVER;
 use support::build::{self, Flavour};
 use support::fake::{Fake, Pieces, When};
@@ -309,6 +309,7 @@ impl World {
 
     fn try_once(&mut self, client: &Client, is_secure: bool, notes: &mut Notes) -> Result<()> {
         self.redirect(None)?;
+        self.wait_for_the_last_client()?;
         let mut script = Script::start(&mut self.command(client, is_secure)?, &self.home.path().join("stderr"))?;
         let before = self.handshakes()?;
         match client.kind {
@@ -399,6 +400,17 @@ impl World {
     /// The redirects that db1 has sent.
     fn redirects(&mut self) -> Result<u64> {
         Ok(self.one.status("Instant_failover_redirects")?.parse()?)
+    }
+
+    /// The one before may have left connections that db1 has yet to greet.
+    fn wait_for_the_last_client(&mut self) -> Result<()> {
+        for _ in 0..100 {
+            if self.one.status("Threads_connected")? == "1" {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(50));
+        }
+        bail!("the client before is still connected: {}", self.one.status("Threads_connected")?)
     }
 
     /// The TLS handshakes that db1 has done.
