@@ -159,11 +159,12 @@ impl Answer {
         // The request for TLS is packet 1, the login packet 2.
         client.write_all(&[rest, &wire::packet(3, &self.error())].concat())?;
         let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);
+        // Whoever hangs up, or resets the connection: the other side's ends, too.
         thread::spawn(move || {
-            io::copy(&mut from_client, &mut to_server)?;
-            to_server.shutdown(Shutdown::Write)
+            let _ = io::copy(&mut from_client, &mut to_server);
+            to_server.shutdown(Shutdown::Both)
         });
-        io::copy(&mut server, &mut client)?;
+        let _ = io::copy(&mut server, &mut client);
         client.shutdown(Shutdown::Both)
     }
 
