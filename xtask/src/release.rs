@@ -44,7 +44,7 @@ const NAMED: &[(&str, &str)] = &[
     ("clients/rust/Cargo.toml", "path = \"../../failover\", version = \"{version}\""),
 ];
 
-/// What runs in a server.
+/// What runs in a server, as git's pathspecs.
 const PLUGIN: &[&str] = &[
     "build.rs",
     "c-shim",
@@ -59,54 +59,28 @@ const PLUGIN: &[&str] = &[
 const CLIENT_PLUGIN: &[&str] =
     &["build.rs", "c-shim", "failover/src", "src", ":!c-shim/server_plugin.c", ":!src/server.rs", ":!src/server"];
 const STAND_IN: &[&str] = &["failover/src", "harness/src", "option-file"];
-const SWITCHOVER: &[&str] = &[
-    "build.rs",
-    "c-shim",
-    "failover/src",
-    "option-file",
-    "src",
-    "switchover/src",
-    ":!c-shim/client_plugin.c",
-    ":!c-shim/client_shim.h",
-    ":!src/client.rs",
-    ":!src/client",
-];
-const CLIENTS: &[&str] = &[
-    "build.rs",
-    "c-shim",
-    "clients",
-    "failover/src",
-    "option-file",
-    "src",
-    "switchover/src",
-    ":!c-shim/client_plugin.c",
-    ":!c-shim/client_shim.h",
-    ":!src/client.rs",
-    ":!src/client",
-    ":!*.md",
-    ":!*/tests/*",
-    ":!*/test/*",
-];
+const COMMAND: &[&str] = &["option-file", "switchover/src"];
+const CLIENTS: &[&str] = &["clients", ":!*.md", ":!*/tests/*", ":!*/test/*"];
 
 /// The sections of the documents that a command has written, the command, and the code that it measures.
-const MEASURED: &[(&str, &str, &str, &[&str])] = &[
-    (RESULTS, "soak", "soak --minutes 30 --keep", PLUGIN),
-    (RESULTS, "drain", "drain --seconds 600 --keep", PLUGIN),
-    (RESULTS, "switchover", "switchover --keep", SWITCHOVER),
-    (RESULTS, "connections", "bench instructions --keep", CLIENT_PLUGIN),
-    (RESULTS, "conformance", "conformance --switch --keep", CLIENTS),
-    (RESULTS, "instructions", "bench instructions --keep", PLUGIN),
-    (RESULTS, "statements", "bench instructions --keep", PLUGIN),
-    (RESULTS, "logins", "bench logins --keep", PLUGIN),
-    (RESULTS, "switch", "bench switch --keep", PLUGIN),
-    (RESULTS, "proxy", "bench proxy --keep", PLUGIN),
-    (RESULTS, "memory", "bench memory --keep", PLUGIN),
-    (RESULTS, "storm", "bench storm --keep", PLUGIN),
-    (RESULTS, "sessions", "bench sessions --keep", PLUGIN),
-    (RESULTS, "harness", "bench harness --keep", STAND_IN),
-    (RESULTS, "server-tests", "server-tests --keep", PLUGIN),
-    ("docs/install.md", "versions", "versions --keep", PLUGIN),
-    ("docs/clients.md", "conformance", "conformance --keep", CLIENTS),
+const MEASURED: &[(&str, &str, &str, &[&[&str]])] = &[
+    (RESULTS, "soak", "soak --minutes 30 --keep", &[PLUGIN]),
+    (RESULTS, "drain", "drain --seconds 600 --keep", &[PLUGIN]),
+    (RESULTS, "switchover", "switchover --keep", &[PLUGIN, COMMAND]),
+    (RESULTS, "connections", "bench instructions --keep", &[CLIENT_PLUGIN]),
+    (RESULTS, "conformance", "conformance --switch --keep", &[PLUGIN, COMMAND, CLIENTS]),
+    (RESULTS, "instructions", "bench instructions --keep", &[PLUGIN]),
+    (RESULTS, "statements", "bench instructions --keep", &[PLUGIN]),
+    (RESULTS, "logins", "bench logins --keep", &[PLUGIN]),
+    (RESULTS, "switch", "bench switch --keep", &[PLUGIN]),
+    (RESULTS, "proxy", "bench proxy --keep", &[PLUGIN]),
+    (RESULTS, "memory", "bench memory --keep", &[PLUGIN]),
+    (RESULTS, "storm", "bench storm --keep", &[PLUGIN]),
+    (RESULTS, "sessions", "bench sessions --keep", &[PLUGIN]),
+    (RESULTS, "harness", "bench harness --keep", &[STAND_IN]),
+    (RESULTS, "server-tests", "server-tests --keep", &[PLUGIN]),
+    ("docs/install.md", "versions", "versions --keep", &[PLUGIN]),
+    ("docs/clients.md", "conformance", "conformance --keep", &[PLUGIN, CLIENTS]),
 ];
 
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
@@ -186,13 +160,13 @@ fn committed() -> Result<Outcome> {
 }
 
 /// The code is still what was measured.
-fn measured(document: &str, section: &str, command: &str, code: &[&str]) -> Result<Outcome> {
+fn measured(document: &str, section: &str, command: &str, code: &[&[&str]]) -> Result<Outcome> {
     let text = read(document)?;
     let again = format!("run `cargo xtask {command}`");
     let Some(commit) = results::measured_at(&text, section) else {
         return Ok(Outcome::of(false, format!("{document}, {section}: of which commit is not said; {again}")));
     };
-    let diff = git(&["diff", "--stat", commit, "--"]).args(code).output()?;
+    let diff = git(&["diff", "--stat", commit, "--"]).args(code.concat()).output()?;
     let changed = String::from_utf8_lossy(&diff.stdout);
     let is_same = diff.status.success() && changed.is_empty();
     let last = changed.lines().last().unwrap_or("no such commit").trim();

@@ -24,6 +24,10 @@ const RENEWAL: Duration = Duration::from_millis(120);
 /// Engines whose transactions `INNODB_TRX` does not show.
 const OTHER_ENGINES: &str = "SELECT GROUP_CONCAT(ENGINE) FROM information_schema.ENGINES WHERE TRANSACTIONS = 'YES' \
                              AND SUPPORT IN ('YES', 'DEFAULT') AND ENGINE NOT IN ('InnoDB', 'SEQUENCE')";
+/// A condition: these are events that had begun when the scheduler was switched off. They wait for the lock, and would write once it
+/// is released: `read_only` does not stop every definer. A login has no statement.
+const EVENTS: &str = "COMMAND = 'Connect' AND USER NOT IN ('system user', 'unauthenticated user') \
+                      AND (INFO IS NOT NULL OR USER = 'event_scheduler')";
 /// A condition: the plugin ends these sessions.
 const NOT_EXEMPT: &str = "NOT FIND_IN_SET(USER, REPLACE(@@global.instant_failover_exempt_users, ', ', ','))";
 /// What [`is_locked`] finds.
@@ -164,14 +168,15 @@ impl Live<'_> {
         of_clients(&[self.old.id(), self.fence.as_ref().map(|fence| fence.session.id())])
     }
 
-    /// Kills, by id, until several looks in a row find no session: the process list takes a session for its routine's definer
-    /// while that runs, so nothing else would find all of them.
+    /// Kills, by id, until several looks in a row find no session and no event: the process list takes a session for its
+    /// routine's definer while that runs, so nothing else would find all of them.
     pub(super) fn disconnect(&mut self, record: &Record) -> Result<(), Failure> {
         let end = Instant::now() + PATIENCE;
         let (mut quiet, mut killed) = (0, 0);
         while quiet < QUIET_LOOKS {
-            let condition = self.ours_and_replication();
-            let rows = self.old.rows(&format!("SELECT ID FROM information_schema.PROCESSLIST WHERE {condition}"))?;
+            let clients = self.ours_and_replication();
+            let rows =
+                self.old.rows(&format!("SELECT ID FROM information_schema.PROCESSLIST WHERE {clients} OR {EVENTS}"))?;
             quiet = if rows.is_empty() { quiet + 1 } else { 0 };
             for row in &rows {
                 match self.old.run(&format!("KILL {}", row.at(0))) {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Child;
+use std::time::{Duration, Instant};
 
 use support::wire::{Client, Session};
 
@@ -46,6 +47,28 @@ fn a_plugin_is_unloaded() {
         pair.sql(n, "SET GLOBAL instant_failover_exempt_users = 'repl,dba,root'");
         if status == 0 { pair.is_switched() } else { pair.is_as_before() }
     }
+}
+
+/// It would write on the old primary once the lock is released: `read_only` does not stop root.
+#[test]
+fn an_event_is_under_way() {
+    const SECONDS: u64 = 20;
+    let pair = Pair::start(&[]);
+    let event = format!(
+        "CREATE EVENT shop.slow ON SCHEDULE EVERY 1 DAY DO BEGIN DO SLEEP({SECONDS}); \
+         INSERT INTO shop.orders VALUES (900001, 1, @@server_id); END"
+    );
+    pair.root(DB1).query(&event).unwrap();
+    let began = Instant::now();
+    pair.wait_for(DB1, "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'DO SLEEP%'", "1");
+    let ended = pair.run_patiently(&["switchover", "db1", "db2", "--yes"]);
+    assert_eq!(ended.status, Some(0), "{}", ended.text);
+    pair.is_switched();
+    // It is over, and has done nothing.
+    pair.wait_for(DB1, "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'DO SLEEP%'", "0");
+    assert!(began.elapsed() < Duration::from_secs(SECONDS), "the switchover took too long to tell");
+    assert_eq!(pair.sql(DB1, "SELECT COUNT(*) FROM shop.orders WHERE client = 900001"), [["0"]]);
+    pair.is_switched();
 }
 
 /// As a backup does. Once the server is the primary, no client could write to it until that has ended.
