@@ -50,9 +50,9 @@ const void *ifo_c_client_io(MARIADB_PVIO *pvio)
   return pvio->methods;
 }
 
-int ifo_c_client_is_login_in_clear(MARIADB_PVIO *pvio)
+int ifo_c_client_is_greeting_due(MARIADB_PVIO *pvio)
 {
-  return !pvio->ctls && pvio->mysql && no_command_yet(pvio->mysql);
+  return !pvio->ctls && pvio->mysql && pvio->mysql->thread_id == NO_GREETING_YET && no_command_yet(pvio->mysql);
 }
 
 unsigned int ifo_c_client_position(MARIADB_PVIO *pvio)

@@ -134,8 +134,9 @@ int ifo_c_client_try(struct st_mysql *mysql, const struct ifo_client_address *ad
 
 /* That table: no two copies of Connector/C have the same. */
 const void *ifo_c_client_io(struct st_ma_pvio *pvio);
-/* Whether ifo_c_client_try() is connecting the handle, and TLS has not begun. */
-int ifo_c_client_is_login_in_clear(struct st_ma_pvio *pvio);
+/* Whether ifo_c_client_try() is connecting the handle, and the server has not
+   greeted. */
+int ifo_c_client_is_greeting_due(struct st_ma_pvio *pvio);
 /* If so: how far it was read, as ifo_c_client_set_position() has noted. 0 is not
    at all. */
 unsigned int ifo_c_client_position(struct st_ma_pvio *pvio);

@@ -2,8 +2,9 @@
 //!
 //! Connector/C reads as much as there is. What comes in one piece with the greeting stays in its buffer, and it takes it for the
 //! answer to the login once TLS has begun: an attacker on the network, who cannot look into TLS, could add a redirect to a
-//! server's greeting. So we stand in front of the function by which it reads a socket. While it connects for us and TLS has not
-//! begun, it gets no byte behind the packet that it is reading. What an attacker adds is left to the TLS handshake, which fails.
+//! server's greeting. So we stand in front of the function by which it reads a socket. While it connects for us and has no
+//! greeting, it gets no byte behind the packet that it is reading. What an attacker adds is left to the TLS handshake, which fails:
+//! between a greeting and TLS it reads nothing.
 //!
 //! To read less than was asked for is always allowed, so a wrong idea of where a packet ends would break no connection. The first
 //! packet alone would not do: with a handle that it has used before, Connector/C skips a report of progress in front of the greeting.
@@ -54,13 +55,13 @@ fn original(pvio: *mut st_ma_pvio) -> Option<Read> {
 }
 
 callback! {
-    /// Reads a socket: at most the rest of a packet, before TLS.
+    /// Reads a socket: at most the rest of a packet, up to the greeting.
     pointer fn read_packet(pvio: *mut st_ma_pvio, buffer: *mut u8, length: usize) -> isize {
         let Some(read) = original(pvio) else { return -1 };
         // SAFETY: the arguments that Connector/C has given us, of which the length may be less; it has that much room, and what
         // it has read is there.
         unsafe {
-            if sys::ifo_c_client_is_login_in_clear(pvio) == 0 {
+            if sys::ifo_c_client_is_greeting_due(pvio) == 0 {
                 return read(pvio, buffer, length);
             }
             let position = Position::from_number(sys::ifo_c_client_position(pvio));
