@@ -8,6 +8,7 @@ use support::system::System;
 
 use super::application::{Application, Procedures};
 use super::pair::{DB1, DB2, DB3, PASSWORD, Pair};
+use super::surprises::an_event_does_not_end_later;
 
 fn switched(pair: &Pair, more: &[&str]) -> String {
     let ended = pair.run_patiently(&[&["switchover", "db1", "db2", "--yes"], more].concat());
@@ -242,6 +243,8 @@ fn between(old: &str, new: &str) {
     }
     println!("{} errors", application.errors().len());
     application.end();
+    let pair = Pair::start_with([(&old_system, &library), (&new_system, &library)], &[]);
+    an_event_does_not_end_later(&pair, more);
 }
 
 #[test]
