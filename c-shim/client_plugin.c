@@ -5,6 +5,7 @@
   All calls go through the tables that the handle brings along. Many programs
   hold Connector/C as a static library, and export none of its functions.
 */
+#include <pthread.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,11 +28,35 @@ static int no_command_yet(MYSQL *mysql)
   return (mysql->affected_rows & ~POSITION) == NO_COMMAND_YET;
 }
 
+/*
+  A thread that is cancelled is unwound, and Rust's functions, which are further
+  up, must not be. So it is cancelled afterwards. A handle that does not block may
+  go on in another thread.
+*/
+static int put_off_cancellation(MYSQL *mysql)
+{
+  int was= PTHREAD_CANCEL_DISABLE;
+
+  if (!ifo_c_client_is_async(mysql))
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &was);
+  return was;
+}
+
+static void allow_cancellation(int was)
+{
+  if (was != PTHREAD_CANCEL_DISABLE)
+    pthread_setcancelstate(was, NULL);
+}
+
 int ifo_c_client_connect(MYSQL *mysql, const struct ifo_client_address *address,
                          const struct ifo_client_login *login, ifo_client_connect_fn connect)
 {
-  return connect(mysql, address->host, login->user, login->password, login->database, address->port,
-                 address->unix_socket, login->flags) != NULL;
+  int was= put_off_cancellation(mysql);
+  int connected= connect(mysql, address->host, login->user, login->password, login->database, address->port,
+                         address->unix_socket, login->flags) != NULL;
+
+  allow_cancellation(was);
+  return connected;
 }
 
 int ifo_c_client_try(MYSQL *mysql, const struct ifo_client_address *address, const struct ifo_client_login *login,
@@ -50,9 +75,25 @@ const void *ifo_c_client_io(MARIADB_PVIO *pvio)
   return pvio->methods;
 }
 
+/* In C, so that a thread can be cancelled in it. */
+ptrdiff_t ifo_c_client_read(MARIADB_PVIO *pvio, unsigned char *buffer, size_t length)
+{
+  struct ifo_client_read how= ifo_rs_client_read(pvio, length);
+  ptrdiff_t got= how.original ? how.original(pvio, buffer, how.length) : -1;
+
+  if (how.is_noted)
+    ifo_rs_client_was_read(pvio, buffer, got);
+  return got;
+}
+
+int ifo_c_client_is_login_in_clear(MARIADB_PVIO *pvio)
+{
+  return !pvio->ctls && pvio->mysql && no_command_yet(pvio->mysql);
+}
+
 int ifo_c_client_is_greeting_due(MARIADB_PVIO *pvio)
 {
-  return !pvio->ctls && pvio->mysql && pvio->mysql->thread_id == NO_GREETING_YET && no_command_yet(pvio->mysql);
+  return pvio->mysql->thread_id == NO_GREETING_YET;
 }
 
 unsigned int ifo_c_client_position(MARIADB_PVIO *pvio)
@@ -83,6 +124,11 @@ ifo_client_connect_fn ifo_c_client_method(MYSQL *mysql)
 int ifo_c_client_is_connected(MYSQL *mysql)
 {
   return mysql->net.pvio != NULL;
+}
+
+int ifo_c_client_is_under_tls(MYSQL *mysql)
+{
+  return mysql->net.pvio && mysql->net.pvio->ctls;
 }
 
 int ifo_c_client_keeps_options(unsigned long flags)
@@ -154,6 +200,7 @@ const char *ifo_c_client_set_fingerprint(MYSQL *mysql, const char *fingerprint)
 /* As after a connection that failed, options and all. */
 void ifo_c_client_disconnect(MYSQL *mysql)
 {
+  int was= put_off_cancellation(mysql);
   my_bool reconnect= mysql->options.reconnect;
   char **strings[]= {&mysql->host_info, &mysql->host, &mysql->user, &mysql->passwd, &mysql->db,
                      &mysql->unix_socket, &mysql->server_version};
@@ -165,6 +212,7 @@ void ifo_c_client_disconnect(MYSQL *mysql)
     free(*strings[n]);
     *strings[n]= NULL;
   }
+  allow_cancellation(was);
 }
 
 void ifo_c_client_set_error(MYSQL *mysql, unsigned int code, const char *sqlstate, const char *text)
@@ -288,6 +336,7 @@ char ifo_c_client_reconnect(MYSQL *mysql, const struct ifo_client_address *addre
   char *unix_socket= address->unix_socket ? strdup(address->unix_socket) : NULL;
   char *old_host= mysql->host, *old_unix_socket= mysql->unix_socket;
   unsigned int old_port= mysql->port;
+  int was= put_off_cancellation(mysql);
   char failed;
 
   *plugin_place= NULL;
@@ -295,6 +344,7 @@ char ifo_c_client_reconnect(MYSQL *mysql, const struct ifo_client_address *addre
   mysql->unix_socket= unix_socket;
   mysql->port= address->port;
   failed= (address->host && !host) || mysql->methods->api->mariadb_reconnect(mysql);
+  allow_cancellation(was);
   if (!failed)
   {
     /* The handle holds the new connection now, and what it held is freed. If the

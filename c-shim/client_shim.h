@@ -100,6 +100,13 @@ enum {
 /* Reads a connection, as read() does. */
 typedef ptrdiff_t (*ifo_client_read_fn)(struct st_ma_pvio *pvio, unsigned char *buffer, size_t length);
 
+/* How a connection is read. */
+struct ifo_client_read {
+  ifo_client_read_fn original; /* Connector/C's own function; NULL if it is not known */
+  size_t length;               /* at most */
+  int is_noted;                /* ifo_rs_client_was_read() wants to know what was read */
+};
+
 /* Where that function is: in a table of at least IFO_IO functions. A plugin of
    Connector/C's own has it: an int, the type; an unsigned int, the version of
    such plugins; a pointer to its name; and the table is a later word. All
@@ -134,11 +141,14 @@ int ifo_c_client_try(struct st_mysql *mysql, const struct ifo_client_address *ad
 
 /* That table: no two copies of Connector/C have the same. */
 const void *ifo_c_client_io(struct st_ma_pvio *pvio);
-/* Whether ifo_c_client_try() is connecting the handle, and the server has not
-   greeted. */
+/* Stands in front of that function of Connector/C's. */
+ptrdiff_t ifo_c_client_read(struct st_ma_pvio *pvio, unsigned char *buffer, size_t length);
+/* Whether ifo_c_client_try() is connecting the handle, and TLS has not begun. */
+int ifo_c_client_is_login_in_clear(struct st_ma_pvio *pvio);
+/* If so: whether the server has not greeted. */
 int ifo_c_client_is_greeting_due(struct st_ma_pvio *pvio);
-/* If so: how far it was read, as ifo_c_client_set_position() has noted. 0 is not
-   at all. */
+/* And how far it was read, as ifo_c_client_set_position() has noted. 0 is not at
+   all. */
 unsigned int ifo_c_client_position(struct st_ma_pvio *pvio);
 void ifo_c_client_set_position(struct st_ma_pvio *pvio, unsigned int position);
 /* Whether one was noted for a handle that ifo_c_client_try() could not connect. */
@@ -146,6 +156,8 @@ int ifo_c_client_has_position(struct st_mysql *mysql);
 
 /* Whether the handle has a connection. */
 int ifo_c_client_is_connected(struct st_mysql *mysql);
+/* Whether it has one under TLS. */
+int ifo_c_client_is_under_tls(struct st_mysql *mysql);
 /* Whether the program wants to keep the options of a handle that fails to
    connect. */
 int ifo_c_client_keeps_options(unsigned long flags);
@@ -200,6 +212,10 @@ int ifo_c_client_set_connection(struct st_mysql *mysql, int command, const char 
 struct st_mysql *ifo_rs_client_connect(struct st_mysql *mysql, const char *host, const char *user,
                                        const char *password, const char *database, unsigned int port,
                                        const char *unix_socket, unsigned long flags);
+/* How to read so much of a connection, and what was read then: a number of bytes,
+   0 or less for none. */
+struct ifo_client_read ifo_rs_client_read(struct st_ma_pvio *pvio, size_t length);
+void ifo_rs_client_was_read(struct st_ma_pvio *pvio, const unsigned char *buffer, ptrdiff_t got);
 /* The plugin was loaded by the code at this place. */
 void ifo_rs_client_init(const void *caller);
 void ifo_rs_client_close(struct st_mysql *mysql);

@@ -83,6 +83,10 @@ pub(super) unsafe fn string(text: *const c_char) -> Option<CString> {
 
 /// Connects to `origin`, and to where it sends us; whether the client is in. If not, the handle has the error.
 fn connect(handle: Handle, origin: &Address, login: &Login) -> bool {
+    if handle.is_connected() {
+        // An error of the program, and no reason to touch the connection.
+        return handle.connect_untouched(origin, login);
+    }
     let asked = handle.protocol();
     let connected = follow(handle, origin, login, Way::Url) != Outcome::Failed;
     // The next connection begins at the origin again.
@@ -138,8 +142,8 @@ pub(super) fn follow(handle: Handle, origin: &Address, login: &Login, way: Way) 
                         return Outcome::Redirected;
                     }
                 } else if handle.connect_under_tls(&address, login) {
-                    // Connector/C has seen to it. A later one that does not should not do more harm than it has.
-                    if !handle.peer().tls {
+                    // Connector/C has seen to it, unless a plugin logs in without a word.
+                    if !handle.is_under_tls() {
                         handle.disconnect();
                         refuse_plaintext(handle, &attempt);
                         return Outcome::Failed;

@@ -143,6 +143,12 @@ impl Handle {
         unsafe { sys::ifo_c_client_is_connected(self.as_ptr()) != 0 }
     }
 
+    /// Whether TLS has begun on its connection: what counts where a server says that it can do TLS, and the login goes without.
+    pub(super) fn is_under_tls(self) -> bool {
+        // SAFETY: a handle.
+        unsafe { sys::ifo_c_client_is_under_tls(self.as_ptr()) != 0 }
+    }
+
     /// Does with the options what Connector/C does when a connection fails.
     pub(super) fn drop_options(self, login: &Login) {
         // SAFETY: no arguments but numbers.

@@ -4,7 +4,7 @@
 //! answer to the login once TLS has begun: an attacker on the network, who cannot look into TLS, could add a redirect to a
 //! server's greeting. So we stand in front of the function by which it reads a socket. While it connects for us and has no
 //! greeting, it gets no byte behind the packet that it is reading. What an attacker adds is left to the TLS handshake, which fails:
-//! between a greeting and TLS it reads nothing.
+//! between a greeting and TLS it reads nothing. A plugin that is to log in could make it do so, without TLS; that is noted, too.
 //!
 //! To read less than was asked for is always allowed, so a wrong idea of where a packet ends would break no connection. The first
 //! packet alone would not do: with a handle that it has used before, Connector/C skips a report of progress in front of the greeting.
@@ -20,7 +20,7 @@ use super::packet::Position;
 use super::socket;
 use crate::boundary::callback;
 use crate::loaded::{Module, Slot};
-use crate::sys::{self, IFO_IO_READ, ifo_client_read_fn, st_ma_pvio};
+use crate::sys::{self, IFO_IO_READ, ifo_client_read, ifo_client_read_fn, st_ma_pvio};
 
 /// Connector/C's function that reads a socket.
 type Read = unsafe extern "C" fn(*mut st_ma_pvio, *mut u8, usize) -> isize;
@@ -43,7 +43,7 @@ pub(super) fn install(module: &Module<'_>) -> Option<()> {
     // SAFETY: recognised as Connector/C's function that reads.
     let original = unsafe { std::mem::transmute::<*mut (), Option<Read>>(slot.load()) }?;
     ORIGINALS.remember(table, original);
-    let ours: Read = read_packet;
+    let ours: Read = sys::ifo_c_client_read;
     slot.store(ours as *mut ()).then_some(())
 }
 
@@ -55,26 +55,41 @@ fn original(pvio: *mut st_ma_pvio) -> Option<Read> {
 }
 
 callback! {
-    /// Reads a socket: at most the rest of a packet, up to the greeting.
-    pointer fn read_packet(pvio: *mut st_ma_pvio, buffer: *mut u8, length: usize) -> isize {
-        let Some(read) = original(pvio) else { return -1 };
-        // SAFETY: the arguments that Connector/C has given us, of which the length may be less; it has that much room, and what
-        // it has read is there.
+    /// A socket is to be read: at most the rest of a packet, up to the greeting.
+    export fn ifo_rs_client_read(pvio: *mut st_ma_pvio, length: usize) -> ifo_client_read {
+        let mut how = ifo_client_read { original: original(pvio), length, is_noted: 0 };
+        // SAFETY: a connection of Connector/C's, which this thread is reading.
         unsafe {
-            if sys::ifo_c_client_is_greeting_due(pvio) == 0 {
-                return read(pvio, buffer, length);
+            if sys::ifo_c_client_is_login_in_clear(pvio) == 0 {
+                // It says what it likes.
+            } else if sys::ifo_c_client_is_greeting_due(pvio) != 0 {
+                let position = Position::from_number(sys::ifo_c_client_position(pvio));
+                how.length = length.min(position.left() as usize);
+                how.is_noted = 1;
+            } else {
+                // No TLS after the greeting, whatever the server has said that it can: what it says proves nothing.
+                sys::ifo_c_client_set_position(pvio, 0);
             }
-            let position = Position::from_number(sys::ifo_c_client_position(pvio));
-            let got = read(pvio, buffer, length.min(position.left() as usize));
-            if let Ok(count @ 1..) = usize::try_from(got) {
+        }
+        how
+    } on_panic {
+        // As without us. The position is not noted, so no redirect that depends on TLS is followed.
+        ifo_client_read { original: original(pvio), length, is_noted: 0 }
+    }
+}
+
+callback! {
+    /// So much of it was read.
+    export fn ifo_rs_client_was_read(pvio: *mut st_ma_pvio, buffer: *const u8, got: isize) {
+        if let Ok(count @ 1..) = usize::try_from(got) {
+            // SAFETY: the connection of ifo_rs_client_read(), and what Connector/C has just read of it.
+            unsafe {
+                let position = Position::from_number(sys::ifo_c_client_position(pvio));
                 let bytes = std::slice::from_raw_parts(buffer, count);
                 sys::ifo_c_client_set_position(pvio, position.after(bytes).number());
             }
-            got
         }
     } on_panic {
-        // As without us. The position is not noted, so no redirect that depends on TLS is followed.
-        // SAFETY: the arguments that Connector/C has given us.
-        original(pvio).map_or(-1, |read| unsafe { read(pvio, buffer, length) })
+        // As above.
     }
 }

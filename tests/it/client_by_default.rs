@@ -4,6 +4,7 @@
 mod program;
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -161,6 +162,10 @@ fn a_handle_is_used_again() {
     expected[4] = port(&three);
     expected[5] = port(&three);
     assert_eq!(program.lines(valgrind, "reuse", &one, second, &[]), expected);
+    // With the prefix, what the program does to a connection that it has does it no harm either.
+    let mut command = program.run(valgrind, "reuse", &one, second, &[NO_PLUGIN]);
+    command.env("CLIENT_PREFIX", "instant_failover://");
+    assert_eq!(lines(command)[..3], expected[..3]);
 }
 
 /// A program that fails to connect finds its options as it would without the plugin.
@@ -317,7 +322,7 @@ fn what_may_have_come_before_tls() {
         command.env("CLIENT_PREFIX", "instant_failover://");
         lines(command)[0].clone()
     };
-    for callback in ["ifo_rs_client_init", "read_packet"] {
+    for callback in ["ifo_rs_client_init", "ifo_rs_client_read", "ifo_rs_client_was_read"] {
         fs::write(&place, callback).unwrap();
         let said = run(&[]);
         assert!(said.starts_with(&told(&two)) && said.contains(BEFORE_TLS), "{callback}: {said}");
@@ -325,6 +330,51 @@ fn what_may_have_come_before_tls() {
     }
     fs::write(&place, "none").unwrap();
     assert_eq!(run(&[]), port(&two));
+}
+
+/// The greeting says that the server can do TLS, and has the client log in by a plugin that sends nothing: TLS never begins.
+#[test]
+fn a_login_without_a_word() {
+    let (one, two, environment, _files) = redirecting_under_tls();
+    let environment = environment.each_ref().map(String::as_str);
+    let program = Program::here(Linked::Shared);
+    // A redirect in clear, which proves nothing.
+    let impostor = When::WithGreetingFor("only_read");
+    let impostor = Fake::start(4196, &format!("|text|{}", two.address()), impostor).unwrap();
+    // The target of a redirect inside TLS.
+    let target = Fake::start(1045, "no", When::WithGreetingFor("ask_nobody")).unwrap();
+    let sql = format!("SET GLOBAL instant_failover_target = '{}'", target.address());
+    one.root().unwrap().query(&sql).unwrap();
+    for prefix in ["", "instant_failover://"] {
+        let run = |address| {
+            let mut command = program.run_at(&[], "hasty", address, 1, &environment);
+            command.env("CLIENT_PREFIX", prefix);
+            lines(command)[0].clone()
+        };
+        let said = run(impostor.address());
+        assert!(said.starts_with("error 4196 ") && said.contains(BEFORE_TLS), "{said}");
+        let said = run(one.address());
+        assert!(said.starts_with("error 2026 "), "{said}");
+    }
+    assert!(impostor.connections() == 2 && target.connections() == 2);
+    assert_eq!(target.logins(), 0);
+}
+
+/// As without us, but that the thread first comes back from connecting. By force it would be unwound through our functions,
+/// which ends the process.
+#[test]
+fn a_thread_that_is_cancelled() {
+    let (one, two) = redirecting();
+    let program = Program::here(Linked::Shared);
+    // It accepts connections, and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    for address in [silent.local_addr().unwrap(), one.address(), two.address()] {
+        for prefix in ["", "instant_failover://"] {
+            let mut command = program.run_at(&[], "cancelled", address, 1, &[]);
+            command.env("CLIENT_PREFIX", prefix);
+            assert_eq!(lines(command), ["cancelled"], "{prefix}{address}");
+        }
+    }
 }
 
 #[test]
@@ -407,7 +457,8 @@ fn an_internal_error() {
     for (callback, expected) in [
         ("none", port(&two)),
         ("ifo_rs_client_init", told(&two)),
-        ("read_packet", port(&two)),
+        ("ifo_rs_client_read", port(&two)),
+        ("ifo_rs_client_was_read", port(&two)),
         ("connect_by_default", "error 2000 Internal error in the instant_failover client plugin".to_owned()),
     ] {
         fs::write(&place, callback).unwrap();

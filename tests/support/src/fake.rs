@@ -18,6 +18,8 @@ pub enum When {
     InsteadOfGreeting,
     /// Right after a greeting that offers TLS, before the client can start TLS.
     WithGreeting,
+    /// Likewise, and the greeting names this plugin for the client's login.
+    WithGreetingFor(&'static str),
     /// In plaintext, after the client has asked for TLS.
     AfterTlsRequest,
     /// Behind the greeting of a real server, as if it were the answer to a login inside TLS. All else is passed on between that
@@ -182,17 +184,27 @@ impl Answer {
                 return client.write(&[&[0xff], &self.code.to_le_bytes()[..], self.message.as_bytes()].concat());
             }
             When::WithGreeting => {
-                let packets = [wire::packet(0, &greeting(CLIENT_SSL)), wire::packet(2, &error)].concat();
+                let packets = [wire::packet(0, &greeting(CLIENT_SSL, NATIVE)), wire::packet(2, &error)].concat();
                 return client.write_raw(&packets);
             }
+            When::WithGreetingFor(plugin) => {
+                // To a client that sends nothing in between.
+                let packets = [wire::packet(0, &greeting(CLIENT_SSL, plugin)), wire::packet(1, &error)].concat();
+                client.write_raw(&packets)?;
+                // Or a goodbye.
+                if ![TLS_REQUEST, 1].contains(&client.read()?.len()) {
+                    logins.fetch_add(1, Ordering::SeqCst);
+                }
+                return Ok(());
+            }
             When::AfterTlsRequest => {
-                client.write(&greeting(CLIENT_SSL))?;
+                client.write(&greeting(CLIENT_SSL, NATIVE))?;
                 client.read()?;
                 return client.write(&error);
             }
             When::AfterLogin | When::AfterSwitch | When::AfterThreeRounds(_) | When::BehindGreetingOf(..) => {}
         }
-        client.write(&greeting(0))?;
+        client.write(&greeting(0, NATIVE))?;
         if client.read()?.len() > TLS_REQUEST {
             logins.fetch_add(1, Ordering::SeqCst);
         }
@@ -218,7 +230,10 @@ impl Answer {
 
 const SCRAMBLE: &[u8; 20] = b"abcdefghijklmnopqrst";
 
-fn greeting(more_capabilities: u32) -> Vec<u8> {
+/// The client plugin that most greetings name.
+const NATIVE: &str = "mysql_native_password";
+
+fn greeting(more_capabilities: u32, plugin: &str) -> Vec<u8> {
     /// Long passwords and flags, a database, the protocol of 4.1, transactions, authentication plugins.
     const CAPABILITIES: u32 = 1 | 4 | 8 | 1 << 9 | 1 << 13 | 1 << 15 | 1 << 19;
     let capabilities = (CAPABILITIES | more_capabilities).to_le_bytes();
@@ -231,7 +246,9 @@ fn greeting(more_capabilities: u32) -> Vec<u8> {
         &capabilities[2..],
         &[21],
         &[0; 10],
-        b"123456789012\0mysql_native_password\0",
+        b"123456789012\0",
+        plugin.as_bytes(),
+        b"\0",
     ]
     .concat()
 }
