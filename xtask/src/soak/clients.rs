@@ -462,8 +462,8 @@ fn program(leg: &Leg, login: &Login) -> Outcome {
             Some(message) => Outcome::Redirected(message.to_owned()),
             None => Outcome::Strange(complained.into_owned()),
         },
-        // The program was let in, and lost the connection in its first statement.
-        Some((2006 | 2013, rest)) if rest.starts_with("(HY000) at line 1: ") => Outcome::Ended,
+        // The program was let in, and lost the connection in its first statement; under TLS, without notice (2026).
+        Some((2006 | 2013 | 2026, rest)) if rest.starts_with("(HY000) at line 1: ") => Outcome::Ended,
         // Codes from 2000 on are the program's own.
         Some((code @ ..2000, _)) => Outcome::Refused(code),
         _ => Outcome::Strange(format!("{}: {said}{complained}", output.status)),
