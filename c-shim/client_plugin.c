@@ -70,11 +70,6 @@ int ifo_c_client_try(MYSQL *mysql, const struct ifo_client_address *address, con
   return ifo_c_client_connect(mysql, address, &keeping, connect);
 }
 
-const void *ifo_c_client_io(MARIADB_PVIO *pvio)
-{
-  return pvio->methods;
-}
-
 /* In C, so that a thread can be cancelled in it. */
 ptrdiff_t ifo_c_client_read(MARIADB_PVIO *pvio, unsigned char *buffer, size_t length)
 {
@@ -82,23 +77,21 @@ ptrdiff_t ifo_c_client_read(MARIADB_PVIO *pvio, unsigned char *buffer, size_t le
   ptrdiff_t got= how.original ? how.original(pvio, buffer, how.length) : -1;
 
   if (how.is_noted)
-    ifo_rs_client_was_read(pvio, buffer, got);
+    ifo_rs_client_was_read(pvio, how.position, buffer, got);
   return got;
 }
 
-int ifo_c_client_is_login_in_clear(MARIADB_PVIO *pvio)
+struct ifo_client_stream ifo_c_client_stream(MARIADB_PVIO *pvio)
 {
-  return !pvio->ctls && pvio->mysql && no_command_yet(pvio->mysql);
-}
+  struct ifo_client_stream stream= {pvio->methods, 0, 0, 0};
 
-int ifo_c_client_is_greeting_due(MARIADB_PVIO *pvio)
-{
-  return pvio->mysql->thread_id == NO_GREETING_YET;
-}
-
-unsigned int ifo_c_client_position(MARIADB_PVIO *pvio)
-{
-  return (unsigned int) (pvio->mysql->affected_rows & POSITION);
+  if (!pvio->ctls && pvio->mysql && no_command_yet(pvio->mysql))
+  {
+    stream.is_login_in_clear= 1;
+    stream.is_greeting_due= pvio->mysql->thread_id == NO_GREETING_YET;
+    stream.position= (unsigned int) (pvio->mysql->affected_rows & POSITION);
+  }
+  return stream;
 }
 
 void ifo_c_client_set_position(MARIADB_PVIO *pvio, unsigned int position)

@@ -100,10 +100,19 @@ enum {
 /* Reads a connection, as read() does. */
 typedef ptrdiff_t (*ifo_client_read_fn)(struct st_ma_pvio *pvio, unsigned char *buffer, size_t length);
 
-/* How a connection is read. */
+/* A connection that is to be read. */
+struct ifo_client_stream {
+  const void *io;         /* its table of functions: no two copies of Connector/C have the same */
+  int is_login_in_clear;  /* whether ifo_c_client_try() is connecting the handle, and TLS has not begun */
+  int is_greeting_due;    /* if so: whether the server has not greeted */
+  unsigned int position;  /* and how far it was read, as was noted; 0 is not at all */
+};
+
+/* How it is read. */
 struct ifo_client_read {
   ifo_client_read_fn original; /* Connector/C's own function; NULL if it is not known */
   size_t length;               /* at most */
+  unsigned int position;       /* how far it was read */
   int is_noted;                /* ifo_rs_client_was_read() wants to know what was read */
 };
 
@@ -139,17 +148,10 @@ int ifo_c_client_connect(struct st_mysql *mysql, const struct ifo_client_address
 int ifo_c_client_try(struct st_mysql *mysql, const struct ifo_client_address *address,
                      const struct ifo_client_login *login, ifo_client_connect_fn connect);
 
-/* That table: no two copies of Connector/C have the same. */
-const void *ifo_c_client_io(struct st_ma_pvio *pvio);
 /* Stands in front of that function of Connector/C's. */
 ptrdiff_t ifo_c_client_read(struct st_ma_pvio *pvio, unsigned char *buffer, size_t length);
-/* Whether ifo_c_client_try() is connecting the handle, and TLS has not begun. */
-int ifo_c_client_is_login_in_clear(struct st_ma_pvio *pvio);
-/* If so: whether the server has not greeted. */
-int ifo_c_client_is_greeting_due(struct st_ma_pvio *pvio);
-/* And how far it was read, as ifo_c_client_set_position() has noted. 0 is not at
-   all. */
-unsigned int ifo_c_client_position(struct st_ma_pvio *pvio);
+struct ifo_client_stream ifo_c_client_stream(struct st_ma_pvio *pvio);
+/* Notes how far a login in clear was read. */
 void ifo_c_client_set_position(struct st_ma_pvio *pvio, unsigned int position);
 /* Whether one was noted for a handle that ifo_c_client_try() could not connect. */
 int ifo_c_client_has_position(struct st_mysql *mysql);
@@ -215,7 +217,7 @@ struct st_mysql *ifo_rs_client_connect(struct st_mysql *mysql, const char *host,
 /* How to read so much of a connection, and what was read then: a number of bytes,
    0 or less for none. */
 struct ifo_client_read ifo_rs_client_read(struct st_ma_pvio *pvio, size_t length);
-void ifo_rs_client_was_read(struct st_ma_pvio *pvio, const unsigned char *buffer, ptrdiff_t got);
+void ifo_rs_client_was_read(struct st_ma_pvio *pvio, unsigned int position, const unsigned char *buffer, ptrdiff_t got);
 /* The plugin was loaded by the code at this place. */
 void ifo_rs_client_init(const void *caller);
 void ifo_rs_client_close(struct st_mysql *mysql);

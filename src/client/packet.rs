@@ -51,8 +51,16 @@ impl Position {
         }
     }
 
+    const fn behind_header(length: u32) -> Self {
+        if length == 0 { Self::START } else { Self::Payload { left: length } }
+    }
+
     /// The position after these bytes.
     pub(super) fn after(mut self, mut bytes: &[u8]) -> Self {
+        // A header in one piece, as mostly: no loop.
+        if let (Self::Header { read: 0, .. }, &[a, b, c, _]) = (self, bytes) {
+            return Self::behind_header(u32::from_le_bytes([a, b, c, 0]));
+        }
         while let Some((&byte, rest)) = bytes.split_first() {
             match self {
                 Self::Header { read, length } if read + 1 < HEADER => {
@@ -60,7 +68,7 @@ impl Position {
                     bytes = rest;
                 }
                 Self::Header { length, .. } => {
-                    self = if length == 0 { Self::START } else { Self::Payload { left: length } };
+                    self = Self::behind_header(length);
                     bytes = rest;
                 }
                 Self::Payload { left } => {

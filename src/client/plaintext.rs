@@ -13,6 +13,7 @@
 //!
 //! [`Handle::was_read_by_packets`]: super::handle::Handle::was_read_by_packets
 
+use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 
 use super::originals::Originals;
@@ -47,47 +48,43 @@ pub(super) fn install(module: &Module<'_>) -> Option<()> {
     slot.store(ours as *mut ()).then_some(())
 }
 
-/// Connector/C's own function for this connection.
-fn original(pvio: *mut st_ma_pvio) -> Option<Read> {
-    // SAFETY: a connection of Connector/C's.
-    let table = unsafe { sys::ifo_c_client_io(pvio) };
-    ORIGINALS.of(table.addr())
-}
-
 callback! {
     /// A socket is to be read: at most the rest of a packet, up to the greeting.
     export fn ifo_rs_client_read(pvio: *mut st_ma_pvio, length: usize) -> ifo_client_read {
-        let mut how = ifo_client_read { original: original(pvio), length, is_noted: 0 };
         // SAFETY: a connection of Connector/C's, which this thread is reading.
-        unsafe {
-            if sys::ifo_c_client_is_login_in_clear(pvio) == 0 {
-                // It says what it likes.
-            } else if sys::ifo_c_client_is_greeting_due(pvio) != 0 {
-                let position = Position::from_number(sys::ifo_c_client_position(pvio));
-                how.length = length.min(position.left() as usize);
-                how.is_noted = 1;
-            } else {
-                // No TLS after the greeting, whatever the server has said that it can: what it says proves nothing.
-                sys::ifo_c_client_set_position(pvio, 0);
-            }
+        let stream = unsafe { sys::ifo_c_client_stream(pvio) };
+        let mut how = as_it_is(stream.io, length);
+        if stream.is_greeting_due != 0 {
+            how.length = length.min(Position::from_number(stream.position).left() as usize);
+            how.position = stream.position;
+            how.is_noted = 1;
+        } else if stream.is_login_in_clear != 0 {
+            // No TLS after the greeting, whatever the server has said that it can: what it says proves nothing.
+            // SAFETY: as above.
+            unsafe { sys::ifo_c_client_set_position(pvio, 0) };
         }
         how
     } on_panic {
-        // As without us. The position is not noted, so no redirect that depends on TLS is followed.
-        ifo_client_read { original: original(pvio), length, is_noted: 0 }
+        // The position is not noted, so no redirect that depends on TLS is followed.
+        // SAFETY: as above.
+        as_it_is(unsafe { sys::ifo_c_client_stream(pvio).io }, length)
     }
+}
+
+/// As without us.
+fn as_it_is(table: *const c_void, length: usize) -> ifo_client_read {
+    ifo_client_read { original: ORIGINALS.of(table.addr()), length, position: 0, is_noted: 0 }
 }
 
 callback! {
     /// So much of it was read.
-    export fn ifo_rs_client_was_read(pvio: *mut st_ma_pvio, buffer: *const u8, got: isize) {
+    export fn ifo_rs_client_was_read(pvio: *mut st_ma_pvio, position: u32, buffer: *const u8, got: isize) {
         if let Ok(count @ 1..) = usize::try_from(got) {
-            // SAFETY: the connection of ifo_rs_client_read(), and what Connector/C has just read of it.
-            unsafe {
-                let position = Position::from_number(sys::ifo_c_client_position(pvio));
-                let bytes = std::slice::from_raw_parts(buffer, count);
-                sys::ifo_c_client_set_position(pvio, position.after(bytes).number());
-            }
+            // SAFETY: what Connector/C has just read.
+            let bytes = unsafe { std::slice::from_raw_parts(buffer, count) };
+            let position = Position::from_number(position).after(bytes).number();
+            // SAFETY: the connection of ifo_rs_client_read().
+            unsafe { sys::ifo_c_client_set_position(pvio, position) };
         }
     } on_panic {
         // As above.
