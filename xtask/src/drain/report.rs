@@ -75,9 +75,16 @@ struct Sums {
 /// Complaints and examples beyond these say nothing new.
 const ENOUGH: usize = 12;
 
-/// How much more the server may hold at the end than after the warm-up: memory in KiB, and descriptors.
-const MEMORY: u64 = 32 * 1024;
+/// How many more descriptors the server may hold at the end than after the warm-up.
 const DESCRIPTORS: u64 = 10;
+
+/// How much more memory it may hold then, in KiB.
+///
+/// A thread that goes on after a refused login keeps some of its memory, with and without the plugin, and most logins here are
+/// redirected, which is a refusal. `cargo xtask bench memory` measures 410 bytes for each in a cached thread; in a pool it was 57.
+fn more_memory(redirected: u64) -> u64 {
+    32 * 1024 + redirected * 64 / 1024
+}
 
 impl Leg {
     #[expect(clippy::too_many_arguments, reason = "they are the fields")]
@@ -175,9 +182,10 @@ impl Leg {
             complaints.push(format!("{put_off} UNINSTALLs were put off in mode OFF"));
         }
         let (before, after) = self.rest;
-        if after.memory > before.memory + MEMORY || after.descriptors > before.descriptors + DESCRIPTORS {
+        let memory = more_memory(self.sums.redirected);
+        if after.memory > before.memory + memory || after.descriptors > before.descriptors + DESCRIPTORS {
             complaints.push(format!(
-                "the server held {before:?}, then {after:?}; it may grow by {MEMORY} KiB and {DESCRIPTORS} descriptors"
+                "the server held {before:?}, then {after:?}; it may grow by {memory} KiB and {DESCRIPTORS} descriptors"
             ));
         }
         complaints
@@ -282,7 +290,7 @@ mod tests {
     #[test]
     fn every_other_fault_is_a_complaint() {
         type Change = fn(&mut Leg);
-        let changes: [Change; 9] = [
+        let changes: [Change; 10] = [
             |leg| leg.differences.lost = 1,
             |leg| leg.differences.doubled = 1,
             |leg| leg.differences.unacknowledged = 1,
@@ -291,6 +299,7 @@ mod tests {
             |leg| leg.sums.refused_after_ping = 1,
             |leg| leg.counts.completed = 0,
             |leg| leg.rest.1.descriptors = DESCRIPTORS + 1,
+            |leg| leg.rest.1.memory = more_memory(0) + 1,
             |leg| leg.wrong.push("crashed".to_owned()),
         ];
         for change in changes {
