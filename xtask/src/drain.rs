@@ -171,7 +171,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
 static STOP: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
-    packages::install(&[packages::BUILD, packages::SERVER])?;
+    packages::install(&[packages::BUILD, packages::SERVER, packages::TEST])?;
     let library = arguments.library.clone().map_or_else(|| Flavour::Release.build(), Ok)?;
     // If another handler is already set, Ctrl-C ends everything at once.
     let _ = ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed));

@@ -236,9 +236,12 @@ impl System {
         const OURS: &str = "instant_failover.so";
         fs::create_dir_all(directory)?;
         fs::copy(library, directory.join(OURS)).with_context(|| format!("cannot copy {}", library.display()))?;
-        let entries =
-            fs::read_dir(self.path(plugins)).with_context(|| format!("no plugins in {}", plugins.display()))?;
-        for entry in entries {
+        // Debian's mariadb-server-core comes without plugins, and without a directory for them.
+        let from = self.path(plugins);
+        if !from.is_dir() {
+            return Ok(());
+        }
+        for entry in fs::read_dir(&from).with_context(|| format!("no plugins in {}", from.display()))? {
             let name = entry?.file_name();
             if name != OURS {
                 symlink(plugins.join(&name), directory.join(&name))?;
@@ -330,4 +333,21 @@ pub fn installed(suite: &str, arch: Arch) -> Result<PathBuf> {
 fn mirror() -> Result<String> {
     let uris = output(Command::new("apt-get").args(["indextargets", "--format", "$(REPO_URI)", "Label: Debian"]))?;
     uris.lines().next().map(str::to_owned).context("apt has no list of Debian's packages: run apt-get update")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_without_plugins_of_its_own_has_ours() {
+        let root = tempfile::tempdir().unwrap();
+        let system = System { root: Some(root.path().to_owned()) };
+        let library = root.path().join("libinstant_failover.so");
+        fs::write(&library, "a library").unwrap();
+        let filled = root.path().join("filled");
+        system.fill(&filled, &library, Path::new("/usr/lib/mysql/plugin")).unwrap();
+        let names = fs::read_dir(&filled).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(names.collect::<Vec<_>>(), ["instant_failover.so"]);
+    }
 }
