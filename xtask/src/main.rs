@@ -75,6 +75,7 @@ enum Task {
 }
 
 fn main() -> anyhow::Result<()> {
+    common::results::begin();
     match Arguments::parse().command {
         Task::Demo(arguments) => demo::command(&arguments),
         Task::Test(arguments) => test::command(&arguments),

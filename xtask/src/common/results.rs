@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::LazyLock;
 use std::thread;
 
 use anyhow::{Context, Result, bail};
@@ -13,15 +14,15 @@ use super::git::git;
 /// The document with all results.
 pub(crate) const RESULTS: &str = "docs/results/README.md";
 
-/// Replaces the text between `<!-- begin NAME -->` and `<!-- end NAME -->` in a document of the project, and notes which commit is
-/// checked out: what was measured.
+/// Replaces the text between `<!-- begin NAME -->` and `<!-- end NAME -->` in a document of the project, and notes what was measured:
+/// the commit that was checked out when [`begin`] was called.
 ///
 /// # Errors
 /// If the document has no such section, or cannot be written.
 pub(crate) fn keep(document: &str, name: &str, text: &str) -> Result<()> {
     let path = project_root().join(document);
     let old = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let text = format!("{}\n\n{MEASURED_AT}{} -->", text.trim(), commit());
+    let text = format!("{}\n\n{MEASURED_AT}{} -->", text.trim(), *COMMIT);
     let new = replace(&old, name, &text).with_context(|| format!("{document} has no section \"{name}\""))?;
     write(&path, &new)?;
     println!("{document}: wrote section \"{name}\"");
@@ -32,14 +33,17 @@ pub(crate) fn keep(document: &str, name: &str, text: &str) -> Result<()> {
 const MEASURED_AT: &str = "<!-- measured at ";
 
 /// The commit that is checked out, with `-dirty` if anything but a document differs from it.
-fn commit() -> String {
-    match output(&mut git(&["rev-parse", "--short=12", "HEAD"])) {
-        Ok(commit) => {
-            let is_clean = output(&mut git(&["diff", "--quiet", "HEAD", "--", ".", ":!docs"])).is_ok();
-            format!("{}{}", commit.trim(), if is_clean { "" } else { "-dirty" })
-        }
-        Err(_) => "an unknown commit".to_owned(),
+static COMMIT: LazyLock<String> = LazyLock::new(|| match output(&mut git(&["rev-parse", "--short=12", "HEAD"])) {
+    Ok(commit) => {
+        let is_clean = output(&mut git(&["diff", "--quiet", "HEAD", "--", ".", ":!docs"])).is_ok();
+        format!("{}{}", commit.trim(), if is_clean { "" } else { "-dirty" })
     }
+    Err(_) => "an unknown commit".to_owned(),
+});
+
+/// To be called before anything is built: a run takes long, and the next commit may be there before its end.
+pub(crate) fn begin() {
+    LazyLock::force(&COMMIT);
 }
 
 /// Which commit the section `name` of a document was measured at.
