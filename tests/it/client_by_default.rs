@@ -465,6 +465,28 @@ fn an_internal_error() {
         let said = program.lines(VALGRIND, "many", &one, 2, &environment.each_ref().map(String::as_str));
         assert_eq!(said, [expected, "left open 0".to_owned()], "{callback}");
     }
+    let prefixed = |callback, scenario, count| {
+        fs::write(&place, callback).unwrap();
+        let mut command = program.run(&[], scenario, &one, count, &environment.each_ref().map(String::as_str));
+        command.env("CLIENT_PREFIX", "instant_failover://");
+        command
+    };
+    for (callback, expected) in [
+        ("ifo_rs_client_connect", "error 2000 Internal error in the instant_failover client plugin".to_owned()),
+        ("ifo_rs_client_close", port(&two)),
+    ] {
+        assert_eq!(lines(prefixed(callback, "many", 2))[0], expected, "{callback}");
+    }
+    // A program that tries to opt out is told that it cannot.
+    assert_eq!(prefixed("ifo_rs_client_options", "opt_out", 1).status().unwrap().code(), Some(4));
+    let mut reconnecting = Reconnecting::start(prefixed("", "reconnect", 2));
+    assert_eq!(reconnecting.next(), port(&two));
+    fs::write(&place, "ifo_rs_client_reconnect").unwrap();
+    // How the connection was lost.
+    assert!(reconnecting.lose().starts_with("error "));
+    fs::write(&place, "").unwrap();
+    assert_eq!(reconnecting.lose(), port(&two));
+    reconnecting.end();
 }
 
 /// What MariaDB's own programs do, by the name under which they log in.

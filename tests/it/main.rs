@@ -26,6 +26,8 @@ mod verdict;
 mod wire_format;
 
 use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use support::server::Server;
 use support::wire::{Client, Error, LoggedIn, Reply};
@@ -63,6 +65,15 @@ fn server_without_plugin() -> Server {
 /// A login over TCP as `user`, without a password.
 fn log_in(server: &Server, user: &str) -> Reply {
     Client::connect(server.address()).unwrap().log_in(user, b"").unwrap().reply
+}
+
+/// Waits until something is so.
+fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !so() {
+        assert!(Instant::now() < deadline, "waited 20 s for {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// The reply that redirects a client.

@@ -18,21 +18,12 @@ use support::packages::is_root;
 use support::wire::{CLIENT_SSL, Client, Error, Reply, handshake_response, packet};
 
 use crate::lifecycle::like_systemd;
-use crate::{harness, redirect_to};
+use crate::{harness, redirect_to, wait_until};
 
 const REDIRECT: [&str; 2] = ["--instant-failover-target=db2", "--instant-failover-mode=ON"];
 
 fn start(options: &[&str]) -> Harness {
     Harness::start(&harness(), options).unwrap()
-}
-
-/// Waits until something is so.
-fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !so() {
-        assert!(Instant::now() < deadline, "in vain: {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
 }
 
 fn reply(address: SocketAddr, user: &str) -> Reply {
@@ -243,6 +234,14 @@ fn reloading_changes_what_the_file_changes() {
         reloads(&server, "reload failed, nothing was changed", times);
         assert!(server.error_log().lines().last().unwrap().contains(why), "{why}: {}", server.error_log());
         assert_eq!(reply(server.address(), "app"), redirect_to("db3"));
+    }
+    // Mode and target, together in both directions.
+    for (n, (text, mode)) in
+        [("instant_failover_target=db4\ninstant_failover_mode=ON\n", "ON"), ("", "OFF")].into_iter().enumerate()
+    {
+        write(text);
+        reloads(&server, "INFO reloaded", 3 + n);
+        assert_eq!(session.query("SELECT @@instant_failover_mode").unwrap(), [[mode]], "{text}");
     }
     // The session has been there all the time.
     assert_eq!(session.query("SELECT 1").unwrap(), [["1"]]);

@@ -101,6 +101,7 @@ impl Server {
             .arg(format!("--extra-port={}", self.extra_port))
             .args(SMALL)
             .args(arguments)
+            .env("INSTANT_FAILOVER_PANIC", PANIC)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
@@ -171,6 +172,15 @@ impl Server {
         self.dir().join("plugin")
     }
 
+    /// Has a library that is built with `panic-injection` panic in this callback from now on, and nowhere else; nowhere at all if it
+    /// is empty.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn inject_panic(&self, callback: &str) -> Result<()> {
+        Ok(fs::write(self.dir().join("data").join(PANIC), callback)?)
+    }
+
     /// A session of root, through the socket.
     ///
     /// # Errors
@@ -194,8 +204,12 @@ impl DerefMut for Server {
     }
 }
 
+/// The file in the data directory, where mariadbd runs, that names the place of a panic. Only a library that is built for this reads
+/// it.
+const PANIC: &str = "panic";
+
 /// How a server is told to serve its sessions by a pool of threads.
-const POOL: &str = "--thread-handling=pool-of-threads";
+pub const POOL: &str = "--thread-handling=pool-of-threads";
 
 /// The last line of a server that shuts down.
 const LAST_LINE: &str = ": Shutdown complete\n";
