@@ -269,11 +269,15 @@ impl Watch<'_> {
         allow_descriptors(&mut configuration)?;
         // Values set by SET GLOBAL are kept, unless the file has changed them too.
         let before = self.options.settings()?;
-        let changes: Vec<_> = Variable::ALL
+        let mut changes: Vec<_> = Variable::ALL
             .into_iter()
             .map(|variable| (variable, settings.value(variable)))
             .filter(|(variable, value)| before.value(*variable) != *value)
             .collect();
+        if !settings.mode().redirects() {
+            // The target may be taken away too, but not while it is in use.
+            changes.sort_by_key(|(variable, _)| *variable != Variable::Mode);
+        }
         let set = self.shared.set(&changes, "the options file", None).map_err(|error| error.to_string())?;
         for caution in set.cautions {
             warn!("{caution}");
