@@ -65,7 +65,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=3600), help_heading = "Ways in")]
     port_open_timeout: u32,
 
-    /// OFF, ON (redirect TCP connections to the standard port), ALL or HOLD (keep waiting those that ON would redirect)
+    /// OFF, ON (redirect TCP connections to the standard port), ALL or HOLD (make those that ON would redirect wait)
     #[arg(long, value_name = "MODE", default_value = "OFF", help_heading = "Redirecting")]
     instant_failover_mode: String,
     /// Where to redirect clients: host or host:port
@@ -136,7 +136,7 @@ pub(super) struct Options {
     #[arg(short = 'V', long, num_args = 0..=1, require_equals = true, value_name = "VERSION", default_missing_value = "", help_heading = "Watching")]
     version: Option<String>,
 
-    /// Serve the counters for Prometheus on this port of this IP address (IPv6 in brackets), to all who reach it; without an address, of 127.0.0.1
+    /// Serve the counters for Prometheus on this port of this IP address (IPv6 in brackets), to anyone who can reach it; the default address is 127.0.0.1
     #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = metrics_address, help_heading = "Watching")]
     metrics: Option<SocketAddr>,
     /// error, warn, info (changes, and a summary under load) or debug (every connection as well)

@@ -1,8 +1,7 @@
 //! The patterns of `LIKE`.
 
 /// Whether `text` matches `pattern`, where `%` matches anything, `_` matches one character, and `\` escapes them. The case of
-/// ASCII letters is ignored. The time is at most proportional to the length of the pattern and the square of the length of
-/// the text.
+/// ASCII letters is ignored. The time is at most proportional to the length of the pattern and to that of the text.
 pub(super) fn is_like(text: &str, pattern: &str) -> bool {
     // Which prefixes of the text match the tokens so far.
     let text: Vec<char> = text.chars().map(|character| character.to_ascii_lowercase()).collect();
