@@ -134,7 +134,8 @@ fn make(packager: &Path, package: &str, arch: Arch, built: &Path, directory: &Pa
     output(
         Command::new(packager)
             .current_dir(project_root())
-            .args(["generate-rpm", "--package", package, "--auto-req"])
+            // Every rpm can read gzip; by default it is zstd.
+            .args(["generate-rpm", "--package", package, "--payload-compress", "gzip", "--auto-req"])
             .arg(project_root().join("packaging/rpm-requires"))
             .args(arch.foreign().map(|target| format!("--target={target}")))
             .arg("--target-dir")
