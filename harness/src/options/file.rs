@@ -19,10 +19,15 @@ pub(super) struct Line {
 /// Reads the options of [`GROUP`]; the groups of other programs, such as mariadbd, are ignored.
 ///
 /// # Errors
-/// If the file cannot be read, or contains something that is not supported.
+/// If the file cannot be read, contains something that is not supported, or has no such group.
 pub(super) fn read(file: &Path, when: When) -> Result<Vec<Line>, String> {
     let text = files::read_text(file, when).map_err(|error| format!("--defaults-file {}: {error}", file.display()))?;
-    let ours = option_file::parse(&text, file)?.into_iter().filter(|line| line.group == GROUP);
+    let lines = option_file::parse(&text, file)?;
+    // A copy of my.cnf: without any of its options this program would listen everywhere and redirect nobody.
+    if !option_file::groups(&text).iter().any(|group| group == GROUP) {
+        return Err(format!("{} has no group [{GROUP}]; put the options for this program into one", file.display()));
+    }
+    let ours = lines.into_iter().filter(|line| line.group == GROUP);
     Ok(ours.map(|line| Line { argument: argument(&line), place: line.place }).collect())
 }
 
@@ -65,6 +70,8 @@ port=2
         for (text, expected) in [
             ("[instant-failover-harness\n", "line 1: [instant-failover-harness has no closing ]"),
             ("\n!include x\n", "line 2: !include x is not supported"),
+            ("[mariadb]\nport=3307\n", " has no group [instant-failover-harness]"),
+            ("", " has no group [instant-failover-harness]"),
         ] {
             let error = arguments(text).unwrap_err();
             assert!(error.contains(expected), "{error}");
