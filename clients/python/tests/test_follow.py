@@ -278,6 +278,28 @@ def test_who_may_redirect(
                     assert "or INSTANT_FAILOVER_FOLLOW=always)" in text
 
 
+def test_the_option_need_not_be_text(
+    connect: Connect, db1: Process, db2: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db1.redirect(db2.target)
+    for rule, environment, is_followed in (
+        (0, "always", False),
+        (False, "always", False),
+        (0.0, "always", False),
+        (1, "never", True),
+        (True, "never", True),
+        (None, "always", True),
+        (None, "never", False),
+        ("", "never", False),
+    ):
+        monkeypatch.setenv("INSTANT_FAILOVER_FOLLOW", environment)
+        if is_followed:
+            session = connect(db1, instant_failover_follow=rule)
+            assert session.query("SELECT @@port") == str(db2.port), (rule, environment)
+        else:
+            assert refused(connect, db1, instant_failover_follow=rule)[0] == 4196
+
+
 def test_no_secret_to_a_server_without_tls_behind_one_with_tls(
     connect: Connect, db1: Process, authority: Authority
 ) -> None:

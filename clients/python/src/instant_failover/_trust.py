@@ -42,7 +42,7 @@ class Rule:
     def __init__(self, option: object = None) -> None:
         """Read the rule; an unknown value counts as `never`."""
         name, value = (OPTION, option) if option not in (None, "") else (ENVIRONMENT, os.environ.get(ENVIRONMENT))
-        text = str(int(value) if isinstance(value, bool) else value or "auto")
+        text = "auto" if value in (None, "") else str(int(value) if isinstance(value, bool) else value)
         rule = _NUMBERS.get(text, text.lower())
         self._problem = None
         if rule not in _RULES:
