@@ -112,7 +112,7 @@ def test_who_may_redirect(db1: Process, db2: Process) -> None:
     """
     (line,) = run(db1, script, {"instant_failover_follow": "verified"})
     assert line.startswith("4196 |")
-    assert line.endswith("set ssl_ca and ssl_verify_identity=True, or INSTANT_FAILOVER_FOLLOW=always)")
+    assert line.endswith("set ssl_ca and ssl_verify_identity=True, or instant_failover_follow=always)")
 
 
 def test_beside_mysqlclient() -> None:

@@ -110,7 +110,7 @@ class Attempt:
         It is not raised here: its traceback would refer to this frame, which refers to it.
         """
         code, text = (*error.args, None, None)[:2]
-        if not self._refusal or self._refusal[0] is not error or not is_redirect(code, text):
+        if not self._refusal or self._refusal[0] is not error or self._rule.is_never or not is_redirect(code, text):
             return self._explain(error)
         peer = self._refusal[1]
         objection = self._rule.objection(peer, self._driver.cure)

@@ -41,21 +41,26 @@ class Rule:
 
     def __init__(self, option: object = None) -> None:
         """Read the rule; an unknown value counts as `never`."""
-        name, value = (OPTION, option) if option not in (None, "") else (ENVIRONMENT, os.environ.get(ENVIRONMENT))
+        self._name, value = (OPTION, option) if option not in (None, "") else (ENVIRONMENT, os.environ.get(ENVIRONMENT))
         text = "auto" if value in (None, "") else str(int(value) if isinstance(value, bool) else value)
         rule = _NUMBERS.get(text, text.lower())
         self._problem = None
         if rule not in _RULES:
-            self._problem = f"{name} is {shown(text)}; give never, verified, auto or always"
+            self._problem = f"{self._name} is {shown(text)}; give never, verified, auto or always"
         self._rule = rule
+
+    @property
+    def is_never(self) -> bool:
+        """Whether the program turned following off: it then gets the server's error as it is."""
+        return self._rule == "never"
 
     def objection(self, peer: Peer, cure: str) -> str | None:
         """Say why a redirect from this server is not followed, and what to do; None if it is followed."""
-        if self._problem or self._rule == "never":
-            return self._problem or f"{ENVIRONMENT}=never"
+        if self._problem:
+            return self._problem
         if peer.tls_asked and not peer.tls:
             return "the program asks for TLS, but the server redirected it without TLS; enable TLS on the server"
         if self._rule == "always" or peer.verified or (self._rule == "auto" and not peer.verification_asked):
             return None
         reason = "the server's certificate is not verified" if peer.tls else "the connection has no TLS"
-        return f"{reason} ({ENVIRONMENT}={self._rule}); {cure}, or {ENVIRONMENT}=always"
+        return f"{reason} ({self._name}={self._rule}); {cure}, or {self._name}=always"
