@@ -82,6 +82,12 @@ def test_a_hold_that_ends_in_a_redirect(connect: Connect, db1: Process, db2: Pro
     assert time.monotonic() - began > 1
 
 
+def test_a_host_in_bytes(connect: Connect, db1: Process, db2: Process) -> None:
+    """The drivers take it as well."""
+    db1.redirect(db2.target)
+    assert connect(db1, host=b"localhost").query("SELECT @@port") == str(db2.port)
+
+
 def test_a_reconnect_begins_at_the_origin(connect: Connect, db1: Process, db2: Process) -> None:
     db1.redirect(db2.target)
     session = connect(db1)

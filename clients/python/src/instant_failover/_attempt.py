@@ -60,7 +60,7 @@ class Attempt:
         names = (driver.host, driver.port, driver.unix_socket, driver.connect_timeout)
         self._asked = {name: getattr(connection, name) for name in names}
         host, port, unix_socket, self._time_left = self._asked.values()
-        host = host or "localhost"
+        host = host.decode(errors="replace") if isinstance(host, bytes) else str(host or "localhost")
         self._follow = Follow(str(unix_socket) if unix_socket else f"{bracketed(host)}:{port or DEFAULT_PORT}")
         self._rule = Rule(option)
         # Whether a server so far was reached by TLS: then the next ones must be, too.
