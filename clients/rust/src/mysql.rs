@@ -16,7 +16,7 @@ use crate::witness::{NO_AUTHORITY, Witness};
 ///
 /// # Errors
 /// Those of `Conn::new`. A redirect that is not followed is [`Error::MySqlError`] with the server's code, 4196; the message says
-/// why.
+/// why, unless following is off.
 pub fn connect<T, E>(opts: T) -> Result<Conn>
 where
     Opts: TryFrom<T, Error = E>,
@@ -48,7 +48,7 @@ fn follow(opts: &Opts, trust: Option<Trust>) -> Result<Conn> {
         if !attempt.is_redirect(error.code, &error.message) {
             return Err(with(error, |message| attempt.with_chain(message)));
         }
-        if let Some(objection) = attempt.objection(peer(&here)) {
+        if let Some(objection) = attempt.objection(peer(&here), "with_root_cert_path") {
             return Err(with(error, |message| attempt.not_followed(message, &objection)));
         }
         if uses_tls(&here) || !here.get_init().is_empty() {

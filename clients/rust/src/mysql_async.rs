@@ -14,7 +14,8 @@ use crate::witness::{NO_AUTHORITY, Witness};
 /// name. The target of a redirect is reached over TCP. The driver has no timeout; `tokio::time::timeout` around this limits all of it.
 ///
 /// # Errors
-/// Those of `Conn::new`. A redirect that is not followed is [`Error::Server`] with the server's code, 4196; the message says why.
+/// Those of `Conn::new`. A redirect that is not followed is [`Error::Server`] with the server's code, 4196; the message says why, unless
+/// following is off.
 pub async fn connect(opts: impl Into<Opts>) -> Result<Conn> {
     follow(&opts.into(), None).await
 }
@@ -38,7 +39,7 @@ async fn follow(opts: &Opts, trust: Option<Trust>) -> Result<Conn> {
         if !attempt.is_redirect(error.code, &error.message) {
             return Err(with(error, |message| attempt.with_chain(message)));
         }
-        if let Some(objection) = attempt.objection(peer(&here)) {
+        if let Some(objection) = attempt.objection(peer(&here), "with_root_certs") {
             return Err(with(error, |message| attempt.not_followed(message, &objection)));
         }
         if uses_tls(&here) || !here.init().is_empty() || !here.setup().is_empty() {

@@ -262,6 +262,36 @@ fn tls_of_mysql_async() {
     });
 }
 
+/// The cure that an error names is an option of its driver; where following is off, the error is the server's.
+#[test]
+fn not_followed() {
+    let world = World::start();
+    let (old, target) = (world.old_port(), format!("|localhost:{}", world.new_port()));
+    let cases = |authority: &str| {
+        [
+            (Trust::Never, false, target.clone()),
+            (Trust::Verified, false, format!("; set ssl_opts with SslOpts::{authority}, or Trust::Always)")),
+            (
+                Trust::Verified,
+                true,
+                format!("; set SslOpts::{authority} instead of with_danger_accept_invalid_certs, or Trust::Always)"),
+            ),
+        ]
+    };
+    for (trust, tls, end) in cases("with_root_cert_path") {
+        let ssl = tls.then(|| mysql::SslOpts::default().with_danger_accept_invalid_certs(true));
+        let error = blocking::connect_trusting(opts(old, ssl), trust).unwrap_err();
+        assert!(matches!(&error, mysql::Error::MySqlError(error) if error.message.ends_with(&end)), "{error}");
+    }
+    runtime().block_on(async {
+        for (trust, tls, end) in cases("with_root_certs") {
+            let ssl = tls.then(|| mysql_async::SslOpts::default().with_danger_accept_invalid_certs(true));
+            let error = asynchronous::connect_trusting(async_opts(old, ssl), trust).await.unwrap_err();
+            assert!(matches!(&error, mysql_async::Error::Server(error) if error.message.ends_with(&end)), "{error}");
+        }
+    });
+}
+
 /// The port of a server that redirects before it greets, in plaintext.
 fn before_the_greeting(target: u16) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
