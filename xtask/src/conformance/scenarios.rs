@@ -390,13 +390,37 @@ fn follow(case: &mut Case, value: &'static str, followed: &[Tls]) -> Result<()> 
         let result = if followed.contains(&tls) {
             case.arrives(&options)
         } else {
-            // The server's error; with the rule and the cure, if any server is followed. A package names its own option.
-            let words = [target.as_str(), "not followed", "=verified", "=always"];
-            let words = if value == "never" { &words[..1] } else { &words[..] };
-            case.land(&soon(options))?.is_error(case.way, 4196, words)
+            let reply = case.land(&soon(options))?;
+            if value == "never" { unchanged(case, &reply, &target) } else { names_cure(case, &reply, &target, true) }
         };
         result.with_context(|| format!("TLS: {tls:?}"))?;
     }
+    Ok(())
+}
+
+/// The server's error, and no more.
+fn unchanged(case: &Case, reply: &Reply, target: &str) -> Result<()> {
+    reply.is_error(case.way, 4196, &[target])?;
+    ensure!(!reply.message().contains("not followed"), "it was annotated: {}", reply.message());
+    Ok(())
+}
+
+/// The server's error, with the rule and what to do, such as `(not followed: the connection has no TLS (setting=verified); ..., or
+/// setting=always)`. The setting is the one that has the rule: another would have no effect.
+fn names_cure(case: &Case, reply: &Reply, target: &str, by_option: bool) -> Result<()> {
+    reply.is_error(case.way, 4196, &[target, "not followed"])?;
+    let message = reply.message();
+    let (before, after) = message
+        .split_once("verified)")
+        .or_else(|| message.split_once("Verified)"))
+        .with_context(|| format!("it does not name the rule: {message}"))?;
+    let setting = before.rsplit('(').next().unwrap_or_default();
+    let cures = ["always", "Always"].map(|always| format!("or {setting}{always}"));
+    ensure!(cures.iter().any(|cure| after.contains(cure)), "the cure is not that of {setting}: {message}");
+    ensure!(
+        by_option != setting.starts_with("INSTANT_FAILOVER_FOLLOW"),
+        "the rule is not that of {setting}: {message}"
+    );
     Ok(())
 }
 
@@ -419,9 +443,13 @@ fn environment(case: &mut Case) -> Result<()> {
     let mut adapter = Adapter::start(case.land.language, case.world, Some("0"))?;
     let here = Options::to(case.here());
     let reply = adapter.land(case.world, case.way, &soon(here.clone()))?;
-    reply.is_error(case.way, 4196, &[&target])?;
-    let reply = adapter.land(case.world, case.way, &Options { follow: Some("auto"), ..here })?;
+    unchanged(case, &reply, &target)?;
+    let reply = adapter.land(case.world, case.way, &Options { follow: Some("auto"), ..here.clone() })?;
     reply.is(&case.world.target.address().port().to_string()).context("with the option")?;
+    adapter.end()?;
+    let mut adapter = Adapter::start(case.land.language, case.world, Some("verified"))?;
+    let reply = adapter.land(case.world, case.way, &soon(here))?;
+    names_cure(case, &reply, &target, false)?;
     adapter.end()
 }
 

@@ -238,6 +238,11 @@ impl Reply {
         Ok(())
     }
 
+    /// That of an error; empty if it is none.
+    pub(super) fn message(&self) -> &str {
+        if let Self::Error { message, .. } = self { message } else { "" }
+    }
+
     pub(super) fn is_any_error(&self) -> Result<()> {
         ensure!(matches!(self, Self::Error { .. }), "{self:?} instead of an error");
         Ok(())
