@@ -224,7 +224,7 @@ function shown(value) {
 
 /** The origin as a redirect back to it would be written. */
 function originOf(host, port) {
-    return addressOf({ host, port });
+    return addressOf({ host: String(host), port });
 }
 
 module.exports = { CODE, Follow, Stop, isRedirect, originOf, shown };

@@ -4,7 +4,7 @@ const assert = require('node:assert/strict');
 const path = require('node:path');
 const { it } = require('node:test');
 const { check, findBase } = require('../lib/mysql2-check.js');
-const { Follow, Stop } = require('../lib/redirect.js');
+const { Follow, Stop, originOf } = require('../lib/redirect.js');
 
 // The test vectors that docs/protocol.md gives to authors of connectors.
 const vectors = require(path.join(__dirname, '../../../docs/protocol-vectors.json'));
@@ -53,6 +53,12 @@ it('says what is wrong with a target', () => {
             message: RegExp(problem.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')),
         });
     }
+});
+
+it('writes an origin', () => {
+    assert.equal(originOf('::1', 3306), '[::1]:3306');
+    // The drivers take what is no text.
+    assert.equal(originOf(5, 3307), '5:3307');
 });
 
 it('refuses a version of mysql2 that it does not know', () => {
