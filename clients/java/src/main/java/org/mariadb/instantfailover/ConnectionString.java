@@ -66,10 +66,16 @@ final class ConnectionString {
     return new ConnectionString(
         url.substring(0, colon + 1),
         mode.endsWith(":") ? mode.substring(0, mode.length() - 1) : mode,
-        Arrays.asList(rest.substring(0, end).trim().split(",")),
+        hosts(rest.substring(0, end).trim()),
         rest.substring(end, mark < 0 ? rest.length() : mark),
         options.isEmpty() ? Collections.emptyList() : Arrays.asList(options.split("&")),
         properties == null ? new Properties() : (Properties) properties.clone());
+  }
+
+  /** At least one; that of {@code //} and {@code //,} is empty, and Connector/J says so. */
+  private static List<String> hosts(String list) {
+    String[] hosts = list.split(",");
+    return hosts.length == 0 ? Collections.singletonList("") : Arrays.asList(hosts);
   }
 
   /** The path of a socket inside {@code address=(...)} has slashes, too. */

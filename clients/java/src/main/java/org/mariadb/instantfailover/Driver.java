@@ -6,6 +6,7 @@ import java.sql.DriverPropertyInfo;
 import java.sql.SQLException;
 import java.sql.SQLFeatureNotSupportedException;
 import java.util.Arrays;
+import java.util.List;
 import java.util.Properties;
 import java.util.logging.Logger;
 
@@ -84,8 +85,14 @@ public class Driver implements java.sql.Driver {
           "08001");
     }
     Trust trust = Trust.of(asked.option(FOLLOW), System.getenv(Trust.ENVIRONMENT));
+    List<ConnectionString> hosts = asked.without(FOLLOW).each();
+    if (hosts.size() > 1) {
+      // Connector/J would refuse a list if it cannot read one of the hosts, even one that is not
+      // needed.
+      real.getPropertyInfo(plain(url), asked.properties());
+    }
     SQLException failed = null;
-    for (ConnectionString host : asked.without(FOLLOW).each()) {
+    for (ConnectionString host : hosts) {
       try {
         return new Attempt(real, host.withSslModeOfHost(), trust).connect();
       } catch (SQLException error) {

@@ -109,6 +109,15 @@ class ConnectionStringTest {
     assertEquals("trust", second.withSslModeOfHost().option("sslMode"));
     assertNull(list.each().get(0).withSslModeOfHost().option("sslMode"));
     assertEquals(1, parse("jdbc:mariadb:loadbalance://db1,db2").each().size());
+    // As in Connector/J, a comma at the end says nothing.
+    assertEquals(1, parse("jdbc:mariadb://db1,,/demo").each().size());
+    for (String url : new String[] {"jdbc:mariadb:///demo", "jdbc:mariadb://,,/demo"}) {
+      ConnectionString none = parse(url);
+      assertEquals("jdbc:mariadb:///demo", none.each().get(0).withSslModeOfHost().url());
+      assertEquals(1, none.each().size());
+      assertEquals(":3306", none.origin());
+      assertFalse(none.hasHost());
+    }
     assertTrue(list.hasHost());
     assertFalse(parse("jdbc:mariadb:///demo?localSocket=/run/s").hasHost());
   }

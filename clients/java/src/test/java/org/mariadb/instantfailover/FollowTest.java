@@ -133,6 +133,44 @@ class FollowTest {
   }
 
   @Test
+  void malformedUrls() throws SQLException {
+    int port = one().port();
+    for (String hosts :
+        new String[] {
+          "//",
+          "//,",
+          "//,,",
+          "sequential://,",
+          "replication://,",
+          "//:1",
+          "//127.0.0.1:x",
+          "//127.0.0.1:",
+          "//127.0.0.1:1:2",
+          "//[::1",
+          "//[",
+          "//127.0.0.1:99999",
+          "//address=",
+          "//address=(host=)",
+          "//address=(port=x)",
+          "//127.0.0.1:" + port + ",127.0.0.1:x",
+          "//127.0.0.1:" + port + ",[::1",
+          "//,127.0.0.1:" + port,
+          "//127.0.0.1:1,",
+        }) {
+      String url = "jdbc:mariadb:" + hosts + "/demo";
+      Exception own =
+          assertThrows(Exception.class, () -> World.connectorJ().connect(url, World.account()));
+      Exception found =
+          assertThrows(Exception.class, () -> new Driver().connect(url, World.account()), url);
+      assertEquals(own.toString(), found.toString(), url);
+    }
+    String url = plainUrl(port, Tls.OFF).replace("/shop", ",/shop");
+    try (Connection connection = new Driver().connect(url, World.account())) {
+      assertEquals(port, port(connection));
+    }
+  }
+
+  @Test
   void errorsOfTheTarget() throws SQLException {
     one().redirectTo(two().address());
     Properties wrong = World.account();
