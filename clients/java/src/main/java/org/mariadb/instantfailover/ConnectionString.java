@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
 import java.util.List;
+import java.util.Map;
 import java.util.Properties;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
@@ -117,6 +118,12 @@ final class ConnectionString {
       if (isNamed(option, name)) {
         int equals = option.indexOf('=');
         return equals < 0 ? "" : option.substring(equals + 1);
+      }
+    }
+    // Connector/J takes a number or a boolean in the place of its text.
+    for (Map.Entry<Object, Object> entry : properties.entrySet()) {
+      if (entry.getKey().toString().equalsIgnoreCase(name)) {
+        return entry.getValue().toString();
       }
     }
     for (String key : properties.stringPropertyNames()) {

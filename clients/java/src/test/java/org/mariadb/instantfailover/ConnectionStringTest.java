@@ -93,6 +93,15 @@ class ConnectionStringTest {
     assertEquals("jdbc:mariadb://db1/demo?connecttimeoutX=2", changed.url());
     assertEquals("{connectTimeout=3}", changed.properties().toString());
     assertEquals("1", properties.getProperty("ConnectTimeout"));
+    properties.put("InstantFailoverFollow", 0);
+    properties.put("pool", true);
+    string = ConnectionString.parse("jdbc:mariadb://db1/demo", properties);
+    assertEquals("0", string.option("instantFailoverFollow"));
+    assertEquals("true", string.option("pool"));
+    Properties withDefaults = new Properties(properties);
+    withDefaults.setProperty("user", "a");
+    string = ConnectionString.parse("jdbc:mariadb://db1/demo", withDefaults);
+    assertEquals("1", string.option("connectTimeout"));
   }
 
   @Test
