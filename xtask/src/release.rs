@@ -34,6 +34,7 @@ const NAMED: &[(&str, &str)] = &[
     ("clients/go/README.md", "instantfailover@v{version} "),
     ("clients/java/README.md", "<version>{version}</version>"),
     ("clients/java/pom.xml", "<version>{version}</version>"),
+    ("clients/java/src/main/java/org/mariadb/instantfailover/Driver.java", "VERSION = \"{version}\""),
     ("clients/node/README.md", "instant-failover-{version}.tgz"),
     ("clients/node/package.json", "\"version\": \"{version}\""),
     ("clients/node/package-lock.json", "\"version\": \"{version}\""),

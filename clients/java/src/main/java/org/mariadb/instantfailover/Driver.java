@@ -39,8 +39,9 @@ public class Driver implements java.sql.Driver {
   public static final String FOLLOW = Trust.OPTION;
 
   static final String PREFIX = "jdbc:instant-failover:";
-  private static final int MAJOR_VERSION = 0;
-  private static final int MINOR_VERSION = 1;
+
+  /** That of the project. */
+  static final String VERSION = "0.2.0";
 
   /** What {@link DriverManager} knows. */
   private static final class ForPrefix extends Driver {
@@ -126,12 +127,12 @@ public class Driver implements java.sql.Driver {
 
   @Override
   public int getMajorVersion() {
-    return MAJOR_VERSION;
+    return versionPart(0);
   }
 
   @Override
   public int getMinorVersion() {
-    return MINOR_VERSION;
+    return versionPart(1);
   }
 
   @Override
@@ -142,6 +143,10 @@ public class Driver implements java.sql.Driver {
   @Override
   public Logger getParentLogger() throws SQLFeatureNotSupportedException {
     throw new SQLFeatureNotSupportedException("This driver does not log");
+  }
+
+  private static int versionPart(int index) {
+    return Integer.parseInt(VERSION.split("\\.")[index]);
   }
 
   private static String plain(String url) {

@@ -66,6 +66,13 @@ class FollowTest {
   }
 
   @Test
+  void ownVersion() {
+    Driver driver = new Driver();
+    String found = driver.getMajorVersion() + "." + driver.getMinorVersion() + ".";
+    assertTrue(Driver.VERSION.startsWith(found), found);
+  }
+
+  @Test
   void byUrl() throws SQLException {
     String url = url(one().port(), Tls.OFF);
     assertEquals(one().port(), landing(url));
