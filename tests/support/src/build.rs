@@ -105,6 +105,8 @@ impl FromStr for Arch {
 
 /// A release build for that architecture in that target directory, and the directory of what it makes.
 fn cargo_build_for(arch: Arch, target_dir: &Path) -> Result<(Command, PathBuf)> {
+    // The first time it takes minutes.
+    eprintln!("Building for {arch} in {} ...", target_dir.display());
     let mut cargo = cargo_build();
     cargo.arg("--target-dir").arg(target_dir);
     let Some(target) = arch.foreign() else {
