@@ -94,3 +94,23 @@ fn examples_are_right() {
         assert_eq!(names, ["db1", "db2"]);
     }
 }
+
+/// What the checks of a command advise.
+#[test]
+fn advice_names_options_of_the_command() {
+    let checks = [
+        ("failover", include_str!("../plan/failover/check.rs")),
+        ("switchover", include_str!("../plan/check/accounts.rs")),
+        ("switchover", include_str!("../plan/check/replication.rs")),
+    ];
+    for (name, source) in checks {
+        let command_line = command_line();
+        let command = command_line.find_subcommand(name).unwrap();
+        let has = |option: &str| command.get_arguments().any(|argument| argument.get_long() == Some(option));
+        let mut options = source.split([' ', '"', ',', ':', ';']).filter_map(|word| word.strip_prefix("--")).peekable();
+        assert!(options.peek().is_some(), "{name} advises no option");
+        for option in options {
+            assert!(has(option), "{name} has no option --{option}");
+        }
+    }
+}

@@ -210,7 +210,7 @@ fn replication(facts: &Facts, server: &ServerFacts, channel: &Channel, findings:
     });
     if !matches!(get("SQL_Delay"), "" | "0") {
         let seen = format!("{new} is delayed by {} s on purpose", get("SQL_Delay"));
-        findings.push(Finding::warning("lag", seen, "choose another replica, or allow that time with --max-wait"));
+        findings.push(Finding::warning("lag", seen, "choose another replica, or allow that time with --max-pause"));
     }
     for (name, value) in row.into_iter().flatten() {
         let is_filter = name.starts_with("Replicate_")
