@@ -292,10 +292,10 @@ impl<'a> Rolling<'a> {
             let (sessions, text) = if link.abilities.hold {
                 let Left { sessions, busy, in_transaction: open, unknown } = left(link)?;
                 if link.abilities.note && link.value("SELECT @@instant_failover_note")? != record.note() {
-                    return Err(Failure("somebody else has begun to work on it".to_owned()));
+                    return Err(Failure("another program or administrator has begun to work on it".to_owned()));
                 }
                 if link.value("SELECT @@instant_failover_mode")? == "OFF" {
-                    return Err(Failure("somebody else has set its mode to OFF".to_owned()));
+                    return Err(Failure("another program or administrator has set its mode to OFF".to_owned()));
                 }
                 let total = sessions + unknown;
                 (
@@ -416,7 +416,7 @@ impl<'a> Rolling<'a> {
         };
         let is_ours = [record.note().as_str(), had_note, NOTIFY, ""].contains(&node.note.as_str());
         if mode != failover::Mode::Off && !is_ours {
-            return Err(Failure(format!("somebody else has set mode {mode} ('{}')", node.note)));
+            return Err(Failure(format!("another program or administrator has set mode {mode} ('{}')", node.note)));
         }
         let link = &mut self.links[record.done];
         let mut sql =

@@ -72,7 +72,7 @@ pub(super) fn status(context: &Context) -> Exit {
         .collect();
     let interrupted = rolling.iter().filter(|one| !one.runs);
     problems.extend(interrupted.map(|one| {
-        format!("nobody goes on with the rolling restart of {}: resume, or back", one.record.nodes.join(", "))
+        format!("the rolling restart of {} is unfinished and not running: resume, or back", one.record.nodes.join(", "))
     }));
     problems.extend(problems_of(&all, &rolling, is_away));
     problems.extend(unreadable);

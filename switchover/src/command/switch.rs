@@ -137,7 +137,7 @@ fn show_plan(context: &Context, arguments: &Switchover, facts: &Facts, hold: boo
     let long = facts.old.as_ref().map(|old| old.long.len()).unwrap_or_default();
     let pause = if long > 0 {
         format!(
-            "{long} transactions or statements are older than 5 s: clients would wait for up to {} s, in vain",
+            "{long} transactions or statements are older than 5 s: clients would wait for up to {} s, and the switchover would still fail",
             arguments.how.max_pause(MAX_PAUSE).as_secs()
         )
     } else {

@@ -128,7 +128,7 @@ pub fn target(nodes: &[Node], named: usize, current: usize) -> Result<usize, Str
             Role::Alone if bad.problem.is_empty() => {
                 format!("{} is {}: to restart a primary, move its clients by a switchover first", bad.name, bad.state())
             }
-            _ => format!("{} is not ready ({}): wait until it is, or mend it", bad.name, bad.state()),
+            _ => format!("{} is not ready ({}): wait until it is, or fix it", bad.name, bad.state()),
         });
     }
     if let Some(other) = nodes.iter().find(|other| !node.is_beside(other)) {
@@ -162,15 +162,14 @@ pub fn target(nodes: &[Node], named: usize, current: usize) -> Result<usize, Str
                 ));
             }
             Some(mode) => {
-                let by =
-                    if node.note.is_empty() { "nobody has noted why".to_owned() } else { format!("'{}'", node.note) };
+                let by = if node.note.is_empty() { "no note says why".to_owned() } else { format!("'{}'", node.note) };
                 return Err(format!("{} is in mode {mode} ({by}): set it to OFF if that is over", node.name));
             }
         }
     }
     let done = current.checked_sub(1);
     let last = kept.into_iter().rev().find(|&other| other != current);
-    done.or(last).ok_or_else(|| format!("{} has nobody who could take its clients: name two nodes at least", node.name))
+    done.or(last).ok_or_else(|| format!("no other node can take the clients of {}: name two nodes at least", node.name))
 }
 
 /// What is known of a run: it is kept in a file before anything happens.
@@ -324,7 +323,7 @@ mod tests {
             ),
             (|nodes| nodes.truncate(2), "has 3 nodes, of which 2 are known"),
             (|nodes| nodes[1].mode = None, "g2 has no plugin"),
-            (|nodes| nodes[1].mode = Some(Mode::On), "g2 is in mode ON (nobody has noted why)"),
+            (|nodes| nodes[1].mode = Some(Mode::On), "g2 is in mode ON (no note says why)"),
             (
                 |nodes| (nodes[1].mode, nodes[1].note) = (Some(Mode::On), "galera-notify".to_owned()),
                 "g2 is in mode ON by galera-notify",

@@ -311,7 +311,7 @@ fn a_command_that_restarts_nothing() {
             assert!(ended.text.contains(text), "{text}: {}", ended.text);
         }
         assert_eq!(three.mode(DB2)[..2], ["ON", &other], "{}", ended.text);
-        three.shows(false, 1, &["nobody goes on with the rolling restart", "0 of 2 done, db2 is being restarted"]);
+        three.shows(false, 1, &["is unfinished and not running", "0 of 2 done, db2 is being restarted"]);
         three.shows(true, 1, &["db2 redirects for a rolling restart by", "which is not running"]);
         let elsewhere = three.pair.run_elsewhere(&["resume", "--yes"]);
         assert_eq!(elsewhere.status, Some(1), "{}", elsewhere.text);
@@ -367,7 +367,7 @@ fn a_server_that_does_not_come_back() {
     for text in ["db2: after 3 s it is", "Connection refused", "Once it is ready: instant-failover resume"] {
         assert!(ended.text.contains(text), "{text}: {}", ended.text);
     }
-    three.shows(false, 1, &["db2 does not answer", "nobody goes on with the rolling restart"]);
+    three.shows(false, 1, &["db2 does not answer", "is unfinished and not running"]);
     let back = three.pair.run(&["back", "--yes"]);
     assert_eq!(back.status, Some(1), "{}", back.text);
     assert!(back.text.contains("bring it back first"), "{}", back.text);
@@ -388,14 +388,14 @@ fn a_server_that_does_not_come_back() {
     three.pair.sql(DB2, "INSTALL SONAME 'instant_failover'");
     three.pair.sql(DB2, "SET GLOBAL instant_failover_exempt_users = 'repl,dba,root'");
 
-    // What somebody else has set there meanwhile stays.
+    // What another program or administrator has set there meanwhile stays.
     three.pair.sql(
         DB2,
         "SET GLOBAL instant_failover_note = 'hands off', instant_failover_target = 'x:1', instant_failover_mode = ON",
     );
     let ended = three.pair.run(&["resume", "--yes"]);
     assert_eq!(ended.status, Some(4), "{}", ended.text);
-    assert!(ended.text.contains("somebody else has set mode ON ('hands off')"), "{}", ended.text);
+    assert!(ended.text.contains("another program or administrator has set mode ON ('hands off')"), "{}", ended.text);
     three.pair.sql(DB2, "SET GLOBAL instant_failover_mode = OFF, instant_failover_note = ''");
 
     let mut resumed = three.begin_as(&["resume", "--yes"]);
@@ -448,7 +448,7 @@ fn stopped_by_signals() {
         assert_eq!(ended.status, status, "{}", ended.text);
         open.query_drop("COMMIT").unwrap();
         if status.is_none() {
-            three.shows(false, 1, &["nobody goes on with the rolling restart", "db2 redirects to"]);
+            three.shows(false, 1, &["is unfinished and not running", "db2 redirects to"]);
             let back = three.pair.run(&["back", "--yes"]);
             assert_eq!(back.status, Some(3), "{}", back.text);
         }
@@ -491,7 +491,11 @@ fn a_person_who_sets_the_mode_to_off_ends_it() {
     assert_eq!(running.asks(), None);
     let ended = running.end();
     assert_eq!(ended.status, Some(3), "{}", ended.text);
-    assert!(ended.text.contains("somebody else has set its mode to OFF; it serves again"), "{}", ended.text);
+    assert!(
+        ended.text.contains("another program or administrator has set its mode to OFF; it serves again"),
+        "{}",
+        ended.text
+    );
     three.all_serve();
     drop(open);
 }

@@ -179,7 +179,11 @@ pub(super) fn no_quorum(cluster: &mut Cluster) -> Result<()> {
     command.shows(
         &["status"],
         1,
-        &["node2 is not in a primary component", "node3 is not in a primary component", "nobody goes on with"],
+        &[
+            "node2 is not in a primary component",
+            "node3 is not in a primary component",
+            "is unfinished and not running",
+        ],
     )?;
     let [first, second, third] = &mut cluster.nodes;
     for node in [&*second, &*third] {

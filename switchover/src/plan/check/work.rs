@@ -31,7 +31,7 @@ pub(super) fn check(pair: &Pair<'_>, findings: &mut Vec<Finding>) {
         ));
     }
     for long in &pair.old.long {
-        let cure = "a switchover waits for it in vain, and goes back; wait, or KILL it";
+        let cure = "a switchover would wait for it, and still fail; wait until it has ended, or KILL it";
         findings.push(Finding::warning("work", format!("{}: {long}", pair.old_name()), cure));
     }
     for lock in &pair.old.user_locks {
