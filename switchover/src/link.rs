@@ -49,20 +49,30 @@ impl Link {
     pub fn session(&mut self) -> Result<&mut Session, SqlError> {
         if self.session.is_none() {
             let mut session = Session::open(&self.entry)?;
-            self.end_lost(&mut session)?;
-            if self.locks {
-                session.lock(LOCK_PATIENCE)?;
+            if let Err(error) = self.begin(&mut session) {
+                // It may hold the lock.
+                self.lost.push(session.id());
+                return Err(error);
             }
-            self.abilities = Abilities::read(&mut session)?;
             return Ok(self.session.insert(session));
         }
         if !self.lost.is_empty()
             && let Some(mut session) = self.session.take()
         {
-            self.end_lost(&mut session)?;
+            let ended = self.end_lost(&mut session);
             self.session = Some(session);
+            self.noting(ended)?;
         }
         self.session.as_mut().ok_or_else(|| SqlError::Lost("no session".to_owned()))
+    }
+
+    fn begin(&mut self, session: &mut Session) -> Result<(), SqlError> {
+        self.end_lost(session)?;
+        if self.locks {
+            session.lock(LOCK_PATIENCE)?;
+        }
+        self.abilities = Abilities::read(session)?;
+        Ok(())
     }
 
     fn end_lost(&mut self, session: &mut Session) -> Result<(), SqlError> {

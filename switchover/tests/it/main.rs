@@ -10,6 +10,7 @@
 mod application;
 mod failover;
 mod faults;
+mod link;
 mod pair;
 mod refusals;
 mod rolling;
