@@ -1,5 +1,7 @@
 //! The stand-in on the address of a server that is dead: it lets clients wait, and then redirects them.
 
+use failover::ModeError;
+
 use crate::database::{Session, SqlError, quoted};
 use crate::plan::record::StandInBefore;
 use crate::plan::seen::StandIn;
@@ -73,8 +75,9 @@ impl StandInLink {
     pub fn before(&mut self) -> Result<StandInBefore, SqlError> {
         let sql = "SELECT @@instant_failover_mode, @@instant_failover_hold_timeout, @@instant_failover_target";
         let row = self.asking(|session| session.row(sql))?;
+        let strange = |error: ModeError| SqlError::Refused { code: 0, message: format!("its mode: {error}") };
         Ok(StandInBefore {
-            mode: row.at(0).to_owned(),
+            mode: row.at(0).parse().map_err(strange)?,
             hold_timeout: row.at(1).parse().unwrap_or_default(),
             target: row.at(2).to_owned(),
         })
@@ -89,7 +92,7 @@ impl StandInLink {
             "SET GLOBAL instant_failover_hold_timeout = {}, instant_failover_target = {}, instant_failover_mode = '{}'",
             to.hold_timeout,
             quoted(&to.target),
-            to.mode
+            to.mode.name()
         );
         self.asking(|session| session.run(&sql))
     }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use ::failover::Mode;
+
 use super::{Live, hooks};
 use crate::database::{SqlError, quoted};
 use crate::link::Link;
@@ -43,19 +45,16 @@ impl Live<'_> {
     fn hold_at_stand_in(&mut self, record: &Record) -> Result<(), Failure> {
         let seconds = (self.options.max_pause + HOLD_RESERVE).as_secs().min(MAX_HOLD);
         let began = Instant::now();
-        self.set_stand_in("HOLD", seconds, &record.way.target)?;
+        self.set_stand_in(Mode::Hold, seconds, &record.way.target)?;
         self.pause_began = Some(began);
         Ok(())
     }
 
-    fn set_stand_in(&mut self, mode: &str, seconds: u64, target: &str) -> Result<(), Failure> {
+    fn set_stand_in(&mut self, mode: Mode, seconds: u64, target: &str) -> Result<(), Failure> {
         let stand_in = self.dead.as_mut().and_then(|dead| dead.stand_in.as_mut());
         let stand_in = stand_in.ok_or_else(|| Failure("there is no stand-in".to_owned()))?;
-        let to = StandInBefore {
-            mode: mode.to_owned(),
-            hold_timeout: u16::try_from(seconds).unwrap_or(u16::MAX),
-            target: target.to_owned(),
-        };
+        let to =
+            StandInBefore { mode, hold_timeout: u16::try_from(seconds).unwrap_or(u16::MAX), target: target.to_owned() };
         stand_in.set(&to).map_err(|error| match error {
             SqlError::Refused { code: 1227, message } => Failure(format!(
                 "{message}: a stand-in can be controlled through its Unix socket only; give socket, not host, in the group {}",
@@ -68,7 +67,7 @@ impl Live<'_> {
     fn redirect_at_stand_in(&mut self, record: &Record) -> Result<(), Failure> {
         let before = record.failover.as_ref().and_then(|failover| failover.stand_in.as_ref());
         let seconds = before.map_or(10, |before| before.hold_timeout);
-        self.set_stand_in("ON", seconds.into(), &record.way.target)?;
+        self.set_stand_in(Mode::On, seconds.into(), &record.way.target)?;
         self.say_pause();
         Ok(())
     }
@@ -76,7 +75,7 @@ impl Live<'_> {
     fn release_at_stand_in(&mut self, record: &Record) -> Result<(), Failure> {
         let before = record.failover.as_ref().and_then(|failover| failover.stand_in.clone());
         let before = before.ok_or_else(|| Failure("what it was like before is not known".to_owned()))?;
-        self.set_stand_in(&before.mode, before.hold_timeout.into(), &before.target)
+        self.set_stand_in(before.mode, before.hold_timeout.into(), &before.target)
     }
 
     /// Runs something on each replica that answers, the new primary first, with its connection to the old primary.

@@ -154,7 +154,7 @@ fn after_promotion(new: &Server, around: &Around, record: &Record, own: &Own) ->
 fn back(new: Option<&Server>, around: &Around, record: &Record, parts: &Failover, own: &Own) -> Next {
     let old = record.old.server_id;
     if let (Some(now), Some(before)) = (&around.stand_in, &parts.stand_in)
-        && (now.mode.name() != before.mode || now.target != before.target)
+        && (now.mode != before.mode || now.target != before.target)
         && !own.is_over(Step::ReleaseAtStandIn)
     {
         return Next::Take(Step::ReleaseAtStandIn);

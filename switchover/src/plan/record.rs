@@ -97,8 +97,9 @@ pub struct Failover {
 /// What a stand-in was like before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StandInBefore {
-    /// The name of `@@instant_failover_mode`.
-    pub mode: String,
+    /// `@@instant_failover_mode`
+    #[serde(with = "mode_name")]
+    pub mode: Mode,
     /// `@@instant_failover_hold_timeout`
     pub hold_timeout: u16,
     /// `@@instant_failover_target`
@@ -113,10 +114,25 @@ impl StandInBefore {
     fn from_word(word: &str) -> Option<Self> {
         let mut parts = word.splitn(3, '/');
         Some(Self {
-            mode: parts.next()?.to_owned(),
+            mode: parts.next()?.parse().ok()?,
             hold_timeout: parts.next()?.parse().ok()?,
             target: parts.next()?.to_owned(),
         })
+    }
+}
+
+/// A mode by its name.
+mod mode_name {
+    use failover::Mode;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    pub(super) fn serialize<S: Serializer>(mode: &Mode, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(mode.name())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mode, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 
@@ -244,7 +260,7 @@ fn named(text: &str) -> Option<Named> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Before, Failover, MAX_NOTE, Named, Record, StandInBefore, Way};
+    use super::{Before, Failover, MAX_NOTE, Mode, Named, Record, StandInBefore, Way};
 
     fn record() -> Record {
         Record {
@@ -287,12 +303,19 @@ mod tests {
             without: vec!["db3".to_owned(), "db4".to_owned()],
             fenced: true,
             stand_in: Some(StandInBefore {
-                mode: "OFF".to_owned(),
+                mode: Mode::Off,
                 hold_timeout: 10,
                 target: "[2001:db8::1]:3306".to_owned(),
             }),
         });
-        assert_eq!(Record::from_note(&failover.note()), Some(failover));
+        let note = failover.note();
+        assert_eq!(Record::from_note(&note), Some(failover.clone()));
+        let json = serde_json::to_string(&failover).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), failover);
+        // What is not a mode must not get into a statement.
+        let wrong = |text: &str| text.replace("OFF", "OFF',read_only='0");
+        assert_eq!(Record::from_note(&wrong(&note)).unwrap().failover.unwrap().stand_in, None);
+        assert!(serde_json::from_str::<Record>(&wrong(&json)).is_err());
         let json = serde_json::to_string(&record).unwrap();
         assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), record);
     }

@@ -353,7 +353,7 @@ impl Simulation {
             failover: Some(Failover {
                 without: Vec::new(),
                 fenced: false,
-                stand_in: Some(StandInBefore { mode: "OFF".to_owned(), hold_timeout: 10, target: String::new() }),
+                stand_in: Some(StandInBefore { mode: Mode::Off, hold_timeout: 10, target: String::new() }),
             }),
             position: Some(seen.position),
             ..super::record()
