@@ -1,7 +1,5 @@
 //! Reads what is judged before a failover: what is left of the old primary, and the servers around it. Nothing is changed.
 
-use std::thread;
-
 use crate::database::SqlError;
 use crate::facts;
 use crate::link::Link;
@@ -10,6 +8,7 @@ use crate::plan::seen::{Around, Replica, Server};
 use crate::probe::{self, Probe};
 use crate::servers::{Entry, Servers, Way};
 use crate::stand_in::StandInLink;
+use crate::threads;
 
 /// The servers around a primary that is dead.
 pub struct Dead {
@@ -96,11 +95,7 @@ impl Dead {
                 ways.push(Way::Tcp { host, port, tls: crate::servers::Tls::Off });
             }
         }
-        let probes = thread::scope(|scope| {
-            let threads: Vec<_> = ways.iter().map(|way| scope.spawn(|| ask(way))).collect();
-            let unknown = || Probe::Unknown("the probe failed".to_owned());
-            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| unknown())).collect::<Vec<_>>()
-        });
+        let probes = threads::each(&ways, ask);
         ways.iter().zip(probes).map(|(way, probe)| (shown(way), self.answer(way, probe))).collect()
     }
 
@@ -152,17 +147,9 @@ impl Dead {
 
 /// All at once: each that is down takes seconds.
 fn looks(links: Vec<Link>, old: &Entry, old_id: u32) -> Vec<(Link, Option<Server>)> {
-    thread::scope(|scope| {
-        let threads: Vec<_> = links
-            .into_iter()
-            .map(|mut link| {
-                scope.spawn(move || {
-                    let server = link.look(old, Some(old_id));
-                    (link, server)
-                })
-            })
-            .collect();
-        threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+    threads::each(links, |mut link| {
+        let server = link.look(old, Some(old_id));
+        (link, server)
     })
 }
 

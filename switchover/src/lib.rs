@@ -9,6 +9,7 @@
 //! - [`live`]: the steps, on servers
 //! - [`rolling`]: nodes that are restarted one after the other
 //! - [`store`], [`signals`]: the file with the record, and signals
+//! - `threads`: work in other threads
 //! - [`command`]: the command line
 #![forbid(unsafe_code)]
 
@@ -26,3 +27,4 @@ pub mod servers;
 pub mod signals;
 pub mod stand_in;
 pub mod store;
+mod threads;

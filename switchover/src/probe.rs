@@ -3,8 +3,9 @@
 use std::io::{self, ErrorKind, Read};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::unix::net::UnixStream;
-use std::thread;
 use std::time::Duration;
+
+use crate::threads;
 
 /// How long a server may take to accept a connection, and to send its greeting.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -36,18 +37,12 @@ pub fn tcp(host: &str, port: u16) -> Probe {
         Ok(addresses) => addresses.collect(),
         Err(error) => return Probe::Unknown(error.to_string()),
     };
-    let probes = thread::scope(|scope| {
-        let probe = |address| {
-            scope.spawn(move || match TcpStream::connect_timeout(&address, PATIENCE) {
-                Ok(stream) => match stream.set_read_timeout(Some(PATIENCE)) {
-                    Ok(()) => greeting(stream),
-                    Err(error) => Probe::Unknown(error.to_string()),
-                },
-                Err(error) => not_connected(&error),
-            })
-        };
-        let threads: Vec<_> = addresses.into_iter().map(probe).collect();
-        threads.into_iter().filter_map(|thread| thread.join().ok()).collect::<Vec<_>>()
+    let probes = threads::each(addresses, |address| match TcpStream::connect_timeout(&address, PATIENCE) {
+        Ok(stream) => match stream.set_read_timeout(Some(PATIENCE)) {
+            Ok(()) => greeting(stream),
+            Err(error) => Probe::Unknown(error.to_string()),
+        },
+        Err(error) => not_connected(&error),
     });
     probes.into_iter().max_by_key(Probe::weight).unwrap_or_else(|| Probe::Unknown("the name has no address".to_owned()))
 }
