@@ -8,6 +8,7 @@ use mysql::prelude::Queryable as _;
 use mysql::{ClientIdentity, Conn, OptsBuilder, SslOpts};
 
 use crate::servers::{Entry, Tls, Way};
+use crate::threads;
 
 /// How long to wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -17,6 +18,9 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The lock that says that a command works on a server. It ends with its session, and so after everything that was sent there.
 const LOCK: &str = "instant_failover";
+
+/// How long a login may take.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(CONNECT_TIMEOUT.as_secs() + ANSWER_TIMEOUT.as_secs());
 
 /// How a node of a Galera cluster may refuse a lock.
 const NOT_SUPPORTED: u16 = 1235;
@@ -118,6 +122,12 @@ impl From<mysql::Row> for Row {
     }
 }
 
+/// Logs in. Without a limit for all of it, a Unix socket whose backlog is full would be waited for without end.
+pub(crate) fn connect(options: OptsBuilder, patience: Duration) -> Result<Conn, SqlError> {
+    let opened = threads::within(patience, || Conn::new(options));
+    Ok(opened.ok_or_else(|| SqlError::Lost(format!("no login within {} s", patience.as_secs_f64())))??)
+}
+
 /// A session.
 pub struct Session {
     connection: Conn,
@@ -158,7 +168,7 @@ impl Session {
                 }
             }
         }
-        let mut session = Self { connection: Conn::new(options)? };
+        let mut session = Self { connection: connect(options, LOGIN_TIMEOUT)? };
         session.run("SET SESSION sql_mode = '', autocommit = 1, lock_wait_timeout = 5, wait_timeout = 28800")?;
         Ok(session)
     }

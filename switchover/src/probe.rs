@@ -50,7 +50,13 @@ pub fn tcp(host: &str, port: u16) -> Probe {
 /// Asks at a Unix socket.
 #[must_use]
 pub fn socket(path: &str) -> Probe {
-    match UnixStream::connect(path) {
+    let address = path.to_owned();
+    // As long as its backlog is full, this waits.
+    let connected = threads::within(PATIENCE, || UnixStream::connect(address));
+    let Some(connected) = connected else {
+        return Probe::Hangs(format!("no connection within {} s", PATIENCE.as_secs()));
+    };
+    match connected {
         Ok(stream) => match stream.set_read_timeout(Some(PATIENCE)) {
             Ok(()) => greeting(stream),
             Err(error) => Probe::Unknown(error.to_string()),
@@ -77,8 +83,6 @@ fn not_connected(error: &io::Error) -> Probe {
         ErrorKind::ConnectionRefused | ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NotFound => {
             Probe::Silent(error.to_string())
         }
-        // A full backlog of a Unix socket.
-        ErrorKind::WouldBlock => Probe::Hangs(error.to_string()),
         _ => Probe::Unknown(error.to_string()),
     }
 }
@@ -121,9 +125,14 @@ fn parse(payload: &[u8]) -> Option<Probe> {
 mod tests {
     use std::io::Write as _;
     use std::net::TcpListener;
-    use std::os::unix::net::UnixListener;
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::time::Duration;
+
+    use mysql::OptsBuilder;
+    use socket2::{Domain, SockAddr, Socket, Type};
 
     use super::{Probe, parse, socket, tcp};
+    use crate::database::connect;
 
     fn answering(bytes: &'static [u8]) -> Probe {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -166,5 +175,21 @@ mod tests {
         assert!(matches!(socket(path.to_str().unwrap()), Probe::Hangs(_)));
         drop(listener);
         assert!(matches!(socket(path.to_str().unwrap()), Probe::Silent(_)));
+    }
+
+    /// As that of a server that hangs.
+    #[test]
+    fn a_full_backlog() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let _first = UnixStream::connect(&path).unwrap();
+        let path = path.to_str().unwrap();
+        assert_eq!(socket(path), Probe::Hangs("no connection within 3 s".to_owned()));
+        let options = OptsBuilder::new().socket(Some(path));
+        let Err(error) = connect(options, Duration::from_millis(100)) else { panic!("it connects") };
+        assert_eq!(error.to_string(), "no answer: no login within 0.1 s");
     }
 }
