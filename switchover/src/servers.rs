@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::fs;
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use failover::{Host, Target};
 use option_file::Line;
+
+use crate::threads;
 
 /// A file is not larger than this.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -396,9 +399,8 @@ impl Entry {
     pub fn password(&self) -> Result<Secret, String> {
         match &self.password {
             Password::Given(password) => Ok(password.clone()),
-            Password::Command(command) => {
-                run(command).map_err(|why| format!("password-command of {}: {why}", self.name))
-            }
+            Password::Command(command) => run(command, PASSWORD_COMMAND_TIMEOUT)
+                .map_err(|why| format!("password-command of {}: {why}", self.name)),
         }
     }
 }
@@ -456,32 +458,44 @@ impl Replication {
 }
 
 /// The first line that a command writes.
-fn run(command: &str) -> Result<Secret, String> {
+fn run(command: &str, patience: Duration) -> Result<Secret, String> {
     let mut child = Command::new("/bin/sh")
         .args(["-c", command])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| error.to_string())?;
-    let deadline = Instant::now() + PASSWORD_COMMAND_TIMEOUT;
-    loop {
+    let deadline = Instant::now() + patience;
+    let output = child.stdout.take();
+    // It may leave a process behind that never closes its output.
+    let line = threads::within(patience, || output.map_or(Ok(Vec::new()), first_line));
+    let status = loop {
         match child.try_wait() {
-            Ok(Some(_)) => break,
+            Ok(Some(status)) if line.is_some() || !status.success() => break status,
             Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
-            Ok(None) => {
+            Ok(_) => {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(format!("no result within {} s", PASSWORD_COMMAND_TIMEOUT.as_secs()));
+                return Err(format!("no result within {} s", patience.as_secs_f64()));
             }
             Err(error) => return Err(error.to_string()),
         }
+    };
+    if !status.success() {
+        return Err(status.to_string());
     }
-    let output = child.wait_with_output().map_err(|error| error.to_string())?;
-    if !output.status.success() {
-        return Err(output.status.to_string());
-    }
-    let text = String::from_utf8(output.stdout).map_err(|_| "its output is not UTF-8".to_owned())?;
+    let line = line.unwrap_or_else(|| Ok(Vec::new())).map_err(|error| error.to_string())?;
+    let text = String::from_utf8(line).map_err(|_| "its output is not UTF-8".to_owned())?;
     Ok(Secret(text.lines().next().unwrap_or_default().to_owned()))
+}
+
+/// What comes after the line is read, too, so that the command can end.
+fn first_line(output: ChildStdout) -> io::Result<Vec<u8>> {
+    let mut output = BufReader::new(output);
+    let mut line = Vec::new();
+    output.by_ref().take(MAX_BYTES).read_until(b'\n', &mut line)?;
+    std::thread::spawn(move || io::copy(&mut output, &mut io::sink()));
+    Ok(line)
 }
 
 #[cfg(test)]
@@ -489,8 +503,9 @@ mod tests {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::Path;
+    use std::time::{Duration, Instant};
 
-    use super::{Servers, Tls, Way};
+    use super::{Servers, Tls, Way, run};
 
     const TEXT: &str = "\
 [db1]
@@ -574,6 +589,32 @@ cluster = a
         let failing = "[a]\ntarget=x\nuser=u\nsocket=y\npassword-command=exit 3\n";
         let error = parse(failing).unwrap().all()[0].password().unwrap_err();
         assert_eq!(error, "password-command of a: exit status: 3");
+    }
+
+    #[test]
+    fn password_commands() {
+        let run = |command: &str| run(command, Duration::from_millis(500)).map(|secret| secret.reveal().to_owned());
+        let began = Instant::now();
+        for (command, expected) in [
+            ("printf secret", "secret"),
+            ("echo secret; sleep 9 2>&- &", "secret"),
+            // More than a pipe holds.
+            ("echo secret; head -c 1000000 /dev/zero", "secret"),
+            ("echo; echo more", ""),
+            ("true", ""),
+        ] {
+            assert_eq!(run(command).as_deref(), Ok(expected), "{command}");
+        }
+        for (command, expected) in [
+            ("echo secret; exit 3", "exit status: 3"),
+            ("sleep 9 2>&- & exit 3", "exit status: 3"),
+            ("sleep 9 2>&- &", "no result within 0.5 s"),
+            ("echo secret; exec sleep 20", "no result within 0.5 s"),
+            (r"printf '\377'", "its output is not UTF-8"),
+        ] {
+            assert_eq!(run(command), Err(expected.to_owned()), "{command}");
+        }
+        assert!(began.elapsed() < Duration::from_secs(8));
     }
 
     #[test]
