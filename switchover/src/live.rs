@@ -611,6 +611,13 @@ impl World for Live<'_> {
         self.read()
     }
 
+    fn problem(&self, missing: Missing) -> String {
+        match missing {
+            Missing::Old => self.old.problem.clone(),
+            Missing::New => self.new.problem.clone(),
+        }
+    }
+
     fn fence(&self) -> Option<Position> {
         self.fence.as_ref().map(|fence| fence.position.clone())
     }
@@ -685,14 +692,6 @@ impl World for Live<'_> {
     }
 
     fn tell(&mut self, event: Event<'_>) {
-        if let Event::Waits(missing) = event {
-            let link = match missing {
-                Missing::Old => &self.old,
-                Missing::New => &self.new,
-            };
-            let text = format!("{}: {}", link.entry.name, link.problem);
-            self.report.note(&text);
-        }
         self.report.event(event);
     }
 }

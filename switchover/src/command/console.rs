@@ -130,6 +130,14 @@ impl Console {
     }
 }
 
+/// A server that cannot be looked at.
+pub(super) fn unanswered(name: &str, why: &str) -> String {
+    match why.strip_prefix("no answer: ") {
+        Some(why) => format!("{name} does not answer: {why}"),
+        None => format!("{name} does not let us look: {why}"),
+    }
+}
+
 impl Report for Console {
     fn event(&mut self, event: Event<'_>) {
         let at = self.began.elapsed();
@@ -164,8 +172,8 @@ impl Report for Console {
             Event::GoesOn(signal) => {
                 self.note(&format!("{signal}: the new primary is promoted, so this goes on to the end"));
             }
-            Event::Waits(Missing::Old) => self.note(&format!("{} does not answer", self.names[0])),
-            Event::Waits(Missing::New) => self.note(&format!("{} does not answer", self.names[1])),
+            Event::Waits(Missing::Old, why) => self.note(&unanswered(&self.names[0], why)),
+            Event::Waits(Missing::New, why) => self.note(&unanswered(&self.names[1], why)),
             Event::NotSaved(why) => self.note(&format!("the state cannot be written to the file: {why}")),
         }
     }

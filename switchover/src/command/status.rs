@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
+use super::console::unanswered;
 use super::{Context, Exit};
 use crate::database::SqlError;
 use crate::link::Link;
@@ -110,10 +111,7 @@ fn show(context: &Context, seen: &Seen, is_away: bool) {
             context.console.line(&format!("{name:12} does not answer: it is being restarted"));
         }
         Err(why) if context.console.is_json() => context.console.object(&json!({ "server": name, "error": why })),
-        Err(why) => context.console.line(&match why.strip_prefix("no answer: ") {
-            Some(why) => format!("{name:12} does not answer: {why}"),
-            None => format!("{name:12} does not let us look: {why}"),
-        }),
+        Err(why) => context.console.line(&unanswered(&format!("{name:12}"), why)),
         Ok(server) if context.console.is_json() => context.console.object(&json!({
             "server": name,
             "server_id": server.server_id,

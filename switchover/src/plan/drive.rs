@@ -13,6 +13,9 @@ pub trait World {
     /// answer was lost is known to have ended there.
     fn look(&mut self) -> Seen;
 
+    /// Why a server that was not shown does not answer.
+    fn problem(&self, missing: Missing) -> String;
+
     /// The position under the lock, if this process holds it now.
     fn fence(&self) -> Option<Position>;
 
@@ -64,8 +67,8 @@ pub enum Event<'a> {
     Turns(Goal, &'a str),
     /// A signal came after the promotion: it goes on.
     GoesOn(&'a str),
-    /// A server does not answer.
-    Waits(Missing),
+    /// A server does not answer, and why. It is said again only when the reason has changed.
+    Waits(Missing, &'a str),
     /// The record could not be written, when that no longer stops it.
     NotSaved(&'a str),
 }
@@ -110,6 +113,7 @@ pub fn drive(world: &mut impl World, record: &mut Record, goal: Goal, limits: Li
         attempts: limits.attempts,
         failures: 0,
         waited: 0,
+        problem: None,
         repeated: 0,
     };
     // Each attempt has some twenty steps, and failures are counted: this is only met if the servers change all the time.
@@ -167,8 +171,12 @@ pub fn drive(world: &mut impl World, record: &mut Record, goal: Goal, limits: Li
                         Missing::New => "the new primary does not answer".to_owned(),
                     });
                 }
+                let problem = Some((missing, run.world.problem(missing)));
+                if let Some((missing, why)) = problem.as_ref().filter(|_| run.waited == 0 || problem != run.problem) {
+                    run.world.tell(Event::Waits(*missing, why));
+                }
+                run.problem = problem;
                 run.waited += 1;
-                run.world.tell(Event::Waits(missing));
                 run.world.rest(Rest::Retry);
             }
         }
@@ -186,6 +194,8 @@ struct Run<'a, W> {
     failures: u32,
     /// Looks at a server that did not answer, in a row.
     waited: u32,
+    /// Why it did not, the last time.
+    problem: Option<(Missing, String)>,
     /// How often the last step was taken again, after it had succeeded.
     repeated: u32,
 }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::drive::{End, Event, Failure, Limits, Rest, World, drive};
 use super::gtid::{Gtid, Position, Transactions};
-use super::next::Goal;
+use super::next::{Goal, Missing};
 use super::record::{Before, Named, Record, Way};
 use super::seen::{Channel, Seen, Server};
 use super::state::State;
@@ -564,6 +564,10 @@ impl World for Simulation {
         Seen { old, new: seen(&self.servers[NEW]), ..Seen::default() }
     }
 
+    fn problem(&self, missing: Missing) -> String {
+        format!("{missing:?} is down")
+    }
+
     fn fence(&self) -> Option<Position> {
         self.fence.clone()
     }
@@ -619,7 +623,7 @@ impl World for Simulation {
     }
 
     fn tell(&mut self, event: Event<'_>) {
-        if let Event::Turns(..) | Event::GoesOn(_) = event {
+        if let Event::Turns(..) | Event::GoesOn(_) | Event::Waits(..) = event {
             self.history.push(format!("{event:?}"));
         }
     }
@@ -659,6 +663,15 @@ fn each_step_fails_once() {
             }
         }
     }
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_named_once() {
+    let mut simulation = Simulation::new(vec![Fault::Dies(OLD)]);
+    let end = simulation.run(Goal::Forward, false);
+    assert_eq!(end, Some(End::Halfway("the old primary does not answer".to_owned())));
+    let named: Vec<_> = simulation.history.iter().filter(|line| line.starts_with("Waits")).collect();
+    assert_eq!(named, [r#"Waits(Old, "Old is down")"#]);
 }
 
 /// The scheduler was turned off because of the restart, after it had been turned on again.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::super::drive::{End, Event, Failure, Limits, Rest, World, drive};
 use super::super::failover::State;
 use super::super::gtid::{Gtid, Position, Transactions};
-use super::super::next::Goal;
+use super::super::next::{Goal, Missing};
 use super::super::record::{Failover, Record, StandInBefore};
 use super::super::seen::{Around, Channel, Replica, Seen, Server, StandIn};
 use super::super::state::Promotion;
@@ -380,6 +380,10 @@ impl World for Simulation {
             new: new.up.then(|| new.seen()),
             around: Around { replicas: vec![replica], stand_in: self.stand_in.clone() },
         }
+    }
+
+    fn problem(&self, missing: Missing) -> String {
+        format!("{missing:?} is down")
     }
 
     fn fence(&self) -> Option<Position> {
