@@ -1,7 +1,7 @@
-//! Signals that end every wait.
+//! Signals: until something changes, they end the process; from then on, they end every wait.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -10,22 +10,31 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 #[derive(Clone, Debug)]
 pub struct Signals {
     last: Arc<AtomicUsize>,
+    /// Whether nothing has changed yet.
+    is_idle: Arc<AtomicBool>,
 }
 
 /// How often a wait looks whether it is over.
 const LOOK: Duration = Duration::from_millis(20);
 
 impl Signals {
-    /// From now on these signals do not end the process.
+    /// They end the process until [`hold`](Self::hold).
     ///
     /// # Errors
     /// If the system refuses.
     pub fn catch() -> std::io::Result<Self> {
         let last = Arc::new(AtomicUsize::new(0));
+        let is_idle = Arc::new(AtomicBool::new(true));
         for signal in [SIGTERM, SIGINT, SIGHUP] {
+            signal_hook::flag::register_conditional_default(signal, Arc::clone(&is_idle))?;
             signal_hook::flag::register_usize(signal, Arc::clone(&last), usize::try_from(signal).unwrap_or_default())?;
         }
-        Ok(Self { last })
+        Ok(Self { last, is_idle })
+    }
+
+    /// Something changes now: from here on, they do not end the process.
+    pub fn hold(&self) {
+        self.is_idle.store(false, Ordering::SeqCst);
     }
 
     /// Whether a signal has come that was not taken.

@@ -87,6 +87,8 @@ pub(super) fn failover(context: &mut Context, arguments: &Failover) -> Ended {
         }
         Some(command) => {
             confirm(context, arguments.yes, &question)?;
+            // It is said how this ends.
+            context.signals.hold();
             hook("fenced-by", command, &record).map_err(|why| {
                 (Exit::Refused, format!("{why}: it is not certain that {old_name} is off; nothing else was done"))
             })?;

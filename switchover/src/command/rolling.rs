@@ -101,6 +101,7 @@ pub(super) fn rolling(context: &mut Context, arguments: &Arguments) -> Ended {
     }
     confirm(context, arguments.yes, &format!("Restart {}?", arguments.nodes.join(", then ")))?;
     let _lock = lock(context, &record)?;
+    context.signals.hold();
     let end = rolling.run(&mut record);
     ended(context, &record, end)
 }
@@ -113,6 +114,7 @@ pub(super) fn go_on(context: &mut Context, mut record: Record, yes: bool, back: 
     context.console.say("state", &record.state());
     let question = if back { format!("Let {name} serve again, and stop?") } else { "Go on?".to_owned() };
     confirm(context, yes, &question)?;
+    context.signals.hold();
     let mut console = context.console.clone();
     console.begin(&name, "");
     let mut rolling = Rolling::new(entries, true, context.store.clone(), context.signals.clone(), &mut console);

@@ -112,6 +112,7 @@ pub(super) fn who() -> String {
 
 /// Goes to a goal, and says how it ended.
 pub(super) fn go(context: &Context, mut live: Live<'_>, mut record: Record, goal: Goal, attempts: u32) -> Ended {
+    context.signals.hold();
     let end = drive(&mut live, &mut record, goal, Limits { attempts, tries: TRIES });
     let file = live.file().display().to_string();
     let problems =

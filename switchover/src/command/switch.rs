@@ -63,6 +63,7 @@ pub(super) fn prepare(context: &mut Context, arguments: &Prepare) -> Ended {
     }
     let had = old.channel_from(new.server_id).is_some();
     let record = record(&mut live, &seen, None, true, false);
+    context.signals.hold();
     if let Err(Failure(why)) = live.take(Step::Prepare, &record) {
         let undone = had || live.take(Step::Unprepare, &record).is_ok();
         let exit = if undone { Exit::Back } else { Exit::Halfway };

@@ -231,6 +231,10 @@ fn its_name_must_be_typed() {
     assert_eq!(ended.status, Some(1), "{}", ended.text);
     assert!(ended.text.contains("that is not db1: nothing has changed"), "{}", ended.text);
     assert_eq!(pair.value(DB2, "SELECT @@read_only"), "1");
+    // Ctrl-C
+    let ended = typed("\u{3}");
+    assert_eq!(ended.status, Some(128 + libc::SIGINT), "{}", ended.text);
+    assert_eq!(pair.sql(DB2, "SELECT @@read_only, @@instant_failover_note"), [["1", ""]]);
     let ended = typed("db1");
     assert_eq!(ended.status, Some(0), "{}", ended.text);
     assert!(ended.text.contains("semi-sync is off at db2: what db1 acknowledged later than 0-1-"), "{}", ended.text);

@@ -1,10 +1,13 @@
 //! What is refused, and what makes it go back.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Child, Command};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use super::faults;
 use super::pair::{DB1, DB2, Ended, Pair};
 
 /// A check must fail, and say this.
@@ -95,6 +98,30 @@ fn a_check_finds_what_is_wrong() {
     }
 }
 
+/// A server that does not answer is waited for, but not if a signal comes: nothing has changed.
+#[test]
+fn a_signal_ends_what_only_looks() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("servers.cnf");
+    let port = server.local_addr().unwrap().port();
+    let entry = |name| format!("[{name}]\nhost = 127.0.0.1\nport = {port}\nuser = dba\nskip-ssl\ntarget = {name}\n");
+    fs::write(&file, entry("db1") + &entry("db2")).unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    for (arguments, name, number) in [
+        (&["status"][..], "-INT", libc::SIGINT),
+        (&["check", "db1", "db2"], "-HUP", libc::SIGHUP),
+        (&["switchover", "db1", "db2", "--yes"], "-TERM", libc::SIGTERM),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_instant-failover"));
+        command.arg("--servers").arg(&file).args(arguments).env("XDG_STATE_HOME", home.path());
+        let mut child = command.stdin(Stdio::null()).spawn().unwrap();
+        let _connection = server.accept().unwrap();
+        faults::signal(&child, name);
+        assert_eq!(child.wait().unwrap().signal(), Some(number), "{arguments:?}");
+    }
+}
+
 #[test]
 fn wrong_names_and_files() {
     let pair = Pair::start(&[]);
@@ -148,7 +175,7 @@ fn wrong_names_and_files() {
         pair.is_as_before();
     }
     pair.write_servers(|text| text);
-    fs::set_permissions(pair.servers_file(), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(pair.servers_file(), Permissions::from_mode(0o644)).unwrap();
     let ended = pair.run(&["status"]);
     assert_eq!(ended.status, Some(2), "{}", ended.text);
     assert!(ended.text.contains("chmod 600"), "{}", ended.text);
