@@ -8,6 +8,7 @@ use crate::live::sessions::{LOCKED, count, is_locked};
 use crate::look::is_on;
 use crate::plan::facts::{Account, Facts, Reached, ServerFacts, Wanted};
 use crate::plan::gtid::Position;
+use crate::plan::seen::Server;
 use crate::servers::{Entry, Tls, Way};
 
 /// Reads both servers, the old primary first.
@@ -109,6 +110,18 @@ pub fn server(link: &mut Link, other: &Entry, other_id: Option<u32>, max_age: u6
         channels,
         plugin,
     })
+}
+
+/// What [`ServerFacts::exempt_writers`] says of a server.
+///
+/// # Errors
+/// If it does not answer, or refuses a statement.
+pub fn exempt_writers(link: &mut Link, seen: Server, replication_user: Option<&str>) -> Result<Vec<String>, SqlError> {
+    let variables = map(&link.rows("SHOW GLOBAL VARIABLES")?);
+    let accounts = accounts(link, variables.get("version").map(String::as_str).unwrap_or_default())?;
+    let account = link.value("SELECT CURRENT_USER()")?;
+    let server = ServerFacts { variables, account, accounts: Some(accounts), ..ServerFacts::of(seen) };
+    Ok(server.exempt_writers(replication_user))
 }
 
 fn map(rows: &[Row]) -> BTreeMap<String, String> {

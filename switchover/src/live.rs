@@ -360,7 +360,9 @@ impl<'a> Live<'a> {
     }
 
     fn restore_timeout(&mut self, record: &Record) -> Result<(), Failure> {
-        if let Some(seconds) = record.before.hold_timeout {
+        if record.way.hold {
+            let seconds =
+                record.before.hold_timeout.map_or_else(|| "DEFAULT".to_owned(), |seconds| seconds.to_string());
             self.old.run(&format!("SET GLOBAL instant_failover_hold_timeout = {seconds}"))?;
         }
         Ok(())

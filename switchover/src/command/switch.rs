@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::run::{confirm, go, id, live, show_steps, who, written};
 use super::{Back, Context, Ended, Exit, How, Judging, Prepare, Rejoin, Resume, Switchover, pair};
+use crate::database::SqlError;
+use crate::facts;
 use crate::link::Link;
 use crate::live::Live;
 use crate::plan::check::{Level, worst};
@@ -62,7 +64,7 @@ pub(super) fn prepare(context: &mut Context, arguments: &Prepare) -> Ended {
         return Ok(Exit::Done);
     }
     let had = old.channel_from(new.server_id).is_some();
-    let record = record(&mut live, &seen, None, true, false);
+    let record = record(&mut live, &seen, true, false);
     context.signals.hold();
     if let Err(Failure(why)) = live.take(Step::Prepare, &record) {
         let undone = had || live.take(Step::Unprepare, &record).is_ok();
@@ -96,7 +98,7 @@ pub(super) fn switchover(context: &mut Context, arguments: &Switchover) -> Ended
         );
         return Err((Exit::Refused, why));
     }
-    let (facts, findings) = pair::judge(context, &mut live.old, &mut live.new, judging)?;
+    let (mut facts, findings) = pair::judge(context, &mut live.old, &mut live.new, judging)?;
     let title = format!("{} -> {}", names.old, names.new);
     context.console.findings(&title, &findings);
     if worst(&findings) == Level::Failure {
@@ -110,17 +112,22 @@ pub(super) fn switchover(context: &mut Context, arguments: &Switchover) -> Ended
     if !how.yes {
         confirm(context, false, &format!("Make {} the primary instead of {}?", names.new, names.old))?;
         // The answer may have taken long.
-        let (_, findings) = pair::judge(context, &mut live.old, &mut live.new, judging)?;
+        let (later, findings) = pair::judge(context, &mut live.old, &mut live.new, judging)?;
+        facts = later;
         if worst(&findings) == Level::Failure {
             context.console.findings(&title, &findings);
             return Err((Exit::Refused, "nothing has changed".to_owned()));
         }
     }
     let seen = live.look();
-    let mut record = record(&mut live, &seen, Some(&facts), !judging.no_reverse, *all_connections);
-    record.way.hold = hold;
-    let replication_user = live.new.entry.replication.user.as_deref();
-    record.way.no_longer_exempt = facts.old.map(|old| old.exempt_writers(replication_user)).unwrap_or_default();
+    let mut record = record(&mut live, &seen, !judging.no_reverse, *all_connections);
+    // What is written from now on is written after this.
+    record.position = seen.old.map(|old| old.position);
+    if let Some(old) = &facts.old {
+        record.way.hold = old.can_hold();
+        record.before.hold_timeout = old.variable("instant_failover_hold_timeout").parse().ok();
+        record.way.no_longer_exempt = old.exempt_writers(live.new.entry.replication.user.as_deref());
+    }
     go(context, live, record, Goal::Forward, how.attempts)
 }
 
@@ -179,6 +186,7 @@ fn unfinished(context: &mut Context, given: &[String], how: &How, replicas: Vec<
     options.replicas = replicas;
     let mut live = live(context, &mut console, [old, new], options, None);
     let file = written(context, &mut live)?;
+    let has_file = file.is_some();
     let seen = live.look();
     for (link, server) in [(&live.old, &seen.old), (&live.new, &seen.new)] {
         if server.is_none() {
@@ -187,12 +195,17 @@ fn unfinished(context: &mut Context, given: &[String], how: &How, replicas: Vec<
     }
     let notes: Vec<Record> =
         [&seen.old, &seen.new].into_iter().flatten().filter_map(|server| Record::from_note(&server.note)).collect();
-    let known = file.into_iter().chain(notes.iter().cloned()).next();
+    let mut known = file.into_iter().chain(notes.iter().cloned()).next();
+    if let Some(known) = known.as_mut().filter(|known| known.way.target.is_empty()) {
+        // A note may be too short for it.
+        known.way.target = live.new.entry.target.to_string();
+    }
+    let is_known = known.is_some();
     if let Some(known) = known.as_ref().filter(|known| known.failover.is_some()) {
         drop(live);
         return super::failover::unfinished(context, known.clone().merged(notes), how, goal);
     }
-    let record = if let Some(known) = known {
+    let mut record = if let Some(known) = known {
         for (named, server) in [(&known.old, &seen.old), (&known.new, &seen.new)] {
             if server.as_ref().is_some_and(|server| server.server_id != named.server_id) {
                 let why = format!(
@@ -206,10 +219,19 @@ fn unfinished(context: &mut Context, given: &[String], how: &How, replicas: Vec<
     } else {
         let text = "nothing was written down about a switchover of these: what the servers show decides";
         context.console.say("note", text);
-        record(&mut live, &seen, None, true, false)
+        record(&mut live, &seen, true, false)
     };
     let state = State::of(&seen, record.evidence());
     context.console.say("state", &state.to_string());
+    if goal == Goal::Forward && !is_known && matches!(state, State::Steady | State::Unreachable) {
+        let (old, new) = (&record.old.name, &record.new.name);
+        let why = if state == State::Steady {
+            format!("nothing is unfinished: instant-failover switchover {old} {new}")
+        } else {
+            "resume when both servers answer: nothing is done".to_owned()
+        };
+        return Err((Exit::Refused, why));
+    }
     if goal == Goal::Back && state.is_promoted() {
         let why = format!(
             "{} is promoted: there is no way back; resume, or switch over to {} afterwards",
@@ -221,8 +243,35 @@ fn unfinished(context: &mut Context, given: &[String], how: &How, replicas: Vec<
         Goal::Back => format!("Go back, so that {} is the primary?", record.old.name),
         _ => format!("Go on, so that {} is the primary?", record.new.name),
     };
+    // A note may be too short for them.
+    if goal == Goal::Forward && !has_file {
+        end_exemptions(context, &mut live, &seen, &mut record)?;
+    }
     confirm(context, how.yes, &question)?;
     go(context, live, record, goal, how.attempts)
+}
+
+/// Whoever may write in spite of `read_only` is no longer exempt once the old primary redirects.
+fn end_exemptions(
+    context: &Context,
+    live: &mut Live<'_>,
+    seen: &Seen,
+    record: &mut Record,
+) -> Result<(), (Exit, String)> {
+    let name = live.old.entry.name.clone();
+    let unknown = "who may write there in spite of read_only is not known";
+    let Some(old) = seen.old.clone() else {
+        return Err((Exit::Refused, format!("{name}: {}: {unknown}", live.old.problem)));
+    };
+    match facts::exempt_writers(&mut live.old, old, live.new.entry.replication.user.as_deref()) {
+        Ok(users) => record.way.no_longer_exempt.extend(users),
+        Err(error @ SqlError::Lost(_)) => return Err((Exit::Refused, format!("{name}: {error}: {unknown}"))),
+        // As in a switchover, which warns.
+        Err(error) => context.console.say("warning", &format!("{name}: {error}: {unknown}")),
+    }
+    record.way.no_longer_exempt.sort();
+    record.way.no_longer_exempt.dedup();
+    Ok(())
 }
 
 /// What is left of a switchover when the new primary has long been the primary.
@@ -248,9 +297,12 @@ pub(super) fn rejoin(context: &mut Context, arguments: &Rejoin) -> Ended {
         );
         return Err((Exit::Refused, why));
     }
-    confirm(context, arguments.yes, &format!("Make {} a replica of {}?", arguments.old, arguments.new))?;
-    let mut record = record(&mut live, &seen, None, true, false);
+    let mut record = record(&mut live, &seen, true, false);
     record.promoting = true;
+    let hold_timeout = live.old.abilities.hold.then(|| live.old.value("SELECT @@instant_failover_hold_timeout"));
+    record.before.hold_timeout = hold_timeout.and_then(|seconds| seconds.ok()?.parse().ok());
+    end_exemptions(context, &mut live, &seen, &mut record)?;
+    confirm(context, arguments.yes, &format!("Make {} a replica of {}?", arguments.old, arguments.new))?;
     go(context, live, record, Goal::Forward, 1)
 }
 
@@ -282,8 +334,8 @@ fn names(context: &Context, given: &[String]) -> Result<[String; 2], (Exit, Stri
     }
 }
 
-/// A new record of what the servers are like now.
-fn record(live: &mut Live<'_>, seen: &Seen, facts: Option<&Facts>, reverse: bool, all: bool) -> Record {
+/// A new record of what the servers show. More must be added to it before clients are redirected.
+fn record(live: &mut Live<'_>, seen: &Seen, reverse: bool, all: bool) -> Record {
     let named = |link: &mut Link, server: Option<&Server>| Named {
         name: link.entry.name.clone(),
         server_id: server.map_or(0, |server| server.server_id),
@@ -291,8 +343,6 @@ fn record(live: &mut Live<'_>, seen: &Seen, facts: Option<&Facts>, reverse: bool
     };
     let old = seen.old.as_ref();
     let new_id = seen.new.as_ref().map_or(0, |server| server.server_id);
-    let hold_timeout =
-        facts.and_then(|facts| facts.old.as_ref()?.variable("instant_failover_hold_timeout").parse().ok());
     Record {
         id: id(),
         old: named(&mut live.old, old),
@@ -307,13 +357,12 @@ fn record(live: &mut Live<'_>, seen: &Seen, facts: Option<&Facts>, reverse: bool
         before: Before {
             read_only: false,
             target: old.map(|old| old.target.clone()).unwrap_or_default(),
-            hold_timeout,
+            hold_timeout: None,
             events: old.is_some_and(|old| old.events_run),
             reverse: old.is_some_and(|old| old.channel_from(new_id).is_some()),
         },
         failover: None,
-        // What is written from now on is written after this.
-        position: facts.and(old.map(|old| old.position.clone())),
+        position: None,
         promoting: false,
         step: String::new(),
         by: who(),

@@ -118,4 +118,53 @@ fn the_file_with_the_state_is_damaged() {
     let back = pair.run(&["back", "--yes"]);
     assert_eq!(back.status, Some(3), "{}", back.text);
     pair.is_as_before();
+    // Nothing has judged this pair.
+    let refused = pair.run(&["resume", "db1", "db2", "--yes"]);
+    assert_eq!(refused.status, Some(1), "{}", refused.text);
+    assert!(refused.text.contains("nothing is unfinished: instant-failover switchover db1 db2"), "{}", refused.text);
+    pair.is_as_before();
+}
+
+/// Promoted, and not yet redirected.
+fn promoted() -> Pair {
+    let pair = Pair::start(&[]);
+    pair.sql(DB1, "DROP EVENT shop.tick");
+    pair.sql(DB1, "SET GLOBAL read_only = 1, instant_failover_hold_timeout = 600, instant_failover_mode = 'OFF'");
+    pair.replicated(DB1, DB2);
+    pair.sql(DB2, "STOP SLAVE");
+    pair.sql(DB2, "SET GLOBAL read_only = 0");
+    pair
+}
+
+/// The account that is exempt, and that `read_only` does not stop, is not exempt any longer.
+fn is_closed(pair: &Pair, resumed: &Ended) {
+    assert_eq!(resumed.status, Some(0), "{}", resumed.text);
+    assert!(resumed.text.contains("No longer exempt on db1"), "{}", resumed.text);
+    pair.is_switched();
+    assert_eq!(pair.value(DB1, "SELECT @@instant_failover_exempt_users"), "repl,dba");
+}
+
+/// Neither in a file nor in a note: what the servers show decides, and what the file with the servers says.
+#[test]
+fn nothing_is_written_down_after_the_promotion() {
+    let pair = promoted();
+    is_closed(&pair, &pair.run(&["resume", "db1", "db2", "--yes"]));
+    assert_eq!(pair.value(DB1, "SELECT @@instant_failover_hold_timeout"), "10");
+}
+
+/// There are more exempt users than fit into it.
+#[test]
+fn a_note_is_too_short() {
+    let pair = promoted();
+    let note = "instant-failover switchover id=1 old=db1/1/0 new=db2/2/0 promoting=1 all=0 hold=1 reverse=1 was-read-only=0 \
+                had-events=1 had-reverse=0 had-hold-timeout=20";
+    pair.sql(DB1, &format!("SET GLOBAL instant_failover_note = '{note}'"));
+    is_closed(&pair, &pair.run(&["resume", "--yes"]));
+    assert_eq!(pair.value(DB1, "SELECT @@instant_failover_hold_timeout"), "20");
+}
+
+#[test]
+fn a_former_primary_joins_again() {
+    let pair = promoted();
+    is_closed(&pair, &pair.run(&["rejoin", "db1", "db2", "--yes"]));
 }
