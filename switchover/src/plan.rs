@@ -10,7 +10,8 @@
 //! - [`drive`]: the loop of looking, deciding and doing, over a [`drive::World`];
 //! - [`check`]: what must be right before anything changes;
 //! - [`failover`]: the same where the old primary is dead;
-//! - [`rolling`]: one node after the other.
+//! - [`rolling`]: one node after the other;
+//! - [`unfinished`]: where an interrupted operation stands.
 
 pub mod check;
 pub mod drive;
@@ -23,6 +24,7 @@ pub mod rolling;
 pub mod seen;
 pub mod state;
 pub mod step;
+pub mod unfinished;
 
 #[cfg(test)]
 mod simulation;

@@ -11,6 +11,10 @@ mod work;
 use serde::Serialize;
 
 use super::facts::{Facts, ServerFacts};
+use super::record::Record;
+use super::rolling;
+use super::seen::Seen;
+use super::unfinished::Unfinished;
 
 pub(super) use accounts::grants;
 
@@ -62,6 +66,10 @@ impl Finding {
 /// Judges.
 #[must_use]
 pub fn check(facts: &Facts) -> Vec<Finding> {
+    if let Some(finding) = unfinished(facts) {
+        // What it has changed so far looks wrong, and correcting that would undo it.
+        return vec![finding];
+    }
     let mut findings = Vec::new();
     if let (Some(old), Some(new)) = (&facts.old, &facts.new) {
         let pair = Pair { facts, old, new };
@@ -76,6 +84,32 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
         likeness::check(&pair, &mut findings);
     }
     findings
+}
+
+/// An operation that left a note on a server.
+fn unfinished(facts: &Facts) -> Option<Finding> {
+    let wanted = &facts.wanted;
+    let named = [(&wanted.old, &facts.old), (&wanted.new, &facts.new)];
+    let servers: Vec<_> = named.into_iter().filter_map(|(name, server)| Some((name, &server.as_ref()?.seen))).collect();
+    let records: Vec<Record> = servers.iter().filter_map(|(_, server)| Record::from_note(&server.note)).collect();
+    if let Some(record) = records.first() {
+        let get = |name: &str| servers.iter().find(|(other, _)| *other == name).map(|(_, server)| (*server).clone());
+        let seen = Seen { old: get(&record.old.name), new: get(&record.new.name), ..Seen::default() };
+        let unfinished = Unfinished::of(record.clone().merged(records), &seen);
+        return Some(Finding::failure(
+            "unfinished",
+            format!("{}: {}", unfinished.name(), unfinished.state),
+            format!("see instant-failover status; unless a command is working on it: {}", unfinished.cure()),
+        ));
+    }
+    servers.into_iter().find_map(|(name, server)| {
+        let (_, by) = rolling::noted(&server.note)?;
+        Some(Finding::failure(
+            "unfinished",
+            format!("{name} redirects for a rolling restart by {by}"),
+            "see instant-failover status; unless that command is running: resume, or back, where it began",
+        ))
+    })
 }
 
 /// The worst of all.
@@ -102,5 +136,57 @@ impl Pair<'_> {
 
     fn both(&self) -> [(&str, &ServerFacts); 2] {
         [(self.old_name(), self.old), (self.new_name(), self.new)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::facts::{Facts, ServerFacts, Wanted};
+    use super::super::record::Record;
+    use super::super::unfinished::tests::{channel, record, server};
+    use super::{Level, check};
+
+    fn facts(old: ServerFacts, new: ServerFacts) -> Facts {
+        let wanted = Wanted { old: "db1".to_owned(), new: "db2".to_owned(), ..Wanted::default() };
+        Facts { old: Some(old), new: Some(new), wanted, ..Facts::default() }
+    }
+
+    #[test]
+    fn an_unfinished_switchover_is_all_that_is_reported() {
+        let (mut old, mut new) = (server(1, true, "0-1-7"), server(2, true, "0-1-7"));
+        new.channels = vec![channel(1)];
+        let judge =
+            |old: &_, new: &_| check(&facts(ServerFacts::of(Clone::clone(old)), ServerFacts::of(Clone::clone(new))));
+        assert!(judge(&old, &new).len() > 1);
+        // One note is enough, and it does not matter on which server it is.
+        for note in [Record { promoting: false, ..record() }.note(), record().note()] {
+            for on_old in [true, false] {
+                let (on, off) = if on_old { (&mut old, &mut new) } else { (&mut new, &mut old) };
+                on.note.clone_from(&note);
+                off.note.clear();
+                let findings = judge(&old, &new);
+                let [finding] = findings.as_slice() else { panic!("{findings:?}") };
+                assert_eq!(finding.level, Level::Failure);
+                assert!(finding.seen.contains("switchover from db1 to db2") && finding.seen.contains(": fenced: "));
+                assert!(finding.cure.contains("resume db1 db2") && finding.cure.contains("back db1 db2"));
+                assert!(!finding.cure.contains("SET GLOBAL"), "{findings:?}");
+            }
+        }
+        // The names the other way round; and db1 is off.
+        let mut facts = facts(ServerFacts::of(new), ServerFacts::of(old));
+        (facts.wanted.old, facts.wanted.new) = ("db2".to_owned(), "db1".to_owned());
+        assert!(check(&facts)[0].seen.contains(": fenced: "));
+        facts.new = None;
+        facts.old.as_mut().unwrap().seen.note = record().note();
+        assert!(check(&facts)[0].seen.contains(": unknown: "), "{:?}", check(&facts));
+    }
+
+    #[test]
+    fn a_rolling_restart_too() {
+        let mut new = server(2, true, "0-1-7");
+        new.note = "rolling 5f3a ann@desk".to_owned();
+        let findings = check(&facts(ServerFacts::of(server(1, false, "0-1-7")), ServerFacts::of(new)));
+        assert_eq!(findings.len(), 1);
+        assert!(findings[0].seen.contains("db2 redirects for a rolling restart by ann@desk"), "{findings:?}");
     }
 }

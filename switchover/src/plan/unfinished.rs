@@ -1,0 +1,151 @@
+//! A switchover or failover that left a note: where it stands, and what is still possible.
+
+use std::fmt::Write as _;
+
+use super::failover;
+use super::record::Record;
+use super::seen::Seen;
+use super::state::{Promotion, State};
+
+/// One that was begun, and not finished.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// What its notes say.
+    pub record: Record,
+    /// How far it has come, as `resume` and `back` say it.
+    pub state: String,
+    promotion: Promotion,
+}
+
+impl Unfinished {
+    /// Judges by what the servers show.
+    #[must_use]
+    pub fn of(record: Record, seen: &Seen) -> Self {
+        let (state, mut promotion) = match record.failover {
+            Some(_) => {
+                let state = failover::State::of(seen, &record);
+                (state.to_string(), state.promotion())
+            }
+            None => {
+                let state = State::of(seen, record.evidence());
+                (state.to_string(), state.promotion())
+            }
+        };
+        if promotion == Promotion::Unknown && !record.promoting {
+            // Each server notes the promotion before it begins.
+            promotion = Promotion::No;
+        }
+        Self { record, state, promotion }
+    }
+
+    /// What it is, without its state.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let what = if self.record.failover.is_some() { "failover" } else { "switchover" };
+        format!("{what} from {} to {}, begun by {}", self.record.old.name, self.record.new.name, self.record.by)
+    }
+
+    /// The commands that end it. Only what is certainly not promoted can go back.
+    #[must_use]
+    pub fn cure(&self) -> String {
+        let (old, new) = (&self.record.old.name, &self.record.new.name);
+        let mut cure = format!("instant-failover resume {old} {new}");
+        let _ = match self.promotion {
+            Promotion::No => write!(cure, ", or instant-failover back {old} {new}"),
+            Promotion::Unknown => write!(cure, ", or, if {new} was not promoted, instant-failover back {old} {new}"),
+            Promotion::Yes => Ok(()),
+        };
+        cure
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use ::failover::Mode;
+
+    use super::super::gtid::Transactions;
+    use super::super::record::{Before, Named, Record, Way};
+    use super::super::seen::{Channel, Seen, Server};
+    use super::Unfinished;
+
+    pub(in super::super) fn record() -> Record {
+        let named = |name: &str, server_id| Named { name: name.to_owned(), server_id, started: 0 };
+        Record {
+            id: "5f3a".to_owned(),
+            old: named("db1", 1),
+            new: named("db2", 2),
+            way: Way { target: "db2".to_owned(), all: false, hold: true, reverse: true, no_longer_exempt: Vec::new() },
+            before: Before {
+                read_only: false,
+                target: String::new(),
+                hold_timeout: None,
+                events: false,
+                reverse: false,
+            },
+            failover: None,
+            position: Some("0-1-7".parse().unwrap()),
+            promoting: true,
+            step: String::new(),
+            by: "ann@desk".to_owned(),
+        }
+    }
+
+    /// A server that has everything up to a position.
+    pub(in super::super) fn server(server_id: u32, read_only: bool, position: &str) -> Server {
+        Server {
+            server_id,
+            read_only,
+            position: position.parse().unwrap(),
+            transactions: Transactions::parse(position, "").unwrap(),
+            channels: Vec::new(),
+            mode: Mode::Off,
+            target: String::new(),
+            note: String::new(),
+            events_run: false,
+        }
+    }
+
+    pub(in super::super) fn channel(source: u32) -> Channel {
+        Channel {
+            name: String::new(),
+            source: Some(source),
+            receives: true,
+            is_connected: true,
+            received: Default::default(),
+            applies: true,
+        }
+    }
+
+    #[test]
+    fn the_cure_depends_on_the_promotion() {
+        let (mut old, mut new) = (server(1, true, "0-1-7"), server(2, true, "0-1-7"));
+        new.channels = vec![channel(1)];
+        let judge = |old: &Server, new: &Server, record| {
+            Unfinished::of(record, &Seen { old: Some(old.clone()), new: Some(new.clone()), ..Seen::default() })
+        };
+        let fenced = judge(&old, &new, record());
+        assert_eq!(fenced.state, "fenced: both servers are read only, and the new primary is still a replica");
+        assert_eq!(fenced.cure(), "instant-failover resume db1 db2, or instant-failover back db1 db2");
+
+        (new.read_only, new.channels) = (false, Vec::new());
+        (new.position, new.transactions) = ("0-2-8".parse().unwrap(), Transactions::parse("0-1-7,0-2-8", "").unwrap());
+        let promoted = judge(&old, &new, record());
+        assert!(promoted.state.starts_with("promoted: "), "{}", promoted.state);
+        assert_eq!(promoted.cure(), "instant-failover resume db1 db2");
+        assert_eq!(promoted.name(), "switchover from db1 to db2, begun by ann@desk");
+
+        // A server does not answer: the note decides.
+        old.read_only = false;
+        for (promoting, expected) in [
+            (false, "instant-failover resume db1 db2, or instant-failover back db1 db2"),
+            (true, "instant-failover resume db1 db2, or, if db2 was not promoted, instant-failover back db1 db2"),
+        ] {
+            let seen = Seen { old: Some(old.clone()), ..Seen::default() };
+            let unknown = Unfinished::of(Record { promoting, ..record() }, &seen);
+            assert_eq!(
+                (unknown.state.as_str(), unknown.cure().as_str()),
+                ("unknown: a server does not answer", expected)
+            );
+        }
+    }
+}
