@@ -10,7 +10,8 @@ use crate::database::SqlError;
 use crate::link::Link;
 use crate::plan::record::Record;
 use crate::plan::rolling::{self, Node, Stage};
-use crate::plan::seen::{Channel, Server};
+use crate::plan::seen::{Around, Channel, Seen as Pair, Server};
+use crate::plan::unfinished::Unfinished;
 use crate::servers::Entry;
 use crate::stand_in::StandInLink;
 
@@ -40,6 +41,20 @@ struct Seen {
     exempt: String,
 }
 
+/// A switchover or failover that left a note.
+struct Open {
+    unfinished: Unfinished,
+    /// Whether a command is working on it.
+    runs: bool,
+}
+
+impl Open {
+    fn is_about(&self, name: &str) -> bool {
+        let record = &self.unfinished.record;
+        record.old.name == name || record.new.name == name
+    }
+}
+
 pub(super) fn status(context: &Context) -> Exit {
     // A server may go away, or come back, while all are looked at.
     let before = rolling_here(context).unwrap_or_default();
@@ -50,8 +65,21 @@ pub(super) fn status(context: &Context) -> Exit {
     };
     let both = || before.iter().chain(&rolling);
     let is_away = |name: &str| both().any(|one| one.runs && one.has_taken(name));
+    let open = open(context, &all);
     for seen in &all {
-        show(context, seen, is_away(&seen.entry.name));
+        let name = &seen.entry.name;
+        show(context, seen, is_away(name), open.iter().any(|one| !one.runs && one.is_about(name)));
+    }
+    for one in &open {
+        let Unfinished { record, state, .. } = &one.unfinished;
+        if context.console.is_json() {
+            let servers = [&record.old.name, &record.new.name];
+            context.console.object(&json!({
+                "unfinished": servers, "failover": record.failover.is_some(), "by": record.by, "state": state, "runs": one.runs,
+            }));
+        } else if one.runs {
+            context.console.line(&format!("{} is under way: {state}", one.unfinished.name()));
+        }
     }
     for Rolling { record, runs } in &rolling {
         if context.console.is_json() {
@@ -75,7 +103,7 @@ pub(super) fn status(context: &Context) -> Exit {
     problems.extend(interrupted.map(|one| {
         format!("the rolling restart of {} is unfinished and not running: resume, or back", one.record.nodes.join(", "))
     }));
-    problems.extend(problems_of(&all, &rolling, is_away));
+    problems.extend(problems_of(&all, &open, &rolling, is_away));
     problems.extend(unreadable);
     for problem in &problems {
         context.console.say("problem", problem);
@@ -86,6 +114,39 @@ pub(super) fn status(context: &Context) -> Exit {
 fn rolling_here(context: &Context) -> std::io::Result<Vec<Rolling>> {
     let records = context.store.all_rolling()?.into_iter();
     Ok(records.map(|record| Rolling { runs: context.store.is_rolling(&record), record }).collect())
+}
+
+/// Every switchover and failover that left a note.
+fn open(context: &Context, all: &[Seen]) -> Vec<Open> {
+    let mut records: Vec<Record> = Vec::new();
+    let files = context.store.all().unwrap_or_default();
+    for record in all.iter().filter_map(|seen| Record::from_note(&seen.server.as_ref().ok()?.note)) {
+        match records.iter().position(|known| known.id == record.id) {
+            Some(n) => records[n] = records[n].clone().merged([record]),
+            None => records.push(record.merged(files.iter().cloned())),
+        }
+    }
+    let open = |record: Record| {
+        let named = |name: &str| all.iter().find(|seen| seen.entry.name == name);
+        let (old, new) = (named(&record.old.name), named(&record.new.name));
+        let server = |seen: Option<&Seen>| seen.and_then(|seen| seen.server.clone().ok());
+        let mut around = Around::default();
+        if record.failover.is_some() {
+            let stand_in = context.servers.stand_in_for(&record.old.name);
+            around.stand_in = stand_in.and_then(|entry| StandInLink::new(entry.clone()).look());
+        }
+        let runs = is_worked_on(all, &record);
+        Open { runs, unfinished: Unfinished::of(record, &Pair { old: server(old), new: server(new), around }) }
+    };
+    records.into_iter().map(open).collect()
+}
+
+/// Whether a command is working on it. What a command that was killed waits for on the new primary may take long, and its session
+/// ends only then; so the old primary decides, if it answers.
+fn is_worked_on(all: &[Seen], record: &Record) -> bool {
+    let answering = |name: &str| all.iter().find(|seen| seen.entry.name == name && seen.server.is_ok());
+    let old = answering(&record.old.name).filter(|_| record.failover.is_none());
+    old.or_else(|| answering(&record.new.name)).is_some_and(|seen| seen.worker.is_some())
 }
 
 fn look(entry: &Entry) -> Seen {
@@ -104,7 +165,7 @@ fn look(entry: &Entry) -> Seen {
     Seen { entry: entry.clone(), server, worker, galera, plugin, exempt }
 }
 
-fn show(context: &Context, seen: &Seen, is_away: bool) {
+fn show(context: &Context, seen: &Seen, is_away: bool, is_abandoned: bool) {
     let name = &seen.entry.name;
     match &seen.server {
         Err(_) if !context.console.is_json() && is_away => {
@@ -151,11 +212,17 @@ fn show(context: &Context, seen: &Seen, is_away: bool) {
             }
             if let Some((_, by)) = rolling::noted(&server.note) {
                 let _ = write!(text, "\n{:12} rolling restart by {by}: its clients go to {}", "", server.target);
-            } else if !server.note.is_empty() {
+            } else if !server.note.is_empty() && Record::from_note(&server.note).is_none() {
                 let _ = write!(text, "\n{:12} note: {}", "", server.note);
             }
-            if let Some(connection) = &seen.worker {
-                let _ = write!(text, "\n{:12} an instant-failover is working on it: connection {connection}", "");
+            match &seen.worker {
+                Some(connection) if is_abandoned => {
+                    let _ = write!(text, "\n{:12} connection {connection} of an instant-failover that is gone still waits", "");
+                }
+                Some(connection) => {
+                    let _ = write!(text, "\n{:12} an instant-failover is working on it: connection {connection}", "");
+                }
+                None => {}
             }
             context.console.line(&text);
         }
@@ -181,8 +248,10 @@ fn show_stand_in(context: &Context, entry: &Entry) {
 }
 
 /// What stands out.
-fn problems_of(all: &[Seen], rolling: &[Rolling], is_away: impl Fn(&str) -> bool) -> Vec<String> {
-    let mut problems = Vec::new();
+fn problems_of(all: &[Seen], open: &[Open], rolling: &[Rolling], is_away: impl Fn(&str) -> bool) -> Vec<String> {
+    let abandoned = open.iter().filter(|one| !one.runs).map(|one| &one.unfinished);
+    let mut problems: Vec<String> =
+        abandoned.map(|one| format!("unfinished {}: {}. To end it: {}", one.name(), one.state, one.cure())).collect();
     let answering: Vec<(&Seen, &Server)> =
         all.iter().filter_map(|seen| Some((seen, seen.server.as_ref().ok()?))).collect();
     for (seen, server) in &answering {
@@ -193,9 +262,13 @@ fn problems_of(all: &[Seen], rolling: &[Rolling], is_away: impl Fn(&str) -> bool
         if seen.galera.as_ref().is_some_and(|node| !node.is_in_primary_component()) && !is_away(name) {
             problems.push(format!("{name} is not in a primary component: clients get error 1047"));
         }
-        let is_alone = seen.worker.is_none();
+        // What is expected in the middle of a switchover is no problem of its own.
+        let unfinished = open.iter().find(|one| one.is_about(name));
+        let is_alone = unfinished.map_or(seen.worker.is_none(), |one| !one.runs);
         if server.mode == failover::Mode::Hold && is_alone {
-            problems.push(if server.note.is_empty() || Record::from_note(&server.note).is_some() {
+            problems.push(if unfinished.is_some() {
+                format!("{name} holds clients, and no instant-failover is working on it")
+            } else if server.note.is_empty() {
                 format!("{name} holds clients, and no instant-failover is working on it: resume, or back")
             } else {
                 format!("{name} holds clients, and has the note '{}'", server.note)
@@ -211,15 +284,10 @@ fn problems_of(all: &[Seen], rolling: &[Rolling], is_away: impl Fn(&str) -> bool
                  instant_failover_mode = OFF, instant_failover_note = '' on {name}"
             ));
         }
-        if let Some(record) = Record::from_note(&server.note)
-            && is_alone
-        {
-            problems.push(format!(
-                "{name} has the note of an unfinished switchover from {} to {} ({}): resume, or back",
-                record.old.name, record.new.name, record.by
-            ));
-        }
-        for channel in server.channels.iter().filter(|channel| !channel.runs()) {
+        let is_expected = |channel: &&Channel| {
+            unfinished.is_some_and(|one| channel.source == Some(one.unfinished.record.old.server_id))
+        };
+        for channel in server.channels.iter().filter(|channel| !channel.runs() && !is_expected(channel)) {
             problems.push(format!("replication has stopped on {name} (connection '{}')", channel.name));
         }
         if let Some(user) = &seen.entry.replication.user
@@ -231,7 +299,8 @@ fn problems_of(all: &[Seen], rolling: &[Rolling], is_away: impl Fn(&str) -> bool
     }
     for (n, (one, first)) in answering.iter().enumerate() {
         for (other, second) in &answering[n + 1..] {
-            pair_problems((one, first), (other, second), &mut problems);
+            let is_between = |open: &Open| open.is_about(&one.entry.name) && open.is_about(&other.entry.name);
+            pair_problems((one, first), (other, second), open.iter().any(is_between), &mut problems);
         }
     }
     let plugins: std::collections::BTreeSet<&str> =
@@ -243,7 +312,12 @@ fn problems_of(all: &[Seen], rolling: &[Rolling], is_away: impl Fn(&str) -> bool
     problems
 }
 
-fn pair_problems((one, first): (&Seen, &Server), (other, second): (&Seen, &Server), problems: &mut Vec<String>) {
+fn pair_problems(
+    (one, first): (&Seen, &Server),
+    (other, second): (&Seen, &Server),
+    is_unfinished: bool,
+    problems: &mut Vec<String>,
+) {
     let (a, b) = (&one.entry.name, &other.entry.name);
     let leads = |from: &Server, to: &Seen| from.mode.redirects() && from.target == to.entry.target.to_string();
     if leads(first, other) && leads(second, one) {
@@ -270,7 +344,7 @@ fn pair_problems((one, first): (&Seen, &Server), (other, second): (&Seen, &Serve
         server.channels.iter().any(|channel| channel.runs() && channel.source.is_some_and(|id| id != other.server_id))
     };
     let in_chain = is_in_chain(first, second) || is_in_chain(second, first);
-    if first.read_only && second.read_only && connected && !in_chain {
+    if first.read_only && second.read_only && connected && !in_chain && !is_unfinished {
         problems.push(format!("{a} and {b} are both read only"));
     }
     let extra = |has: &Server, lacks: &Server| {
@@ -325,4 +399,77 @@ pub(super) fn rolling_elsewhere(context: &Context) -> Option<String> {
              instant_failover_mode = OFF, instant_failover_note = '' on {name}"
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Open, Pair, Record, Seen, Unfinished, is_worked_on, problems_of};
+    use crate::plan::unfinished::tests::{channel, record, server};
+    use crate::servers::Servers;
+
+    /// db1, the primary, and db2, its replica.
+    fn pair() -> [Seen; 2] {
+        let text = "[db1]\nsocket=/1\nuser=u\ntarget=db1\n[db2]\nsocket=/2\nuser=u\ntarget=db2\n";
+        let servers = Servers::parse(text, Path::new("f")).unwrap();
+        let seen = |n: usize, server| Seen {
+            entry: servers.all()[n].clone(),
+            server: Ok(server),
+            worker: None,
+            galera: None,
+            plugin: "0.2".to_owned(),
+            exempt: String::new(),
+        };
+        let mut replica = server(2, true, "0-1-7");
+        replica.channels.push(channel(1));
+        [seen(0, server(1, false, "0-1-7")), seen(1, replica)]
+    }
+
+    fn problems(pair: &[Seen; 2], open: &[Open]) -> Vec<String> {
+        problems_of(pair, open, &[], |_| false)
+    }
+
+    fn interrupted(pair: &[Seen; 2], record: Record, runs: bool) -> Open {
+        let [old, new] = [&pair[0], &pair[1]].map(|seen| seen.server.clone().ok());
+        Open { runs, unfinished: Unfinished::of(record, &Pair { old, new, ..Pair::default() }) }
+    }
+
+    #[test]
+    fn an_interrupted_switchover_is_one_problem() {
+        let mut pair = pair();
+        assert_eq!(problems(&pair, &[]), [""; 0]);
+        let (old, new) = pair.split_at_mut(1);
+        let (old, new) = (old[0].server.as_mut().unwrap(), new[0].server.as_mut().unwrap());
+        old.read_only = true;
+        old.note = record().note();
+        (new.channels[0].receives, new.channels[0].applies) = (false, false);
+        new.note.clone_from(&old.note);
+        let open = [interrupted(&pair, record(), false)];
+        assert_eq!(
+            problems(&pair, &open),
+            [
+                "unfinished switchover from db1 to db2, begun by ann@desk: stopped: both servers are read only, and the new primary \
+                 does not replicate. To end it: instant-failover resume db1 db2, or instant-failover back db1 db2"
+            ]
+        );
+        // As long as a command is working on it, there is no problem.
+        assert_eq!(problems(&pair, &[interrupted(&pair, record(), true)]), [""; 0]);
+        // The session of a command that was killed waits on the new primary.
+        pair[1].worker = Some("198".to_owned());
+        assert!(!is_worked_on(&pair, &record()));
+        assert!(is_worked_on(&pair, &Record { failover: Some(Default::default()), ..record() }));
+        pair[0].worker = Some("7".to_owned());
+        assert!(is_worked_on(&pair, &record()));
+        pair[0].worker = None;
+        pair[0].server = Err("no answer".to_owned());
+        assert!(is_worked_on(&pair, &record()));
+        let mut pair = self::pair();
+        pair[0].server.as_mut().unwrap().read_only = true;
+        pair[1].server.as_mut().unwrap().channels[0].applies = false;
+        // Without a note, both are.
+        let without = problems(&pair, &[]).join("\n");
+        assert!(without.contains("replication has stopped on db2"), "{without}");
+        assert!(without.contains("both read only"), "{without}");
+    }
 }

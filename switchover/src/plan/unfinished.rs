@@ -60,7 +60,7 @@ impl Unfinished {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use ::failover::Mode;
 
     use super::super::gtid::Transactions;
@@ -68,7 +68,7 @@ pub(super) mod tests {
     use super::super::seen::{Channel, Seen, Server};
     use super::Unfinished;
 
-    pub(in super::super) fn record() -> Record {
+    pub(crate) fn record() -> Record {
         let named = |name: &str, server_id| Named { name: name.to_owned(), server_id, started: 0 };
         Record {
             id: "5f3a".to_owned(),
@@ -91,7 +91,7 @@ pub(super) mod tests {
     }
 
     /// A server that has everything up to a position.
-    pub(in super::super) fn server(server_id: u32, read_only: bool, position: &str) -> Server {
+    pub(crate) fn server(server_id: u32, read_only: bool, position: &str) -> Server {
         Server {
             server_id,
             read_only,
@@ -105,7 +105,7 @@ pub(super) mod tests {
         }
     }
 
-    pub(in super::super) fn channel(source: u32) -> Channel {
+    pub(crate) fn channel(source: u32) -> Channel {
         Channel {
             name: String::new(),
             source: Some(source),
