@@ -27,12 +27,9 @@ pub(super) fn pair(context: &Context, old: &str, new: &str) -> Result<[Entry; 2]
 pub(super) fn check(context: &mut Context, arguments: &Check) -> Ended {
     let pairs = match arguments.names.as_slice() {
         [old, new] => vec![pair(context, old, new)?],
-        _ if arguments.all => super::status::pairs(context),
+        _ if arguments.all => super::status::pairs(context).map_err(|why| (Exit::Refused, why))?,
         _ => return Err((Exit::Usage, "give OLD and NEW, or --all".to_owned())),
     };
-    if pairs.is_empty() {
-        return Err((Exit::Refused, "no server of the file replicates from another one".to_owned()));
-    }
     let mut worst = Level::Ok;
     for [old, new] in pairs {
         let title = format!("{} -> {}", old.name, new.name);

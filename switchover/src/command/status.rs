@@ -290,6 +290,9 @@ fn problems_of(all: &[Seen], open: &[Open], rolling: &[Rolling], is_away: impl F
         for channel in server.channels.iter().filter(|channel| !channel.runs() && !is_expected(channel)) {
             problems.push(format!("replication has stopped on {name} (connection '{}')", channel.name));
         }
+        if server.read_only && server.channels.is_empty() && seen.galera.is_none() && unfinished.is_none() {
+            problems.push(format!("{name} is read only, and replicates from no server"));
+        }
         if let Some(user) = &seen.entry.replication.user
             && !seen.plugin.is_empty()
             && !seen.exempt.split(',').any(|exempt| exempt == user)
@@ -332,7 +335,9 @@ fn pair_problems(
         return;
     }
     let connected = first.channel_from(second.server_id).is_some() || second.channel_from(first.server_id).is_some();
-    let together = connected || (one.entry.cluster.is_some() && one.entry.cluster == other.entry.cluster);
+    // One that redirects to the other was its primary or replica, and may not replicate any more.
+    let redirects = leads(first, other) || leads(second, one);
+    let together = connected || redirects || (one.entry.cluster.is_some() && one.entry.cluster == other.entry.cluster);
     if !together {
         return;
     }
@@ -363,20 +368,54 @@ fn pair_problems(
     }
 }
 
-/// Each primary with each of its replicas.
-pub(super) fn pairs(context: &Context) -> Vec<[Entry; 2]> {
+/// Each primary with each of its replicas, and the servers of a switchover that is unfinished; or why there are none.
+pub(super) fn pairs(context: &Context) -> Result<Vec<[Entry; 2]>, String> {
     let all: Vec<Seen> = context.servers.all().iter().map(look).collect();
-    let mut pairs = Vec::new();
-    for old in &all {
+    let pairs = pairs_of(&all);
+    if pairs.is_empty() { Err(why_no_pair(&all)) } else { Ok(pairs) }
+}
+
+fn pairs_of(all: &[Seen]) -> Vec<[Entry; 2]> {
+    let mut pairs: Vec<[Entry; 2]> = Vec::new();
+    for seen in all {
+        let record = seen.server.as_ref().ok().and_then(|server| Record::from_note(&server.note));
+        let named = |name: &str| all.iter().find(|seen| seen.entry.name == name).map(|seen| seen.entry.clone());
+        if let Some(pair) = record.and_then(|record| Some([named(&record.old.name)?, named(&record.new.name)?]))
+            && !pairs.contains(&pair)
+        {
+            pairs.push(pair);
+        }
+    }
+    for old in all {
         let Ok(server) = &old.server else { continue };
-        for new in &all {
+        for new in all {
             let Ok(replica) = &new.server else { continue };
-            if !server.read_only && replica.channel_from(server.server_id).is_some() {
+            let is_unfinished = pairs.iter().any(|pair| pair.contains(&old.entry) && pair.contains(&new.entry));
+            if !server.read_only && replica.channel_from(server.server_id).is_some() && !is_unfinished {
                 pairs.push([old.entry.clone(), new.entry.clone()]);
             }
         }
     }
     pairs
+}
+
+fn why_no_pair(all: &[Seen]) -> String {
+    let name = |seen: &Seen| seen.entry.name.clone();
+    let (answering, silent): (Vec<&Seen>, Vec<&Seen>) = all.iter().partition(|seen| seen.server.is_ok());
+    let read_only = |seen: &&&Seen| seen.server.as_ref().is_ok_and(|server| server.read_only);
+    let closed: Vec<String> = answering.iter().filter(read_only).map(|seen| name(seen)).collect();
+    let mut whys = Vec::new();
+    if !closed.is_empty() && closed.len() == answering.len() {
+        let are = if closed.len() > 1 { "are" } else { "is" };
+        whys.push(format!("no server accepts writes: {} {are} read only", closed.join(", ")));
+    } else if !answering.is_empty() {
+        whys.push("no server of the file replicates from one that accepts writes".to_owned());
+    }
+    whys.extend(silent.into_iter().map(|seen| {
+        let why = seen.server.as_ref().err().map(String::as_str).unwrap_or_default();
+        format!("{}: {why}", name(seen))
+    }));
+    whys.join("; ")
 }
 
 /// The servers of each switchover that left a note.
@@ -405,7 +444,8 @@ pub(super) fn rolling_elsewhere(context: &Context) -> Option<String> {
 mod tests {
     use std::path::Path;
 
-    use super::{Open, Pair, Record, Seen, Unfinished, is_worked_on, problems_of};
+    use super::{Open, Pair, Record, Seen, Unfinished, is_worked_on, pairs_of, problems_of, why_no_pair};
+    use crate::plan::gtid::Transactions;
     use crate::plan::unfinished::tests::{channel, record, server};
     use crate::servers::Servers;
 
@@ -433,6 +473,39 @@ mod tests {
     fn interrupted(pair: &[Seen; 2], record: Record, runs: bool) -> Open {
         let [old, new] = [&pair[0], &pair[1]].map(|seen| seen.server.clone().ok());
         Open { runs, unfinished: Unfinished::of(record, &Pair { old, new, ..Pair::default() }) }
+    }
+
+    #[test]
+    fn one_that_redirects_and_does_not_replicate() {
+        let mut pair = pair();
+        let replica = pair[1].server.as_mut().unwrap();
+        replica.channels.clear();
+        (replica.mode, replica.target) = (failover::Mode::On, "db1".to_owned());
+        assert_eq!(problems(&pair, &[]), ["db2 is read only, and replicates from no server"]);
+        pair[1].server.as_mut().unwrap().transactions = Transactions::parse("0-1-7,0-2-8", "").unwrap();
+        let problems = problems(&pair, &[]);
+        assert_eq!(problems.last().unwrap(), "DIVERGED: only db2 has 0-2-8");
+    }
+
+    #[test]
+    fn pairs_to_check() {
+        let mut pair = pair();
+        let names = |pair: &[Seen; 2]| {
+            pairs_of(pair).iter().map(|[old, new]| format!("{} {}", old.name, new.name)).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&pair), ["db1 db2"]);
+        pair[1].server.as_mut().unwrap().note = record().note();
+        assert_eq!(names(&pair), ["db1 db2"]);
+        pair[0].server.as_mut().unwrap().read_only = true;
+        assert_eq!(names(&pair), ["db1 db2"]);
+        pair[1].server.as_mut().unwrap().note.clear();
+        assert_eq!(names(&pair), [""; 0]);
+        assert_eq!(why_no_pair(&pair), "no server accepts writes: db1, db2 are read only");
+        pair[0].server = Err("no answer: refused".to_owned());
+        assert_eq!(why_no_pair(&pair), "no server accepts writes: db2 is read only; db1: no answer: refused");
+        let mut pair = self::pair();
+        pair[1].server.as_mut().unwrap().channels.clear();
+        assert_eq!(why_no_pair(&pair), "no server of the file replicates from one that accepts writes");
     }
 
     #[test]

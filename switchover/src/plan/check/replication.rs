@@ -87,7 +87,8 @@ fn running(pair: &Pair<'_>, channel: &BTreeMap<String, String>, findings: &mut V
         let more = if behind || wanted.max_lag <= wanted.catch_up() {
             format!(", or allow more with --max-lag (now {} s)", wanted.max_lag)
         } else {
-            String::new()
+            // Clients would wait for that, too.
+            format!("; --max-lag ({} s) allows a lag, but no check waits longer than this", wanted.max_lag)
         };
         findings.push(Finding::failure("lag", seen, format!("wait until it has caught up{more}")));
     } else if io == "Yes" && sql == "Yes" {
