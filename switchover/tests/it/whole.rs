@@ -138,3 +138,63 @@ fn a_former_primary_rejoins() {
     assert!(ended.text.contains(&position), "{position}: {}", ended.text);
     assert_eq!(pair.value(DB1, "SELECT @@read_only"), "0");
 }
+
+/// Half way, everything looks wrong, and all that is said is how to end it.
+#[test]
+fn half_done() {
+    let pair = Pair::start(&[]);
+    let began = |more: &[&str], mode: &str, until: &[(usize, &str)]| {
+        let arguments = ["switchover", "db1", "db2", "--yes", "--json", "--max-lag", "60"];
+        let mut child = pair.command(&[&arguments, more].concat()).spawn().unwrap();
+        pair.wait_for(DB1, "SELECT @@instant_failover_mode", mode);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        pair.wait_for(DB1, "SELECT IS_USED_LOCK('instant_failover') IS NULL", "1");
+        until.iter().for_each(|(server, sql)| drop(pair.sql(*server, sql)));
+        let status = pair.run(&["status"]);
+        assert_eq!(status.status, Some(1), "{}", status.text);
+        for other in ["promoting=", "replication has stopped", "both read only", "is working on it: connection"] {
+            assert!(!status.text.contains(other), "{other}: {}", status.text);
+        }
+        assert_eq!(status.text.matches("instant-failover resume db1 db2").count(), 1, "{}", status.text);
+        for names in [&["db1", "db2"][..], &["db2", "db1"], &["--all"]] {
+            let checked = pair.run(&[&["check"], names].concat());
+            assert_eq!(checked.status, Some(1), "{}", checked.text);
+            assert!(checked.text.contains("FAILURE  unfinished  switchover from db1 to db2"), "{}", checked.text);
+            assert!(!checked.text.contains("SET GLOBAL") && !checked.text.contains("START SLAVE"), "{}", checked.text);
+        }
+        status.text
+    };
+    let mut open = support::wire::Client::connect(pair.servers[DB1].address())
+        .unwrap()
+        .log_in_by_password("app", super::pair::PASSWORD)
+        .unwrap()
+        .session()
+        .unwrap();
+    open.query("BEGIN").unwrap();
+    open.query("INSERT INTO shop.orders VALUES (5, 5, 5)").unwrap();
+    // It waits for the transaction. What comes after that lasts for a moment only.
+    let status = began(&["--max-pause", "600"], "HOLD", &[(DB1, "SET GLOBAL read_only = 1"), (DB2, "STOP SLAVE")]);
+    open.query("ROLLBACK").unwrap();
+    assert!(status.contains(": stopped: both servers are read only"), "{status}");
+    assert!(status.contains("instant-failover back db1 db2"), "{status}");
+    let back = pair.run(&["back", "--yes"]);
+    assert_eq!(back.status, Some(3), "{}", back.text);
+    pair.is_as_before();
+    let status = began(&["--after-promotion", "sleep 3"], "ON", &[]);
+    assert!(status.contains(": redirected: the new primary is promoted"), "{status}");
+    assert!(!status.contains("back db1 db2"), "{status}");
+    let resumed = pair.run(&["resume", "--yes"]);
+    assert_eq!(resumed.status, Some(0), "{}", resumed.text);
+    pair.is_switched();
+
+    // A replica that was reset.
+    pair.sql(DB1, "STOP SLAVE");
+    pair.sql(DB1, "RESET SLAVE ALL");
+    let status = pair.run(&["status"]);
+    assert_eq!(status.status, Some(1), "{}", status.text);
+    assert!(status.text.contains("db1 is read only, and replicates from no server"), "{}", status.text);
+    pair.sql(DB1, "CREATE DATABASE only_here");
+    let status = pair.run(&["status"]);
+    assert!(status.text.contains("DIVERGED: only db1 has"), "{}", status.text);
+}
