@@ -181,15 +181,20 @@ impl<'a> Live<'a> {
     }
 
     /// Sets the notes of both servers; in a failover, that of the new primary.
-    fn leave_notes(&mut self, note: &str) -> Result<(), SqlError> {
+    fn leave_notes(&mut self, note: &str) -> Result<(), Failure> {
         let old = self.dead.is_none().then_some(&mut self.old);
         for link in old.into_iter().chain([&mut self.new]) {
-            link.session()?;
-            if link.abilities.note {
-                link.run(&format!("SET GLOBAL instant_failover_note = {}", quoted(note)))?;
-            }
+            leave_note(link, note)?;
         }
         Ok(())
+    }
+
+    /// Removes each note that can be removed.
+    fn remove_notes(&mut self) -> Result<(), Failure> {
+        let old = self.dead.is_none().then_some(&mut self.old);
+        let failures = old.into_iter().chain([&mut self.new]).filter_map(|link| leave_note(link, "").err());
+        let failures: Vec<String> = failures.map(|Failure(why)| why).collect();
+        if failures.is_empty() { Ok(()) } else { Err(Failure(failures.join("; "))) }
     }
 
     fn hold(&mut self) -> Result<(), Failure> {
@@ -468,7 +473,9 @@ impl<'a> Live<'a> {
         Err(Failure("clients write so fast that the position cannot be set; try again when there are fewer".to_owned()))
     }
 
-    fn unprepare(&mut self) -> Result<(), Failure> {
+    fn unprepare(&mut self, record: &Record) -> Result<(), Failure> {
+        // The new primary may never have answered to this run.
+        self.new.server_id.get_or_insert(record.new.server_id);
         if let Some(name) = Self::channel(&mut self.old, &self.new)? {
             self.old.run(&format!("STOP SLAVE {}", quoted(&name)))?;
             self.old.run(&format!("RESET SLAVE {} ALL", quoted(&name)))?;
@@ -542,7 +549,7 @@ impl<'a> Live<'a> {
     }
 
     fn forget(&mut self, record: &Record) -> Result<(), Failure> {
-        let notes = self.leave_notes("");
+        let notes = self.remove_notes();
         let removed = self.store.remove(&record.old.name, &record.new.name);
         notes?;
         removed.map_err(|error| Failure(error.to_string()))
@@ -555,8 +562,19 @@ impl<'a> Live<'a> {
 
     fn begin(&mut self, record: &Record) -> Result<(), Failure> {
         hooks::run("before", self.options.hooks.before.as_deref(), record).map_err(Failure)?;
-        Ok(self.leave_notes(&record.note())?)
+        self.leave_notes(&record.note())
     }
+}
+
+fn leave_note(link: &mut Link, note: &str) -> Result<(), Failure> {
+    let mut leave = || {
+        link.session()?;
+        if link.abilities.note {
+            link.run(&format!("SET GLOBAL instant_failover_note = {}", quoted(note)))?;
+        }
+        Ok(())
+    };
+    leave().map_err(|error: SqlError| Failure(format!("{}: {error}", link.entry.name)))
 }
 
 /// Nothing can be written from here on, not even by those that `read_only` does not stop.
@@ -668,7 +686,7 @@ impl World for Live<'_> {
             Step::Unaim => {
                 self.old.run(&format!("SET GLOBAL instant_failover_target = {}", quoted(&record.before.target)))?;
             }
-            Step::Unprepare => self.unprepare()?,
+            Step::Unprepare => self.unprepare(record)?,
             Step::Forget => self.forget(record)?,
             Step::HoldAtStandIn
             | Step::Sever

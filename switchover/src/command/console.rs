@@ -22,6 +22,8 @@ pub(super) struct Console {
     began: Instant,
     step_began: Instant,
     names: [String; 2],
+    /// What was said since a step succeeded. What is tried again each second fails with the same words.
+    said: Vec<String>,
 }
 
 impl Console {
@@ -31,7 +33,7 @@ impl Console {
             bar.set_style(style);
         }
         let now = Instant::now();
-        Self { json, bar, began: now, step_began: now, names: Default::default() }
+        Self { json, bar, began: now, step_began: now, names: Default::default(), said: Vec::new() }
     }
 
     /// From now on, steps are shown with these names, and times count from now.
@@ -125,6 +127,14 @@ impl Console {
         Ok(answer.trim().to_owned())
     }
 
+    /// With the time, unless nothing has succeeded since it was said.
+    fn once(&mut self, text: &str) {
+        if !self.said.iter().any(|said| said == text) {
+            self.line(&format!("{:8.3} s  {text}", self.began.elapsed().as_secs_f64()));
+            self.said.push(text.to_owned());
+        }
+    }
+
     fn text(&self, step: Step) -> String {
         step.with_names(&self.names[0], &self.names[1])
     }
@@ -154,6 +164,7 @@ impl Report for Console {
             }
             Event::Succeeded(step) => {
                 let took = self.step_began.elapsed();
+                self.said.clear();
                 if self.json {
                     self.object(&json!({ "at": at.as_secs_f64(), "done": step.text(), "took": took.as_secs_f64() }));
                 } else {
@@ -164,7 +175,7 @@ impl Report for Console {
                 if self.json {
                     self.object(&json!({ "at": at.as_secs_f64(), "failed": step.text(), "why": why }));
                 } else {
-                    self.line(&format!("{:8.3} s  {}: FAILED: {why}", at.as_secs_f64(), self.text(step)));
+                    self.once(&format!("{}: FAILED: {why}", self.text(step)));
                 }
             }
             Event::Turns(Goal::Again, why) => self.note(&format!("letting clients in before another attempt: {why}")),
@@ -187,11 +198,10 @@ impl Report for Console {
     }
 
     fn note(&mut self, text: &str) {
-        let at = self.began.elapsed().as_secs_f64();
         if self.json {
-            self.object(&json!({ "at": at, "note": text }));
+            self.object(&json!({ "at": self.began.elapsed().as_secs_f64(), "note": text }));
         } else {
-            self.line(&format!("{at:8.3} s  {text}"));
+            self.once(text);
         }
     }
 }

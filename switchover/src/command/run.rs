@@ -161,9 +161,10 @@ pub(super) fn go(context: &Context, mut live: Live<'_>, mut record: Record, goal
         End::Back(why, warnings) => Err((
             Exit::Halfway,
             format!(
-                "went back ({why}): {}not all is as before: {}",
+                "went back ({why}): {}not all is as before: {}. To do, when they answer: {}",
                 if is_failover { String::new() } else { format!("{old} is the primary and accepts writes; but ") },
-                with_names(&warnings.join("; "), old, new)
+                with_names(&warnings.join("; "), old, new),
+                warnings.iter().map(|warning| by_hand(warning, &record)).collect::<Vec<_>>().join("; ")
             ),
         )),
         End::TooLate => Err((
@@ -192,6 +193,32 @@ pub(super) fn go(context: &Context, mut live: Live<'_>, mut record: Record, goal
                 ),
             ))
         }
+    }
+}
+
+/// What does a step of going back that failed.
+fn by_hand(warning: &str, record: &Record) -> String {
+    let (old, new) = (&record.old.name, &record.new.name);
+    let is = |step: Step| warning.starts_with(step.text());
+    if is(Step::StartReplica) {
+        format!("START SLAVE on {new}")
+    } else if is(Step::Unaim) {
+        format!("SET GLOBAL instant_failover_target = '{}' on {old}", record.before.target)
+    } else if is(Step::Unprepare) {
+        format!("STOP SLAVE; RESET SLAVE ALL on {old}")
+    } else if is(Step::Forget) {
+        "SET GLOBAL instant_failover_note = '' on each server that still has the note (a restart removes it)".to_owned()
+    } else if is(Step::Receive) {
+        format!("START SLAVE on the replicas of {old}")
+    } else {
+        let before = record.failover.as_ref().and_then(|failover| failover.stand_in.as_ref());
+        before.map_or_else(String::new, |before| {
+            format!(
+                "SET GLOBAL instant_failover_hold_timeout = {}, instant_failover_target = '{}', instant_failover_mode = '{}' on the \
+                 stand-in",
+                before.hold_timeout, before.target, before.mode
+            )
+        })
     }
 }
 

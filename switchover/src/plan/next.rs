@@ -213,7 +213,8 @@ fn back(goal: Goal, old: &Server, new: Option<&Server>, record: &Record, own: &O
     if left(Step::Unaim, old.target != record.before.target) {
         return Next::Take(Step::Unaim);
     }
-    let made_reverse = !record.before.reverse && new.is_some_and(|new| old.channel_from(new.server_id).is_some());
+    // The new primary is not needed for that.
+    let made_reverse = !record.before.reverse && old.channel_from(record.new.server_id).is_some();
     if left(Step::Unprepare, made_reverse) {
         return Next::Take(Step::Unprepare);
     }

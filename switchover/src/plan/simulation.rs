@@ -674,6 +674,20 @@ fn a_server_that_does_not_answer_is_named_once() {
     assert_eq!(named, [r#"Waits(Old, "Old is down")"#]);
 }
 
+#[test]
+fn the_new_primary_dies() {
+    let mut went_back = 0;
+    for at in 0..80 {
+        let mut simulation = Simulation::new([vec![Fault::None; at], vec![Fault::Dies(NEW)]].concat());
+        if let Some(End::Back(..)) = simulation.run(Goal::Forward, false) {
+            let old = &simulation.servers[OLD];
+            assert!(old.target.is_empty() && old.channel.is_none() && old.events, "{:#?}", simulation.history);
+            went_back += 1;
+        }
+    }
+    assert!(went_back > 10, "{went_back}");
+}
+
 /// The scheduler was turned off because of the restart, after it had been turned on again.
 #[test]
 fn the_old_primary_restarts_writable_while_no_client_writes() {

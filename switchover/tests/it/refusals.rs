@@ -242,6 +242,31 @@ fn a_transaction_that_does_not_end() {
     assert_eq!(pair.value(DB2, "SELECT GROUP_CONCAT(number ORDER BY number) FROM shop.orders WHERE client = 5"), "5,6");
 }
 
+/// The new primary dies meanwhile: what can be undone without it is undone, and the rest is said.
+#[test]
+fn the_new_primary_dies_before_it_is_one() {
+    let mut pair = Pair::start(&[]);
+    let mut open = support::wire::Client::connect(pair.servers[DB1].address())
+        .unwrap()
+        .log_in_by_password("app", super::pair::PASSWORD)
+        .unwrap()
+        .session()
+        .unwrap();
+    open.query("BEGIN").unwrap();
+    open.query("INSERT INTO shop.orders VALUES (5, 5, 5)").unwrap();
+    let arguments = ["switchover", "db1", "db2", "--yes", "--max-lag", "60", "--max-pause", "3", "--attempts", "1"];
+    let waiting = pair.command(&arguments).spawn().unwrap();
+    pair.wait_for(DB1, "SELECT @@instant_failover_mode", "HOLD");
+    pair.servers[DB2].kill();
+    let ended: Ended = waiting.wait_with_output().unwrap().into();
+    assert_eq!(ended.status, Some(4), "{}", ended.text);
+    assert_eq!(ended.text.matches("FAILED: db2: no answer").count(), 1, "{}", ended.text);
+    assert!(ended.text.contains("To do, when they answer: SET GLOBAL instant_failover_note = ''"), "{}", ended.text);
+    open.query("COMMIT").unwrap();
+    pair.restart(DB2);
+    pair.is_as_before();
+}
+
 /// Sessions that are idle in a transaction and have only read.
 #[test]
 fn idle_readers() {
