@@ -42,6 +42,14 @@ pub enum SqlError {
     Lost(String),
 }
 
+impl SqlError {
+    /// Whether the server did not accept the account: wrong user, password or host, locked, or expired.
+    #[must_use]
+    pub const fn refuses_login(&self) -> bool {
+        matches!(self, Self::Refused { code: 1045 | 1130 | 1698 | 1862 | 4151, .. })
+    }
+}
+
 impl fmt::Display for SqlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -6,18 +6,19 @@ use crate::database::{Row, Session, SqlError, quoted};
 use crate::link::Link;
 use crate::live::sessions::{LOCKED, count, is_locked};
 use crate::look::is_on;
-use crate::plan::facts::{Account, Facts, Reached, ServerFacts, Wanted};
+use crate::plan::check::Finding;
+use crate::plan::facts::{Account, Facts, Reached, ServerFacts, Wanted, series};
 use crate::plan::gtid::Position;
 use crate::plan::seen::Server;
 use crate::servers::{Entry, Tls, Way};
 
 /// Reads both servers, the old primary first.
-pub fn read(old: &mut Link, new: &mut Link, mut wanted: Wanted, replicas: &[Entry]) -> (Facts, Vec<String>) {
+pub fn read(old: &mut Link, new: &mut Link, mut wanted: Wanted, replicas: &[Entry]) -> (Facts, Vec<Finding>) {
     let mut problems = Vec::new();
     for entry in replicas {
         match Link::new(entry.clone(), false).value("SELECT @@server_id") {
             Ok(id) => drop(id.parse().map(|id| wanted.replicas.insert(id))),
-            Err(error) => problems.push(format!("{} (--replica): {error}", entry.name)),
+            Err(error) => problems.push(not_read(&format!("{} (--replica)", entry.name), &error)),
         }
     }
     let mut facts = Facts { wanted, ..Facts::default() };
@@ -28,11 +29,11 @@ pub fn read(old: &mut Link, new: &mut Link, mut wanted: Wanted, replicas: &[Entr
         .map(|id| id.ok().and_then(|id| id.parse().ok()));
     match server(old, &new_entry, ids[1], facts.wanted.max_age) {
         Ok(read) => facts.old = Some(read),
-        Err(error) => problems.push(format!("{}: {error}", old_entry.name)),
+        Err(error) => problems.push(without_facts(old, &error)),
     }
     match server(new, &old_entry, ids[0], facts.wanted.max_age) {
         Ok(read) => facts.new = Some(read),
-        Err(error) => problems.push(format!("{}: {error}", new_entry.name)),
+        Err(error) => problems.push(without_facts(new, &error)),
     }
     facts.old_later = old.look(&new_entry, ids[1]).map(|old| old.transactions);
     if let (Some(old), Some(_)) = (&facts.old, &facts.new) {
@@ -41,6 +42,23 @@ pub fn read(old: &mut Link, new: &mut Link, mut wanted: Wanted, replicas: &[Entr
     }
     facts.target = reached(&new_entry);
     (facts, problems)
+}
+
+/// Why a server cannot be judged. It may be because of a privilege; then all that lack are named.
+fn without_facts(link: &mut Link, error: &SqlError) -> Finding {
+    let name = link.entry.name.clone();
+    let mut privileges = || {
+        let held: Vec<String> = link.rows("SHOW GRANTS").ok()?.iter().map(|row| row.at(0).to_owned()).collect();
+        let (account, version) = (link.value("SELECT CURRENT_USER()").ok()?, link.value("SELECT VERSION()").ok()?);
+        Finding::privileges(&name, &account, &held, series(&version))
+    };
+    let lacking = if matches!(error, SqlError::Refused { .. }) && !error.refuses_login() { privileges() } else { None };
+    lacking.unwrap_or_else(|| not_read(&name, error))
+}
+
+fn not_read(name: &str, error: &SqlError) -> Finding {
+    let seen = format!("{name}: {error}");
+    if error.refuses_login() { Finding::refused(seen) } else { Finding::unreachable(seen) }
 }
 
 fn catches_up(new: &mut Link, position: &Position, seconds: u64) -> Option<bool> {
@@ -76,6 +94,7 @@ fn reached(entry: &Entry) -> Reached {
 /// # Errors
 /// If it does not answer, or refuses a statement.
 pub fn server(link: &mut Link, other: &Entry, other_id: Option<u32>, max_age: u64) -> Result<ServerFacts, SqlError> {
+    link.session()?;
     let seen = link.look(other, other_id);
     // It says already that there is no answer, if that is why.
     let seen = seen.ok_or_else(|| SqlError::Refused { code: 0, message: link.problem.clone() })?;
@@ -143,9 +162,7 @@ fn accounts(link: &mut Link, version: &str) -> Result<Vec<Account>, SqlError> {
          JSON_EXTRACT(Priv, '$.auth_or'))) AS authentication FROM mysql.global_priv WHERE User <> 'mariadb.sys' AND User <> 'PUBLIC'",
     )?;
     let granted = link.rows("SELECT Host, User, Role FROM mysql.roles_mapping")?;
-    let mut parts = version.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or_default());
-    let series = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    let bits = if series < (10, 11) { SUPER | READ_ONLY_ADMIN } else { READ_ONLY_ADMIN };
+    let bits = if series(version) < (10, 11) { SUPER | READ_ONLY_ADMIN } else { READ_ONLY_ADMIN };
     let mut accounts: Vec<Account> = rows
         .iter()
         .map(|row| Account {

@@ -60,8 +60,7 @@ pub(super) fn judge(
         max_age: MAX_AGE,
         ..Wanted::default()
     };
-    let (facts, problems) = facts::read(old, new, wanted, &replicas);
-    let mut findings: Vec<_> = problems.into_iter().map(Finding::unreachable).collect();
+    let (facts, mut findings) = facts::read(old, new, wanted, &replicas);
     findings.extend(check::check(&facts));
     Ok((facts, findings))
 }

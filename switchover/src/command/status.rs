@@ -33,6 +33,8 @@ impl Rolling {
 struct Seen {
     entry: Entry,
     server: Result<Server, String>,
+    /// Why it shows nothing, in two words.
+    problem: &'static str,
     /// The connection of another command that is working on it.
     worker: Option<String>,
     /// What it says of itself, if it is a node of a Galera cluster.
@@ -97,7 +99,7 @@ pub(super) fn status(context: &Context) -> Exit {
     let mut problems: Vec<String> = all
         .iter()
         .filter(|seen| seen.server.is_err() && !is_away(&seen.entry.name))
-        .map(|seen| format!("{} does not answer", seen.entry.name))
+        .map(|seen| format!("{} {}", seen.entry.name, seen.problem))
         .collect();
     let interrupted = rolling.iter().filter(|one| !one.runs);
     problems.extend(interrupted.map(|one| {
@@ -151,6 +153,13 @@ fn is_worked_on(all: &[Seen], record: &Record) -> bool {
 
 fn look(entry: &Entry) -> Seen {
     let mut link = Link::new(entry.clone(), false);
+    let problem = match link.session() {
+        Err(error) if error.refuses_login() => {
+            "refused the login: correct its user or password in the file with the servers"
+        }
+        Err(SqlError::Lost(_)) => "does not answer",
+        _ => "cannot be examined; see instant-failover check",
+    };
     let server = link.look(entry, None).ok_or_else(|| link.problem.clone());
     let galera = crate::rolling::galera(&mut link).ok().flatten();
     let galera = galera.map(|role| Node::named(&entry.name, role));
@@ -162,7 +171,7 @@ fn look(entry: &Entry) -> Seen {
             .unwrap_or_default();
         exempt = value("SELECT @@instant_failover_exempt_users").unwrap_or_default();
     }
-    Seen { entry: entry.clone(), server, worker, galera, plugin, exempt }
+    Seen { entry: entry.clone(), server, problem, worker, galera, plugin, exempt }
 }
 
 fn show(context: &Context, seen: &Seen, is_away: bool, is_abandoned: bool) {
@@ -456,6 +465,7 @@ mod tests {
         let seen = |n: usize, server| Seen {
             entry: servers.all()[n].clone(),
             server: Ok(server),
+            problem: "",
             worker: None,
             galera: None,
             plugin: "0.2".to_owned(),

@@ -44,6 +44,20 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// A server that did not accept the account.
+    #[must_use]
+    pub fn refused(seen: String) -> Self {
+        let cure =
+            "wrong user or password in the file with the servers, or no such account for this host: correct that";
+        Self::failure("servers", seen, cure)
+    }
+
+    /// Privileges that an account lacks, if it lacks some.
+    #[must_use]
+    pub fn privileges(name: &str, account: &str, held: &[String], series: (u32, u32)) -> Option<Self> {
+        accounts::lacking(name, account, held, series)
+    }
+
     /// A server that was not reached.
     #[must_use]
     pub fn unreachable(seen: String) -> Self {

@@ -161,8 +161,7 @@ impl ServerFacts {
     /// Major and minor version.
     #[must_use]
     pub fn series(&self) -> (u32, u32) {
-        let mut parts = self.variable("version").split(['.', '-']).map(|part| part.parse().unwrap_or_default());
-        (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
+        series(self.variable("version"))
     }
 
     /// Whether the plugin can hold and drain.
@@ -188,6 +187,13 @@ impl ServerFacts {
     pub fn exempts(&self, user: &str) -> bool {
         self.variable("instant_failover_exempt_users").split(',').any(|name| name.trim() == user)
     }
+}
+
+/// Major and minor version.
+#[must_use]
+pub fn series(version: &str) -> (u32, u32) {
+    let mut parts = version.split(['.', '-']).map(|part| part.parse().unwrap_or_default());
+    (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
 }
 
 /// An account or a role.

@@ -57,6 +57,11 @@ fn a_check_finds_what_is_wrong() {
             &[(DB1, "SET GLOBAL instant_failover_mode = OFF, instant_failover_target = ''")],
         ),
         (
+            &[(DB1, "REVOKE PROCESS ON *.* FROM dba"), (DB2, "DO SLEEP(0.5)")],
+            &["dba@% lacks PROCESS on db1", "GRANT PROCESS ON *.* TO 'dba'@'%'"],
+            &[(DB1, "GRANT PROCESS ON *.* TO dba")],
+        ),
+        (
             &[
                 (DB1, "XA START 'x'"),
                 (DB1, "INSERT INTO shop.orders VALUES (9, 9, 9)"),
@@ -174,6 +179,12 @@ fn wrong_names_and_files() {
         assert!(ended.text.contains(expected), "{expected}: {}", ended.text);
         pair.is_as_before();
     }
+    pair.write_servers(|text| text.replace("\npassword = open sesame", "\npassword = x"));
+    let ended = pair.run(&["check", "db1", "db2"]);
+    assert!(ended.text.contains("-> wrong user or password") && !ended.text.contains("start it"), "{}", ended.text);
+    let ended = pair.run(&["status"]);
+    assert_eq!(ended.status, Some(1), "{}", ended.text);
+    assert!(ended.text.contains("db1 refused the login") && !ended.text.contains("does not answer"), "{}", ended.text);
     pair.write_servers(|text| text);
     fs::set_permissions(pair.servers_file(), Permissions::from_mode(0o644)).unwrap();
     let ended = pair.run(&["status"]);

@@ -41,29 +41,11 @@ const WITHIN_SUPER: &[&str] = &[
 
 /// Whether this account may do what the steps do.
 pub(in crate::plan) fn grants(name: &str, server: &ServerFacts, findings: &mut Vec<Finding>) {
-    let global: Vec<String> = server
-        .grants
-        .iter()
-        .filter_map(|grant| Some(grant.strip_prefix("GRANT ")?.split_once(" ON *.* TO ")?.0))
-        .flat_map(|list| list.split(',').map(|privilege| privilege.trim().replace("READ ONLY", "READ_ONLY")))
-        .collect();
-    let has = |privilege: &str| global.iter().any(|held| held == privilege || held == "ALL PRIVILEGES");
-    let super_contains = server.series() < (10, 11) && has("SUPER");
-    let missing: Vec<_> = NEEDED
-        .iter()
-        .filter(|privilege| !(has(privilege) || super_contains && WITHIN_SUPER.contains(privilege)))
-        .map(|privilege| privilege.replace("READ_ONLY", "READ ONLY"))
-        .collect();
-    if missing.is_empty() {
-        findings.push(Finding::ok("privileges", format!("{} has all that is needed on {name}", server.account)));
-    } else {
-        let seen = format!("{} lacks {} on {name}", server.account, missing.join(", "));
-        findings.push(Finding::failure(
-            "privileges",
-            seen,
-            format!("GRANT {} ON *.* TO {}", missing.join(", "), quoted(&server.account)),
-        ));
-    }
+    findings.push(
+        lacking(name, &server.account, &server.grants, server.series()).unwrap_or_else(|| {
+            Finding::ok("privileges", format!("{} has all that is needed on {name}", server.account))
+        }),
+    );
     if server.accounts.is_none() {
         let seen = format!(
             "{} cannot read mysql.global_priv on {name}: who may write in spite of read_only is not known",
@@ -75,6 +57,27 @@ pub(in crate::plan) fn grants(name: &str, server: &ServerFacts, findings: &mut V
             format!("GRANT SELECT ON mysql.* TO {}", quoted(&server.account)),
         ));
     }
+}
+
+/// Which privileges an account lacks, by `SHOW GRANTS`.
+pub(super) fn lacking(name: &str, account: &str, held: &[String], series: (u32, u32)) -> Option<Finding> {
+    let global: Vec<String> = held
+        .iter()
+        .filter_map(|grant| Some(grant.strip_prefix("GRANT ")?.split_once(" ON *.* TO ")?.0))
+        .flat_map(|list| list.split(',').map(|privilege| privilege.trim().replace("READ ONLY", "READ_ONLY")))
+        .collect();
+    let has = |privilege: &str| global.iter().any(|held| held == privilege || held == "ALL PRIVILEGES");
+    let super_contains = series < (10, 11) && has("SUPER");
+    let missing: Vec<_> = NEEDED
+        .iter()
+        .filter(|privilege| !(has(privilege) || super_contains && WITHIN_SUPER.contains(privilege)))
+        .map(|privilege| privilege.replace("READ_ONLY", "READ ONLY"))
+        .collect();
+    (!missing.is_empty()).then(|| {
+        let missing = missing.join(", ");
+        let cure = format!("GRANT {missing} ON *.* TO {}", quoted(account));
+        Finding::failure("privileges", format!("{account} lacks {missing} on {name}"), cure)
+    })
 }
 
 fn quoted(account: &str) -> String {
