@@ -384,6 +384,11 @@ impl Entry {
             way: way(&options)?,
             user: options
                 .owned("user")
+                // A stand-in accepts root of its own Unix socket only.
+                .or_else(|| {
+                    (options.line(STAND_IN_FOR).is_some() && options.line("socket").is_some())
+                        .then(|| "root".to_owned())
+                })
                 .ok_or_else(|| Wrong::from("user is missing: an administrator's account".to_owned()))?,
             password,
             replication: Replication::new(&options, &target)?,
@@ -554,6 +559,10 @@ cluster = a
         assert_eq!((stand_in.name.as_str(), stand_in.target.to_string().as_str()), ("stand-in", "DB1.example.com"));
         assert!(servers.stand_in_for("db2").is_none());
         assert_eq!(servers.get("stand-in").unwrap_err(), "stand-in is a stand-in, not a server");
+        let text = text.replace("user=root\n", "");
+        assert_eq!(parse(&text).unwrap().stand_in_for("db1").unwrap().user, "root");
+        let error = parse(&text.replace("socket=/run/t", "host=x\nskip-ssl")).unwrap_err();
+        assert_eq!(error, "f, group [stand-in]: user is missing: an administrator's account");
         for (text, expected) in [
             ("[a]\nstand-in-for=b\n", "f, line 2: there is no other group [b]"),
             ("[a]\nstand-in-for=a\n", "f, line 2: there is no other group [a]"),
