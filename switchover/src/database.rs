@@ -28,6 +28,9 @@ const NOT_SUPPORTED: u16 = 1235;
 /// The error number for a variable that does not exist.
 pub(crate) const UNKNOWN_VARIABLE: u16 = 1193;
 
+/// The error number of a redirect.
+const REDIRECTED: u16 = 4196;
+
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SqlError {
@@ -57,6 +60,10 @@ impl fmt::Display for SqlError {
             Self::Refused { code: 0, message } => f.write_str(message),
             Self::Refused { code: UNKNOWN_VARIABLE, message } if message.contains("instant_failover") => {
                 write!(f, "{message}: the plugin is not loaded; INSTALL SONAME 'instant_failover'")
+            }
+            Self::Refused { code: REDIRECTED, message } => {
+                let target = message.rsplit('|').next().unwrap_or_default();
+                write!(f, "error {REDIRECTED}: it redirects this login to {target}: the account is not exempt there")
             }
             Self::Refused { code, message } => write!(f, "error {code}: {message}"),
             Self::Lost(why) => write!(f, "no answer: {why}"),

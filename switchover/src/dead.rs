@@ -3,7 +3,7 @@
 use crate::database::SqlError;
 use crate::facts;
 use crate::link::Link;
-use crate::plan::failover::check::{Answer, Facts};
+use crate::plan::failover::check::{Answer, Facts, answers};
 use crate::plan::seen::{Around, Replica, Server};
 use crate::probe::{self, Probe};
 use crate::servers::{Entry, Servers, Way};
@@ -143,6 +143,18 @@ impl Dead {
             stand_in: self.stand_in.as_ref().map(|one| (one.entry.name.clone(), around.stand_in)),
         })
     }
+}
+
+/// What to say of a server that cannot be read, if its stand-in is what answers there.
+#[must_use]
+pub fn stands_in(servers: &Servers, entry: &Entry) -> Option<String> {
+    let is_stand_in = match (servers.stand_in_for(&entry.name), &entry.way) {
+        (Some(stand_in), way) if StandInLink::new(stand_in.clone()).is_at(|| ask(way)) => true,
+        // One on the same machine takes over the socket, too.
+        (_, Way::Socket(_)) => StandInLink::new(entry.clone()).look().is_some(),
+        _ => false,
+    };
+    is_stand_in.then(|| answers(&shown(&entry.way), &entry.name))
 }
 
 /// All at once: each that is down takes seconds.

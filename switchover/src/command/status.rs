@@ -7,6 +7,7 @@ use serde_json::json;
 use super::console::unanswered;
 use super::{Context, Exit};
 use crate::database::SqlError;
+use crate::dead::stands_in;
 use crate::link::Link;
 use crate::plan::record::Record;
 use crate::plan::rolling::{self, Node, Stage};
@@ -28,6 +29,9 @@ impl Rolling {
         self.record.stage == Stage::Restarting && self.record.current() == name
     }
 }
+
+/// How an error begins if a server does not answer.
+const NO_ANSWER: &str = "no answer: ";
 
 /// A server of the file.
 struct Seen {
@@ -60,7 +64,7 @@ impl Open {
 pub(super) fn status(context: &Context) -> Exit {
     // A server may go away, or come back, while all are looked at.
     let before = rolling_here(context).unwrap_or_default();
-    let all: Vec<Seen> = context.servers.all().iter().map(look).collect();
+    let all: Vec<Seen> = context.servers.all().iter().map(|entry| look(context, entry)).collect();
     let (rolling, unreadable) = match rolling_here(context) {
         Ok(rolling) => (rolling, None),
         Err(error) => (Vec::new(), Some(format!("the files with the state: {error}"))),
@@ -151,16 +155,21 @@ fn is_worked_on(all: &[Seen], record: &Record) -> bool {
     old.or_else(|| answering(&record.new.name)).is_some_and(|seen| seen.worker.is_some())
 }
 
-fn look(entry: &Entry) -> Seen {
+fn look(context: &Context, entry: &Entry) -> Seen {
     let mut link = Link::new(entry.clone(), false);
-    let problem = match link.session() {
+    let mut problem = match link.session() {
         Err(error) if error.refuses_login() => {
             "refused the login: correct its user or password in the file with the servers"
         }
         Err(SqlError::Lost(_)) => "does not answer",
         _ => "cannot be examined; see instant-failover check",
     };
-    let server = link.look(entry, None).ok_or_else(|| link.problem.clone());
+    let server = link.look(entry, None).ok_or_else(|| {
+        let stand_in = stands_in(&context.servers, entry);
+        stand_in
+            .inspect(|_| problem = "does not answer")
+            .map_or_else(|| link.problem.clone(), |why| format!("{NO_ANSWER}{why}"))
+    });
     let galera = crate::rolling::galera(&mut link).ok().flatten();
     let galera = galera.map(|role| Node::named(&entry.name, role));
     let mut value = |sql: &str| -> Result<String, SqlError> { link.value(sql) };
@@ -379,7 +388,7 @@ fn pair_problems(
 
 /// Each primary with each of its replicas, and the servers of a switchover that is unfinished; or why there are none.
 pub(super) fn pairs(context: &Context) -> Result<Vec<[Entry; 2]>, String> {
-    let all: Vec<Seen> = context.servers.all().iter().map(look).collect();
+    let all: Vec<Seen> = context.servers.all().iter().map(|entry| look(context, entry)).collect();
     let pairs = pairs_of(&all);
     if pairs.is_empty() { Err(why_no_pair(&all)) } else { Ok(pairs) }
 }
@@ -429,7 +438,7 @@ fn why_no_pair(all: &[Seen]) -> String {
 
 /// The servers of each switchover that left a note.
 pub(super) fn unfinished(context: &Context) -> Vec<[String; 2]> {
-    let servers = context.servers.all().iter().map(look).filter_map(|seen| seen.server.ok());
+    let servers = context.servers.all().iter().map(|entry| look(context, entry)).filter_map(|seen| seen.server.ok());
     servers
         .filter_map(|server| Record::from_note(&server.note))
         .map(|record| [record.old.name, record.new.name])
@@ -438,7 +447,7 @@ pub(super) fn unfinished(context: &Context) -> Vec<[String; 2]> {
 
 /// What to say when a server has the note of a rolling restart that did not begin on this machine.
 pub(super) fn rolling_elsewhere(context: &Context) -> Option<String> {
-    context.servers.all().iter().map(look).find_map(|seen| {
+    context.servers.all().iter().map(|entry| look(context, entry)).find_map(|seen| {
         let note = seen.server.ok()?.note;
         let (_, by) = rolling::noted(&note)?;
         let name = &seen.entry.name;

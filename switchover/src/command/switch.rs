@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::run::{confirm, go, id, live, show_steps, who, written};
 use super::{Back, Context, Ended, Exit, How, Judging, Prepare, Rejoin, Resume, Switchover, pair};
 use crate::database::SqlError;
+use crate::dead::stands_in;
 use crate::facts;
 use crate::link::Link;
 use crate::live::Live;
@@ -281,10 +282,24 @@ pub(super) fn rejoin(context: &mut Context, arguments: &Rejoin) -> Ended {
     let mut live = live(context, &mut console, [old, new], How::default().options(MAX_PAUSE), None);
     let seen = live.look();
     let (Some(old), Some(new)) = (&seen.old, &seen.new) else {
-        return Err((Exit::Refused, format!("{}; {}", live.old.problem, live.new.problem)));
+        let silent =
+            [(&live.old, &seen.old), (&live.new, &seen.new)].into_iter().filter(|(_, server)| server.is_none());
+        let why = |(link, _): (&Link, _)| {
+            stands_in(&context.servers, &link.entry).unwrap_or_else(|| format!("{}: {}", link.entry.name, link.problem))
+        };
+        return Err((Exit::Refused, silent.map(why).collect::<Vec<_>>().join("; ")));
     };
     if new.read_only {
-        return Err((Exit::Refused, format!("{} is read only: it is not the primary", arguments.new)));
+        let why = if old.read_only {
+            format!("{} is read only: it is not the primary", arguments.new)
+        } else {
+            format!(
+                "the names look swapped: {0} accepts writes, and {1} is read only; to make {1} a replica of {0}: instant-failover \
+                 rejoin {1} {0}",
+                arguments.old, arguments.new
+            )
+        };
+        return Err((Exit::Refused, why));
     }
     let extra = old.transactions.missing_on(&new.transactions);
     if !extra.is_empty() {

@@ -29,7 +29,7 @@ fn stand_in(pair: &Pair) -> Harness {
     fs::write(&accounts, format!("app {hash}\n")).unwrap();
     let port = format!("--port={}", pair.servers[DB1].address().port());
     let stand_in = Harness::start(&program, &[&port, &format!("--accounts-file={}", accounts.display())]).unwrap();
-    let entry = format!("[stand-in]\nstand-in-for = db1\nsocket = {}\nuser = root\n", stand_in.socket().display());
+    let entry = format!("[stand-in]\nstand-in-for = db1\nsocket = {}\n", stand_in.socket().display());
     pair.write_servers(|text| text + &entry);
     stand_in
 }
@@ -80,6 +80,10 @@ fn clients_wait_at_the_stand_in() {
     assert_eq!(shown, [["ON".to_owned(), target]]);
     let status = pair.run(&["status"]);
     assert!(status.text.contains("stand-in     stand-in, mode ON"), "{}", status.text);
+    let answers = format!("the stand-in answers at {}, not db1", pair.servers[DB1].address());
+    assert!(status.text.contains(&format!("db1          does not answer: {answers}\n")), "{}", status.text);
+    let too_early = pair.run(&["rejoin", "db1", &format!("db{}", new + 1), "--yes"]);
+    assert_eq!((too_early.status, too_early.text), (Some(1), format!("instant-failover: {answers}\n")));
 
     // The old primary comes back in place of the stand-in, as an old option file has it: writable. It has nothing that the new
     // one lacks, or says so.

@@ -182,11 +182,15 @@ fn half_done() {
     assert_eq!(back.status, Some(3), "{}", back.text);
     pair.is_as_before();
     let status = began(&["--after-promotion", "sleep 3"], "ON", &[]);
-    assert!(status.contains(": redirected: the new primary is promoted"), "{status}");
+    assert!(status.contains("ed: the new primary is promoted, "), "{status}");
     assert!(!status.contains("back db1 db2"), "{status}");
     let resumed = pair.run(&["resume", "--yes"]);
     assert_eq!(resumed.status, Some(0), "{}", resumed.text);
     pair.is_switched();
+
+    let swapped = pair.run(&["rejoin", "db2", "db1", "--yes"]);
+    assert_eq!(swapped.status, Some(1), "{}", swapped.text);
+    assert!(swapped.text.contains("the names look swapped: db2 accepts writes"), "{}", swapped.text);
 
     // A replica that was reset.
     pair.sql(DB1, "STOP SLAVE");

@@ -49,6 +49,12 @@ pub enum Answer {
     Unknown(String),
 }
 
+/// What to say of an address at which a stand-in answers.
+#[must_use]
+pub fn answers(address: &str, old: &str) -> String {
+    format!("the stand-in answers at {address}, not {old}")
+}
+
 /// Judges.
 #[must_use]
 pub fn check(facts: &Facts) -> Vec<Finding> {
@@ -75,7 +81,7 @@ fn addresses(facts: &Facts, findings: &mut Vec<Finding>) {
     for (address, answer) in &facts.addresses {
         findings.push(match answer {
             Answer::Silent(why) => Finding::ok("dead", format!("{old} does not answer at {address}: {why}")),
-            Answer::StandIn => Finding::ok("dead", format!("the stand-in answers at {address}, not {old}")),
+            Answer::StandIn => Finding::ok("dead", answers(address, old)),
             Answer::Hangs(why) if facts.fenced => {
                 Finding::warning("dead", format!("{address} accepts connections: {why}"), "--fenced-by decides")
             }
