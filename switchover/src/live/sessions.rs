@@ -1,6 +1,7 @@
 //! The sessions on the old primary: drained, and killed.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use super::Live;
@@ -66,14 +67,18 @@ impl Live<'_> {
             if Instant::now() >= end {
                 let named = self.names_of_the_oldest()?;
                 let text = format!(
-                    "{total} sessions did not end within {:.1} s ({busy} busy, {in_transaction} in transactions): {named}",
-                    patience.as_secs_f64()
+                    "{total} sessions did not end within {:.1} s, what --max-pause {} leaves for that ({}): {named}",
+                    patience.as_secs_f64(),
+                    self.options.max_pause.as_secs(),
+                    left.states(),
                 );
                 if self.options.force {
                     self.report.note(&format!("{text}; they will be killed (--force)"));
                     return Ok(());
                 }
-                return Err(Failure(text));
+                return Err(Failure(format!(
+                    "{text}. Allow more with --max-pause, or end them with --kill-idle-readers or --force"
+                )));
             }
             self.signals.sleep(BETWEEN_LOOKS);
         }
@@ -262,4 +267,31 @@ pub(crate) struct Left {
     pub(crate) busy: u64,
     pub(crate) in_transaction: u64,
     pub(crate) unknown: u64,
+}
+
+impl Left {
+    /// What all of them do.
+    fn states(self) -> String {
+        let idle = self.sessions.saturating_sub(self.busy + self.in_transaction);
+        let mut text = format!("{} busy, {} in transactions", self.busy, self.in_transaction);
+        for (number, what) in [(idle, "idle"), (self.unknown, "opened before the plugin was loaded")] {
+            if number > 0 {
+                let _ = write!(text, ", {number} {what}");
+            }
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Left;
+
+    #[test]
+    fn every_session_is_counted() {
+        let left = Left { sessions: 4, busy: 1, in_transaction: 2, unknown: 0 };
+        assert_eq!(left.states(), "1 busy, 2 in transactions, 1 idle");
+        let left = Left { sessions: 3, busy: 1, in_transaction: 2, unknown: 2 };
+        assert_eq!(left.states(), "1 busy, 2 in transactions, 2 opened before the plugin was loaded");
+    }
 }

@@ -272,7 +272,11 @@ impl<W: World> Run<'_, W> {
             return Ok(());
         }
         if before {
-            self.attempt_failed(step.may_be_tried_again(), why);
+            match self.world.interrupted() {
+                // That is why it failed: there is no other attempt.
+                Some(signal) => self.turn(Goal::Back, signal),
+                None => self.attempt_failed(step.may_be_tried_again(), why),
+            }
             return Ok(());
         }
         self.failures += 1;

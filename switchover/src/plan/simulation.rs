@@ -590,6 +590,8 @@ impl World for Simulation {
         let lost = Err(Failure("connection lost".to_owned()));
         let taken = match fault {
             Fault::Refused => Err(Failure("refused".to_owned())),
+            // A step that waits stops.
+            Fault::Interrupted if step.may_be_tried_again() => Err(Failure("interrupted".to_owned())),
             Fault::LostBefore => lost,
             Fault::LostAfter => {
                 let _ = self.execute(step, record);
@@ -672,6 +674,16 @@ fn a_server_that_does_not_answer_is_named_once() {
     assert_eq!(end, Some(End::Halfway("the old primary does not answer".to_owned())));
     let named: Vec<_> = simulation.history.iter().filter(|line| line.starts_with("Waits")).collect();
     assert_eq!(named, [r#"Waits(Old, "Old is down")"#]);
+}
+
+#[test]
+fn there_is_no_other_attempt_after_a_signal() {
+    for at in 0..80 {
+        let mut simulation = Simulation::new([vec![Fault::None; at], vec![Fault::Interrupted]].concat());
+        simulation.run(Goal::Forward, false);
+        let again = simulation.history.iter().any(|event| event.starts_with("Turns(Again"));
+        assert!(!again, "{at}: {:#?}", simulation.history);
+    }
 }
 
 #[test]
