@@ -528,6 +528,10 @@ impl<'a> Live<'a> {
         if failed.is_empty() { Ok(()) } else { Err(Failure(failed.join("; "))) }
     }
 
+    fn has_other_replicas(&self) -> bool {
+        !self.options.replicas.is_empty() || self.dead.as_ref().is_some_and(|dead| !dead.replicas.is_empty())
+    }
+
     fn repoint_one(&mut self, replica: &mut Link) -> Result<(), Failure> {
         let entry = replica.entry.clone();
         let seen = replica.look(&self.old.entry, self.old.server_id).ok_or_else(|| Failure(replica.problem.clone()))?;
@@ -712,6 +716,10 @@ impl World for Live<'_> {
     }
 
     fn tell(&mut self, event: Event<'_>) {
+        if matches!(event, Event::Begins(Step::Repoint) | Event::Succeeded(Step::Repoint)) && !self.has_other_replicas()
+        {
+            return;
+        }
         self.report.event(event);
     }
 }
