@@ -42,6 +42,9 @@ Exit status:
   3  gone back; everything is as before
   4  stopped on the way, usually after the promotion; what to do is printed";
 
+const RESUMED_PAUSE: &str = "The longest time that clients may have to wait in an attempt [default: 5; in a failover, for NEW to apply \
+                             what it has received: 60]";
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Check everything that a switchover needs; change nothing
@@ -55,6 +58,7 @@ enum Command {
     /// Restart the nodes of a Galera cluster, or the replicas of a primary, one after the other, without their clients
     Rolling(rolling::Arguments),
     /// Finish a switchover, failover or rolling restart that was interrupted
+    #[command(mut_arg("max_pause", |arg| arg.help(RESUMED_PAUSE)))]
     Resume(Resume),
     /// Undo a switchover or failover that was interrupted, which is impossible after the promotion; stop a rolling restart
     Back(Back),
@@ -90,11 +94,12 @@ struct Judging {
 
 #[derive(Debug, Args)]
 struct Check {
-    /// The primary and its replica
-    #[arg(num_args = 0..=2, value_names = ["OLD", "NEW"])]
-    names: Vec<String>,
+    /// The primary
+    old: Option<String>,
+    /// Its replica
+    new: Option<String>,
     /// Check each replica of the file with its primary
-    #[arg(long, conflicts_with_all = ["names", "replicas"])]
+    #[arg(long, conflicts_with_all = ["old", "new", "replicas"])]
     all: bool,
     #[command(flatten)]
     judging: Judging,
@@ -114,8 +119,7 @@ struct Prepare {
 
 #[derive(Clone, Debug, Default, Args)]
 struct How {
-    /// The longest time that clients may have to wait in an attempt [default: 5; in a failover, for NEW to apply what it has
-    /// received: 60]
+    /// The longest time that clients may have to wait in an attempt [default: 5]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3000))]
     max_pause: Option<u64>,
     /// How often to try to drain and lock OLD
@@ -196,9 +200,10 @@ struct Failover {
 
 #[derive(Debug, Args)]
 struct Back {
-    /// The servers, if there is more than one switchover that is unfinished
-    #[arg(num_args = 0..=2, value_names = ["OLD", "NEW"])]
-    names: Vec<String>,
+    /// The primary, if there is more than one switchover that is unfinished; or the node of a rolling restart
+    old: Option<String>,
+    /// The replica
+    new: Option<String>,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -209,9 +214,10 @@ struct Back {
 
 #[derive(Debug, Args)]
 struct Resume {
-    /// The servers of the switchover, if there is more than one that is unfinished
-    #[arg(num_args = 0..=2, value_names = ["OLD", "NEW"])]
-    names: Vec<String>,
+    /// The primary, if there is more than one switchover that is unfinished; or the node of a rolling restart
+    old: Option<String>,
+    /// The replica
+    new: Option<String>,
     /// Another replica of OLD, which follows NEW; can be repeated
     #[arg(long = "replica", value_name = "NAME")]
     replicas: Vec<String>,
@@ -332,6 +338,19 @@ fn dispatch(context: &mut Context, command: &Command) -> Exit {
 
 /// What a command ends with: how, or how and why not.
 type Ended = Result<Exit, (Exit, String)>;
+
+macro_rules! names {
+    ($($arguments:ident),*) => {$(
+        impl $arguments {
+            /// Those that are given.
+            fn names(&self) -> Vec<String> {
+                self.old.iter().chain(&self.new).cloned().collect()
+            }
+        }
+    )*};
+}
+
+names!(Check, Resume, Back);
 
 impl How {
     fn max_pause(&self, default: Duration) -> Duration {

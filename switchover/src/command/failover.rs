@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ::failover::Mode;
 
-use super::run::{confirm, go, hook, id, live, show_steps, who, written};
+use super::run::{confirm, go, hook, id, live, nothing_changed, show_steps, who, written};
 use super::{Context, Ended, Exit, Failover, How, pair};
 use crate::dead::Dead;
 use crate::link::Link;
@@ -63,6 +63,7 @@ pub(super) fn failover(context: &mut Context, arguments: &Failover) -> Ended {
     };
     show_steps(context, STEPS.iter().filter(|step| !left_out(step)), &old_name, &new_name);
     if arguments.dry_run {
+        nothing_changed(context);
         return Ok(Exit::Done);
     }
     let question = format!("Make {new_name} the primary, because {old_name} is dead?");

@@ -64,7 +64,7 @@ fn has_all_commands() {
         let mut heading = format!(".It Cm {}", command.get_name());
         for argument in command.get_positionals() {
             for name in argument.get_value_names().unwrap() {
-                let is_optional = argument.get_num_args().is_some_and(|number| number.min_values() == 0);
+                let is_optional = !argument.is_required_set();
                 let _ = write!(heading, " {}Ar {name}", if is_optional { "Op " } else { "" });
             }
         }

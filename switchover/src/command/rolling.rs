@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::run::{confirm, id, who};
+use super::run::{confirm, id, nothing_changed, who};
 use super::{Context, Ended, Exit};
 use crate::plan::rolling::{How, Record, Stage, target};
 use crate::rolling::{End, Rolling};
@@ -97,6 +97,7 @@ pub(super) fn rolling(context: &mut Context, arguments: &Arguments) -> Ended {
         );
     }
     if arguments.dry_run {
+        nothing_changed(context);
         return Ok(Exit::Done);
     }
     confirm(context, arguments.yes, &format!("Restart {}?", arguments.nodes.join(", then ")))?;

@@ -74,6 +74,11 @@ pub(super) fn confirm(context: &Context, yes: bool, question: &str) -> Result<()
     }
 }
 
+/// How a dry run ends.
+pub(super) fn nothing_changed(context: &Context) {
+    context.console.say("done", "dry run: nothing has changed");
+}
+
 /// Shows the steps of a plan.
 pub(super) fn show_steps<'a>(context: &Context, steps: impl Iterator<Item = &'a Step>, old: &str, new: &str) {
     for step in steps {

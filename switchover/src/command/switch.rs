@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::run::{confirm, go, id, live, show_steps, who, written};
+use super::run::{confirm, go, id, live, nothing_changed, show_steps, who, written};
 use super::{Back, Context, Ended, Exit, How, Judging, Prepare, Rejoin, Resume, Switchover, pair};
 use crate::database::SqlError;
 use crate::dead::stands_in;
@@ -108,6 +108,7 @@ pub(super) fn switchover(context: &mut Context, arguments: &Switchover) -> Ended
     let hold = facts.old.as_ref().is_some_and(crate::plan::facts::ServerFacts::can_hold);
     show_plan(context, arguments, &facts, hold);
     if *dry_run {
+        nothing_changed(context);
         return Ok(Exit::Done);
     }
     if !how.yes {
@@ -164,19 +165,19 @@ fn show_plan(context: &Context, arguments: &Switchover, facts: &Facts, hold: boo
 }
 
 pub(super) fn resume(context: &mut Context, arguments: &Resume) -> Ended {
-    if let Some(record) = super::rolling::unfinished(context, &arguments.names)? {
+    if let Some(record) = super::rolling::unfinished(context, &arguments.names())? {
         return super::rolling::go_on(context, record, arguments.how.yes, false);
     }
     let replicas = pair::entries(context, &arguments.replicas)?;
-    unfinished(context, &arguments.names, &arguments.how, replicas, Goal::Forward)
+    unfinished(context, &arguments.names(), &arguments.how, replicas, Goal::Forward)
 }
 
 pub(super) fn back(context: &mut Context, arguments: &Back) -> Ended {
-    if let Some(record) = super::rolling::unfinished(context, &arguments.names)? {
+    if let Some(record) = super::rolling::unfinished(context, &arguments.names())? {
         return super::rolling::go_on(context, record, arguments.yes, true);
     }
     let how = How { yes: arguments.yes, attempts: 1, ..How::default() };
-    unfinished(context, &arguments.names, &how, Vec::new(), Goal::Back)
+    unfinished(context, &arguments.names(), &how, Vec::new(), Goal::Back)
 }
 
 fn unfinished(context: &mut Context, given: &[String], how: &How, replicas: Vec<Entry>, goal: Goal) -> Ended {
