@@ -30,9 +30,6 @@ impl Rolling {
     }
 }
 
-/// How an error begins if a server does not answer.
-const NO_ANSWER: &str = "no answer: ";
-
 /// A server of the file.
 struct Seen {
     entry: Entry,
@@ -168,7 +165,7 @@ fn look(context: &Context, entry: &Entry) -> Seen {
         let stand_in = stands_in(&context.servers, entry);
         stand_in
             .inspect(|_| problem = "does not answer")
-            .map_or_else(|| link.problem.clone(), |why| format!("{NO_ANSWER}{why}"))
+            .map_or_else(|| link.problem.clone(), |why| format!("no answer: {why}"))
     });
     let galera = crate::rolling::galera(&mut link).ok().flatten();
     let galera = galera.map(|role| Node::named(&entry.name, role));
@@ -464,6 +461,7 @@ mod tests {
 
     use super::{Open, Pair, Record, Seen, Unfinished, is_worked_on, pairs_of, problems_of, why_no_pair};
     use crate::plan::gtid::Transactions;
+    use crate::plan::record::Failover;
     use crate::plan::unfinished::tests::{channel, record, server};
     use crate::servers::Servers;
 
@@ -550,7 +548,7 @@ mod tests {
         // The session of a command that was killed waits on the new primary.
         pair[1].worker = Some("198".to_owned());
         assert!(!is_worked_on(&pair, &record()));
-        assert!(is_worked_on(&pair, &Record { failover: Some(Default::default()), ..record() }));
+        assert!(is_worked_on(&pair, &Record { failover: Some(Failover::default()), ..record() }));
         pair[0].worker = Some("7".to_owned());
         assert!(is_worked_on(&pair, &record()));
         pair[0].worker = None;

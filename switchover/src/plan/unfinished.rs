@@ -21,15 +21,12 @@ impl Unfinished {
     /// Judges by what the servers show.
     #[must_use]
     pub fn of(record: Record, seen: &Seen) -> Self {
-        let (state, mut promotion) = match record.failover {
-            Some(_) => {
-                let state = failover::State::of(seen, &record);
-                (state.to_string(), state.promotion())
-            }
-            None => {
-                let state = State::of(seen, record.evidence());
-                (state.to_string(), state.promotion())
-            }
+        let (state, mut promotion) = if record.failover.is_some() {
+            let state = failover::State::of(seen, &record);
+            (state.to_string(), state.promotion())
+        } else {
+            let state = State::of(seen, record.evidence());
+            (state.to_string(), state.promotion())
         };
         if promotion == Promotion::Unknown && !record.promoting {
             // Each server notes the promotion before it begins.
@@ -63,7 +60,7 @@ impl Unfinished {
 pub(crate) mod tests {
     use ::failover::Mode;
 
-    use super::super::gtid::Transactions;
+    use super::super::gtid::{Position, Transactions};
     use super::super::record::{Before, Named, Record, Way};
     use super::super::seen::{Channel, Seen, Server};
     use super::Unfinished;
@@ -111,7 +108,7 @@ pub(crate) mod tests {
             source: Some(source),
             receives: true,
             is_connected: true,
-            received: Default::default(),
+            received: Position::default(),
             applies: true,
         }
     }

@@ -117,7 +117,7 @@ fn a_former_primary_rejoins() {
     assert_eq!(switched.status, Some(0), "{}", switched.text);
     let ended = pair.run(&["rejoin", "db2", "db1", "--yes"]);
     assert_eq!(ended.status, Some(1), "{}", ended.text);
-    assert!(ended.text.contains("db1 is read only: it is not the primary"), "{}", ended.text);
+    assert!(ended.text.contains("the names look swapped: db2 accepts writes"), "{}", ended.text);
 
     // It comes back as an old option file has it: a second primary.
     pair.sql(DB1, "STOP SLAVE");
@@ -150,7 +150,9 @@ fn half_done() {
         child.kill().unwrap();
         child.wait().unwrap();
         pair.wait_for(DB1, "SELECT IS_USED_LOCK('instant_failover') IS NULL", "1");
-        until.iter().for_each(|(server, sql)| drop(pair.sql(*server, sql)));
+        for (server, sql) in until {
+            pair.sql(*server, sql);
+        }
         let status = pair.run(&["status"]);
         assert_eq!(status.status, Some(1), "{}", status.text);
         for other in ["promoting=", "replication has stopped", "both read only", "is working on it: connection"] {
@@ -187,10 +189,6 @@ fn half_done() {
     let resumed = pair.run(&["resume", "--yes"]);
     assert_eq!(resumed.status, Some(0), "{}", resumed.text);
     pair.is_switched();
-
-    let swapped = pair.run(&["rejoin", "db2", "db1", "--yes"]);
-    assert_eq!(swapped.status, Some(1), "{}", swapped.text);
-    assert!(swapped.text.contains("the names look swapped: db2 accepts writes"), "{}", swapped.text);
 
     // A replica that was reset.
     pair.sql(DB1, "STOP SLAVE");
