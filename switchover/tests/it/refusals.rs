@@ -149,7 +149,7 @@ fn wrong_names_and_files() {
         (&["switchover", "db1", "db2", "--yes", "--before", "exit 3"], 3, "exit status: 3"),
         (&["switchover", "db1", "db2", "--yes", "--not-after", "2020-01-01 00:00:00"], 3, "--not-after has passed"),
         (&["check", "--all"], 0, "db1 -> db2"),
-        (&["switchover", "db1", "db2", "--dry-run"], 0, "from here on there is no undo"),
+        (&["switchover", "db1", "db2", "--dry-run"], 0, "dry run: nothing has changed\n"),
     ] {
         // What is refused before it is waited for does not need patience.
         let ended = if matches!(status, 0 | 3) { pair.run_patiently(arguments) } else { pair.run(arguments) };

@@ -15,6 +15,7 @@ fn there_and_back_again() {
         let switched = pair.run_patiently(&["switchover", "db1", "db2", "--yes"]);
         println!("{}", switched.text);
         assert_eq!(switched.status, Some(0), "{}", switched.text);
+        assert!(!switched.text.contains("other replicas"), "{}", switched.text);
         application.writes(200);
         let errors = application.errors();
         println!("{threads}: {} errors: {errors:#?}", errors.len());
