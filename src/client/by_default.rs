@@ -15,7 +15,7 @@ use super::originals::Originals;
 use super::{plaintext, table};
 use crate::boundary::{self, callback};
 use crate::loaded::{Module, Slot};
-use crate::sys::{ifo_client_connect_fn, ifo_client_login, st_mysql};
+use crate::sys::{ifo_client_address, ifo_client_connect_fn, ifo_client_login, st_mysql};
 use failover::Trust;
 
 /// Connector/C's function that connects a handle.
@@ -105,13 +105,12 @@ callback! {
         unix_socket: *const c_char,
         flags: c_ulong
     ) -> *mut st_mysql {
+        let place = ifo_client_address { host, unix_socket, port };
         // SAFETY: Connector/C passes the handle and the strings of the program on, which last as long as this call.
-        let (handle, login, origin) = unsafe {
-            let login = Login::new(ifo_client_login { user, password, database, flags });
-            let (host, unix_socket) = (connect::string(host), connect::string(unix_socket));
-            (Handle::new(mysql), login, Address { host, unix_socket, port })
-        };
-        let connected = handle.is_some_and(|handle| connect_handle(handle, origin, &login));
+        let (handle, login) =
+            unsafe { (Handle::new(mysql), Login::new(ifo_client_login { user, password, database, flags })) };
+        // SAFETY: the same strings.
+        let connected = handle.is_some_and(|handle| unsafe { connect_handle(handle, &place, &login) });
         if connected { mysql } else { ptr::null_mut() }
     } on_panic {
         // SAFETY: as above.
@@ -123,30 +122,37 @@ callback! {
 }
 
 /// Connects as Connector/C would without us, and follows if that is redirected.
-fn connect_handle(handle: Handle, origin: Address, login: &Login) -> bool {
+///
+/// # Safety
+/// The strings of `place` are NULL or end with NUL, and live as long as the call.
+unsafe fn connect_handle(handle: Handle, place: &ifo_client_address, login: &Login) -> bool {
     if handle.is_connected() {
         // An error of the program, and no reason to touch the connection.
-        return handle.connect_untouched(&origin, login);
+        return handle.connect_untouched(place, login);
     }
     if handle.is_ours() {
         // It was redirected before, and the program connects it again, perhaps to another server.
-        handle.keep(origin.clone(), Way::ByDefault);
+        // SAFETY: the caller's promise.
+        handle.keep(unsafe { Address::of(place) }, Way::ByDefault);
     }
     let asked = handle.protocol();
-    let outcome = connect::follow(handle, &origin, login, Way::ByDefault);
+    let outcome = connect::follow(handle, place, login, Way::ByDefault);
     // The next connection begins at the origin again.
     handle.set_protocol(asked);
     match outcome {
         // So that reconnecting begins there, too. Where another plugin has the handle, reconnecting is its business.
-        Outcome::Redirected if !handle.has_plugin() => {
+        Outcome::Redirected(origin) if !handle.has_plugin() => {
             if handle.keep(origin, Way::ByDefault) {
                 handle.attach();
             }
         }
-        Outcome::Failed => handle.drop_options(login),
-        Outcome::Redirected | Outcome::Direct => {}
+        Outcome::Failed => {
+            handle.drop_options(login);
+            return false;
+        }
+        Outcome::Redirected(_) | Outcome::Direct => {}
     }
-    outcome != Outcome::Failed
+    true
 }
 
 #[cfg(test)]

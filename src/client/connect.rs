@@ -10,7 +10,7 @@ use super::handle::{
 };
 use super::url::Location;
 use crate::boundary::{self, callback};
-use crate::sys::{ifo_client_login, st_mysql};
+use crate::sys::{ifo_client_address, ifo_client_login, st_mysql};
 use failover::{ER_INSTANT_FAILOVER, Follow, Host, Next, Peer, Program, Target, Trust, TrustError};
 
 /// Whether redirects may be followed at all: the option `follow`.
@@ -85,10 +85,10 @@ pub(super) unsafe fn string(text: *const c_char) -> Option<CString> {
 fn connect(handle: Handle, origin: &Address, login: &Login) -> bool {
     if handle.is_connected() {
         // An error of the program, and no reason to touch the connection.
-        return handle.connect_untouched(origin, login);
+        return handle.connect_untouched(&origin.raw(), login);
     }
     let asked = handle.protocol();
-    let connected = follow(handle, origin, login, Way::Url) != Outcome::Failed;
+    let connected = follow(handle, &origin.raw(), login, Way::Url) != Outcome::Failed;
     // The next connection begins at the origin again.
     handle.set_protocol(asked);
     if connected && !handle.keep(origin.clone(), Way::Url) {
@@ -97,16 +97,26 @@ fn connect(handle: Handle, origin: &Address, login: &Login) -> bool {
     connected
 }
 
-/// Connects to `origin`, and to where it sends us. The caller restores the protocol that the program asked for.
-pub(super) fn follow(handle: Handle, origin: &Address, login: &Login, way: Way) -> Outcome {
-    if handle.connect(origin, login) {
+/// Connects to the place where the program begins, and to where it sends us. The caller restores the protocol that the program
+/// asked for.
+///
+/// Nothing is allocated unless a server refuses the login: where there is no memory, Rust ends the process, and the memory would be
+/// lost if the handle does not block, and is closed while it waits.
+pub(super) fn follow(handle: Handle, place: &ifo_client_address, login: &Login, way: Way) -> Outcome {
+    if handle.connect_at(place, login) {
         return Outcome::Direct;
+    }
+    if handle.phase() != Phase::IFO_LOGGING_IN {
+        return Outcome::Failed;
     }
     let trust = trust();
     if trust == Ok(Trust::Never) {
         return Outcome::Failed;
     }
-    let mut attempt = Follow::from(name(&handle.with_defaults(origin)));
+    // SAFETY: the place lives as long as this call, also where it is the handle's own: a server has greeted, so its names are
+    // others by now, and these were not freed.
+    let origin = unsafe { Address::of(place) };
+    let mut attempt = Follow::from(name(&handle.with_defaults(&origin)));
     // Whether a server so far was reached under TLS: then the next ones must be, too.
     let mut under_tls = false;
     loop {
@@ -139,7 +149,7 @@ pub(super) fn follow(handle: Handle, origin: &Address, login: &Login, way: Way) 
                 let address = address(&target);
                 if !under_tls {
                     if handle.connect(&address, login) {
-                        return Outcome::Redirected;
+                        return Outcome::Redirected(origin);
                     }
                 } else if handle.connect_under_tls(&address, login) {
                     // Connector/C has seen to it, unless a plugin logs in without a word.
@@ -148,7 +158,7 @@ pub(super) fn follow(handle: Handle, origin: &Address, login: &Login, way: Way) 
                         refuse_plaintext(handle, &attempt);
                         return Outcome::Failed;
                     }
-                    return Outcome::Redirected;
+                    return Outcome::Redirected(origin);
                 }
             }
             Next::Stop(reason) => {

@@ -41,8 +41,18 @@ pub(super) struct Address {
 }
 
 impl Address {
+    /// A copy.
+    ///
+    /// # Safety
+    /// The strings are NULL or end with NUL, and live as long as the call.
+    pub(super) unsafe fn of(place: &ifo_client_address) -> Self {
+        // SAFETY: the caller's promise.
+        let copy = |text: *const c_char| (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_owned());
+        Self { host: copy(place.host), unix_socket: copy(place.unix_socket), port: place.port }
+    }
+
     /// Borrowed from self, for the length of a call.
-    fn raw(&self) -> ifo_client_address {
+    pub(super) fn raw(&self) -> ifo_client_address {
         let pointer = |string: &Option<CString>| string.as_deref().map_or(ptr::null(), CStr::as_ptr);
         ifo_client_address { host: pointer(&self.host), unix_socket: pointer(&self.unix_socket), port: self.port }
     }
@@ -60,14 +70,14 @@ impl Login {
 }
 
 /// What came of an attempt to connect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// The handle has the error.
     Failed,
     /// The client is in, on the server that it named.
     Direct,
-    /// The client is in, on another server.
-    Redirected,
+    /// The client is in, on another server than this one, which it named.
+    Redirected(Address),
 }
 
 /// What [`Handle::keep`] stores.
@@ -113,16 +123,21 @@ impl Handle {
 
     /// Connects as Connector/C does without a plugin; whether the client is in. The handle keeps its options.
     pub(super) fn connect(self, address: &Address, login: &Login) -> bool {
+        self.connect_at(&address.raw(), login)
+    }
+
+    /// The same.
+    pub(super) fn connect_at(self, place: &ifo_client_address, login: &Login) -> bool {
         let Some(original) = self.original() else { return false };
         // SAFETY: a handle, its function, and strings that outlive the call.
-        unsafe { sys::ifo_c_client_try(self.as_ptr(), &address.raw(), &raw const login.0, Some(original)) != 0 }
+        unsafe { sys::ifo_c_client_try(self.as_ptr(), place, &raw const login.0, Some(original)) != 0 }
     }
 
     /// The same, and the handle is in every respect as after a call without us.
-    pub(super) fn connect_untouched(self, address: &Address, login: &Login) -> bool {
+    pub(super) fn connect_untouched(self, place: &ifo_client_address, login: &Login) -> bool {
         let Some(original) = self.original() else { return false };
-        // SAFETY: as in connect().
-        unsafe { sys::ifo_c_client_connect(self.as_ptr(), &address.raw(), &raw const login.0, Some(original)) != 0 }
+        // SAFETY: as in connect_at().
+        unsafe { sys::ifo_c_client_connect(self.as_ptr(), place, &raw const login.0, Some(original)) != 0 }
     }
 
     /// Connector/C's function that connects it. If it is not known, the handle has an error.
@@ -204,6 +219,12 @@ impl Handle {
             unix_socket: address.unix_socket.clone(),
             port: if address.port == 0 { default.port } else { address.port },
         }
+    }
+
+    /// How far it has come.
+    pub(super) fn phase(self) -> Phase {
+        // SAFETY: a handle.
+        unsafe { sys::ifo_c_client_error(self.as_ptr()) }.phase
     }
 
     /// The last error.

@@ -92,6 +92,15 @@ fn without_blocking() {
     assert_eq!(program.lines(VALGRIND, "nonblocking", &one, 20, &[]), expected);
 }
 
+/// A program gives a server up that does not answer: nothing of ours is on the stack that Connector/C throws away.
+#[test]
+fn without_blocking_and_given_up() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let program = Program::here(Linked::Shared);
+    let command = program.run_at(VALGRIND, "abandoned", silent.local_addr().unwrap(), 3, &[]);
+    assert_eq!(lines(command), ["abandoned"]);
+}
+
 #[test]
 fn reconnecting_begins_at_the_origin() {
     let servers = [server_with_plugin(), server_with_plugin(), server_with_plugin()];
