@@ -280,6 +280,48 @@ void ifo_c_client_detach(MYSQL *mysql)
   *handler_of(mysql)= NULL;
 }
 
+/*
+  Stands in the place of our plugin while a handle logs in that must have TLS:
+  commands that the login itself sends (the database, MYSQL_INIT_COMMAND) do not
+  leave in clear.
+*/
+static int only_under_tls(MYSQL *mysql, int command, const char *argument, size_t length, char skip_check, void *more)
+{
+  (void) command, (void) argument, (void) length, (void) skip_check, (void) more;
+  if (ifo_c_client_is_under_tls(mysql))
+    return 0;
+  (*handler_of(mysql))->data= mysql; /* for ifo_c_client_unguard() */
+  return -1;
+}
+
+static const struct ifo_client_plugin guard= {
+  .type= IFO_CLIENT_PLUGIN_TYPE,
+  .interface_version= IFO_CLIENT_INTERFACE_VERSION,
+  .name= "instant_failover",
+  .close= ifo_rs_client_close,
+  .set_connection= only_under_tls,
+  .reconnect= ifo_rs_client_reconnect
+};
+
+int ifo_c_client_guard(MYSQL *mysql)
+{
+  if (!*handler_of(mysql))
+    return ifo_c_client_attach(mysql, &guard);
+  (*handler_of(mysql))->plugin= &guard;
+  return 0;
+}
+
+int ifo_c_client_unguard(MYSQL *mysql, const void *plugin)
+{
+  int has_refused= (*handler_of(mysql))->data != NULL;
+
+  (*handler_of(mysql))->data= NULL;
+  (*handler_of(mysql))->plugin= plugin;
+  if (!plugin)
+    ifo_c_client_detach(mysql);
+  return has_refused;
+}
+
 const char *ifo_c_client_program(MYSQL *mysql)
 {
   int (*get)(MYSQL *, enum mysql_option, void *, ...)= mysql->methods->api->mysql_get_optionv;

@@ -175,6 +175,13 @@ int ifo_c_client_attach(struct st_mysql *mysql, const struct ifo_client_plugin *
 /* The handle has no plugin then. */
 void ifo_c_client_detach(struct st_mysql *mysql);
 
+/* Until the next call, the handle sends no command in clear: the one that a login
+   sends fails. For a handle with no plugin, or ours. Returns 0, or 1 where there
+   is no memory. */
+int ifo_c_client_guard(struct st_mysql *mysql);
+/* It has this plugin again, NULL for none. Whether a command was refused. */
+int ifo_c_client_unguard(struct st_mysql *mysql, const void *plugin);
+
 /* The connect attribute program_name; NULL if there is none. */
 const char *ifo_c_client_program(struct st_mysql *mysql);
 /* Where a handle connects to if the program says nothing: option files. */

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::handle::{
     Address, CR_SSL_CONNECTION_ERROR, CR_UNKNOWN_ERROR, CR_UNKNOWN_HOST, ClientError, Handle, Kept, Login, Outcome,
-    Phase, Protocol,
+    Phase, Protocol, UnderTls,
 };
 use super::url::Location;
 use crate::boundary::{self, callback};
@@ -147,17 +147,17 @@ pub(super) fn follow(handle: Handle, place: &ifo_client_address, login: &Login, 
                 // `localhost` is a TCP address here, not this machine's Unix socket.
                 handle.set_protocol(Protocol::tcp());
                 let address = address(&target);
-                if !under_tls {
-                    if handle.connect(&address, login) {
-                        return Outcome::Redirected(origin);
+                if under_tls {
+                    match handle.connect_under_tls(&address, login) {
+                        UnderTls::Connected => return Outcome::Redirected(origin),
+                        UnderTls::Failed => {}
+                        // Connector/C has seen to it, unless a plugin logs in without a word.
+                        UnderTls::InClear => {
+                            refuse_plaintext(handle, &attempt);
+                            return Outcome::Failed;
+                        }
                     }
-                } else if handle.connect_under_tls(&address, login) {
-                    // Connector/C has seen to it, unless a plugin logs in without a word.
-                    if !handle.is_under_tls() {
-                        handle.disconnect();
-                        refuse_plaintext(handle, &attempt);
-                        return Outcome::Failed;
-                    }
+                } else if handle.connect(&address, login) {
                     return Outcome::Redirected(origin);
                 }
             }

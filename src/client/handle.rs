@@ -80,6 +80,16 @@ pub(super) enum Outcome {
     Redirected(Address),
 }
 
+/// What came of an attempt to connect that must be under TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UnderTls {
+    /// The handle has the error.
+    Failed,
+    /// The login was over, and TLS had not begun. The handle is not connected.
+    InClear,
+    Connected,
+}
+
 /// What [`Handle::keep`] stores.
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
@@ -159,7 +169,7 @@ impl Handle {
     }
 
     /// Whether TLS has begun on its connection: what counts where a server says that it can do TLS, and the login goes without.
-    pub(super) fn is_under_tls(self) -> bool {
+    fn is_under_tls(self) -> bool {
         // SAFETY: a handle.
         unsafe { sys::ifo_c_client_is_under_tls(self.as_ptr()) != 0 }
     }
@@ -249,22 +259,49 @@ impl Handle {
         unsafe { sys::ifo_c_client_set_error(self.as_ptr(), code, sqlstate.as_ptr(), text.as_ptr()) }
     }
 
-    /// The same, to a server that must have TLS: one that does not offer it receives nothing.
+    /// The same, to a server that must have TLS: one that does not offer it, or does not begin it, receives nothing.
     ///
     /// `MYSQL_OPT_SSL_ENFORCE` is not enough. Connector/C (every release since 3.0) logs in without TLS where the server has
     /// none, unless it has a certificate to compare with something. An empty fingerprint is something, and is not compared.
-    pub(super) fn connect_under_tls(self, address: &Address, login: &Login) -> bool {
+    ///
+    /// Where it offers TLS, and has the client log in by a plugin that sends nothing, TLS does not begin. The connection is not
+    /// used, and commands that Connector/C would send as part of the login are refused: then, too, it is [`UnderTls::InClear`].
+    pub(super) fn connect_under_tls(self, address: &Address, login: &Login) -> UnderTls {
         let tls = self.tls();
-        if tls.verify != 0 || !tls.fingerprint.is_null() || !tls.fingerprint_list.is_null() {
-            return self.connect(address, login);
-        }
-        if !self.set_fingerprint(Some(c"")) {
+        let has_condition = tls.verify != 0 || !tls.fingerprint.is_null() || !tls.fingerprint_list.is_null();
+        if !has_condition && !self.set_fingerprint(Some(c"")) {
             self.set_out_of_memory();
-            return false;
+            return UnderTls::Failed;
+        }
+        let came = self.connect_guarded(address, login);
+        if !has_condition {
+            self.set_fingerprint(None);
+        }
+        came
+    }
+
+    fn connect_guarded(self, address: &Address, login: &Login) -> UnderTls {
+        // SAFETY: a handle.
+        let plugin = unsafe { sys::ifo_c_client_plugin(self.as_ptr()) };
+        // Commands by way of another plugin are its business.
+        let is_guarded = plugin.is_null() || self.is_ours();
+        // SAFETY: a handle with no plugin, or ours.
+        if is_guarded && unsafe { sys::ifo_c_client_guard(self.as_ptr()) } != 0 {
+            self.set_out_of_memory();
+            return UnderTls::Failed;
         }
         let connected = self.connect(address, login);
-        self.set_fingerprint(None);
-        connected
+        // SAFETY: a handle that is guarded, and the plugin that it had.
+        let has_refused = is_guarded && unsafe { sys::ifo_c_client_unguard(self.as_ptr(), plugin) } != 0;
+        if connected && !self.is_under_tls() {
+            self.disconnect();
+            return UnderTls::InClear;
+        }
+        match (connected, has_refused) {
+            (true, _) => UnderTls::Connected,
+            (false, true) => UnderTls::InClear,
+            (false, false) => UnderTls::Failed,
+        }
     }
 
     /// Whether the handle has a fingerprint then.
@@ -319,7 +356,7 @@ impl Handle {
     }
 
     /// Ends the session that [`connect`](Self::connect) began.
-    pub(super) fn disconnect(self) {
+    fn disconnect(self) {
         // SAFETY: a handle that is connected.
         unsafe { sys::ifo_c_client_disconnect(self.as_ptr()) }
     }
