@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use support::build::Flavour;
 use support::server::{REPLICATION, Server};
 use support::system::System;
-use support::wire::Session;
+use support::wire::{Client, Session};
 use tempfile::TempDir;
 
 pub(crate) const PASSWORD: &str = "open sesame";
@@ -228,6 +228,12 @@ impl Pair {
             "{:?}",
             self.sql(to, "SHOW SLAVE STATUS")
         );
+    }
+
+    /// A session of the application on db1.
+    pub(crate) fn application(&self) -> Session {
+        let client = Client::connect(self.servers[DB1].address()).unwrap();
+        client.log_in_by_password("app", PASSWORD).unwrap().session().unwrap()
     }
 
     /// Waits until a statement has this value.

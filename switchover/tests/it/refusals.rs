@@ -214,12 +214,7 @@ fn the_state_cannot_be_written() {
 #[test]
 fn a_transaction_that_does_not_end() {
     let pair = Pair::start(&[]);
-    let mut open = support::wire::Client::connect(pair.servers[DB1].address())
-        .unwrap()
-        .log_in_by_password("app", super::pair::PASSWORD)
-        .unwrap()
-        .session()
-        .unwrap();
+    let mut open = pair.application();
     open.query("BEGIN").unwrap();
     open.query("INSERT INTO shop.orders VALUES (5, 5, 5)").unwrap();
     let arguments = ["switchover", "db1", "db2", "--yes", "--max-lag", "60", "--max-pause", "2", "--attempts", "2"];
@@ -257,12 +252,7 @@ fn a_transaction_that_does_not_end() {
 #[test]
 fn the_new_primary_dies_before_it_is_one() {
     let mut pair = Pair::start(&[]);
-    let mut open = support::wire::Client::connect(pair.servers[DB1].address())
-        .unwrap()
-        .log_in_by_password("app", super::pair::PASSWORD)
-        .unwrap()
-        .session()
-        .unwrap();
+    let mut open = pair.application();
     open.query("BEGIN").unwrap();
     open.query("INSERT INTO shop.orders VALUES (5, 5, 5)").unwrap();
     let arguments = ["switchover", "db1", "db2", "--yes", "--max-lag", "60", "--max-pause", "3", "--attempts", "1"];

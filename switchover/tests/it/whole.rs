@@ -168,12 +168,7 @@ fn half_done() {
         }
         status.text
     };
-    let mut open = support::wire::Client::connect(pair.servers[DB1].address())
-        .unwrap()
-        .log_in_by_password("app", super::pair::PASSWORD)
-        .unwrap()
-        .session()
-        .unwrap();
+    let mut open = pair.application();
     open.query("BEGIN").unwrap();
     open.query("INSERT INTO shop.orders VALUES (5, 5, 5)").unwrap();
     // It waits for the transaction. What comes after that lasts for a moment only.
