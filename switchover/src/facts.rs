@@ -101,8 +101,6 @@ pub fn server(link: &mut Link, other: &Entry, other_id: Option<u32>, max_age: u6
     let variables = map(&link.rows("SHOW GLOBAL VARIABLES")?);
     let status = map(&link.rows("SHOW GLOBAL STATUS WHERE Variable_name IN ('Uptime', 'Rpl_semi_sync_slave_status')")?);
     let channels = link.rows("SHOW ALL SLAVES STATUS")?.iter().map(Row::to_map).collect();
-    let plugin = link.rows("SELECT PLUGIN_VERSION, PLUGIN_STATUS FROM information_schema.ALL_PLUGINS WHERE PLUGIN_NAME = 'instant_failover' AND PLUGIN_STATUS <> 'NOT INSTALLED'")?;
-    let plugin = plugin.first().map(|row| (row.at(0).to_owned(), row.at(1).to_owned()));
     let identity = link.rows("SELECT @@hostname, @@port, CURRENT_USER()")?;
     let row = identity.into_iter().next().unwrap_or_default();
     let version = variables.get("version").cloned().unwrap_or_default();
@@ -127,8 +125,23 @@ pub fn server(link: &mut Link, other: &Entry, other_id: Option<u32>, max_age: u6
         variables,
         status,
         channels,
-        plugin,
+        plugin: plugin(link)?,
     })
+}
+
+/// The version and the status of the plugin, if it is installed.
+///
+/// This holds the library, and loads no other. `information_schema.PLUGINS` would hold plugins that others uninstall just now,
+/// which can crash the server (docs/internals.md).
+///
+/// # Errors
+/// If it does not answer, or refuses the statement.
+pub fn plugin(link: &mut Link) -> Result<Option<(String, String)>, SqlError> {
+    let rows = link.rows(
+        "SELECT PLUGIN_VERSION, PLUGIN_STATUS FROM information_schema.ALL_PLUGINS WHERE \
+         PLUGIN_LIBRARY = 'instant_failover.so' AND PLUGIN_NAME = 'instant_failover' AND PLUGIN_STATUS <> 'NOT INSTALLED'",
+    )?;
+    Ok(rows.first().map(|row| (row.at(0).to_owned(), row.at(1).to_owned())))
 }
 
 /// What [`ServerFacts::exempt_writers`] says of a server.

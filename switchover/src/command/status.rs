@@ -8,6 +8,7 @@ use super::console::unanswered;
 use super::{Context, Exit};
 use crate::database::SqlError;
 use crate::dead::stands_in;
+use crate::facts;
 use crate::link::Link;
 use crate::plan::record::Record;
 use crate::plan::rolling::{self, Node, Stage};
@@ -169,13 +170,11 @@ fn look(context: &Context, entry: &Entry) -> Seen {
     });
     let galera = crate::rolling::galera(&mut link).ok().flatten();
     let galera = galera.map(|role| Node::named(&entry.name, role));
-    let mut value = |sql: &str| -> Result<String, SqlError> { link.value(sql) };
     let (mut worker, mut plugin, mut exempt) = (None, String::new(), String::new());
     if server.is_ok() {
-        worker = value("SELECT IS_USED_LOCK('instant_failover')").ok().filter(|id| !id.is_empty());
-        plugin = value("SELECT PLUGIN_VERSION FROM information_schema.PLUGINS WHERE PLUGIN_NAME = 'instant_failover'")
-            .unwrap_or_default();
-        exempt = value("SELECT @@instant_failover_exempt_users").unwrap_or_default();
+        worker = link.value("SELECT IS_USED_LOCK('instant_failover')").ok().filter(|id| !id.is_empty());
+        plugin = facts::plugin(&mut link).ok().flatten().unwrap_or_default().0;
+        exempt = link.value("SELECT @@instant_failover_exempt_users").unwrap_or_default();
     }
     Seen { entry: entry.clone(), server, problem, worker, galera, plugin, exempt }
 }

@@ -343,6 +343,18 @@ impl Session {
         rows.into_iter().flatten().nth(1).with_context(|| format!("no status variable {name}"))
     }
 
+    /// Whether the server still has a plugin of this library, which it may have until a session ends.
+    ///
+    /// This holds the library, and none of its plugins. `information_schema.PLUGINS` would hold one that another session is
+    /// about to remove, which can crash the server (docs/internals.md).
+    ///
+    /// # Errors
+    /// Those of [`query`](Self::query).
+    pub fn has_installed(&mut self, soname: &str) -> Result<bool> {
+        let rows = self.query(&format!("SHOW PLUGINS SONAME '{soname}.so'"))?;
+        Ok(rows.iter().any(|row| row.get(1).is_some_and(|status| status != "NOT INSTALLED")))
+    }
+
     /// Changes the user; `reply` computes the reply of the native password client plugin from a scramble.
     ///
     /// # Errors

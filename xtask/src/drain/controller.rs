@@ -191,14 +191,12 @@ impl<'a> Controller<'a> {
 
     /// Takes our plugin away and brings it back. In mode `OFF`, that takes effect at once.
     fn reinstall(&mut self, off: bool) -> Result<()> {
-        const INSTALLED: &str =
-            "SELECT PLUGIN_NAME FROM information_schema.PLUGINS WHERE PLUGIN_LIBRARY = 'instant_failover.so'";
         self.count()?;
         self.sql("UNINSTALL SONAME 'instant_failover'")?;
         if off {
-            self.counts.put_off += u64::from(!self.sql(INSTALLED)?.is_empty());
+            self.counts.put_off += u64::from(self.root.has_installed("instant_failover")?);
         }
-        self.wait_for("our plugin to be gone", |root| Ok(root.query(INSTALLED)?.is_empty()))?;
+        self.wait_for("our plugin to be gone", |root| Ok(!root.has_installed("instant_failover")?))?;
         self.pause(100);
         self.sql("INSTALL SONAME 'instant_failover'")?;
         self.counted = [0; 2];

@@ -233,12 +233,7 @@ impl<'a> Controller<'a> {
             self.installs += 1;
         } else {
             // A plugin in use by a login remains until that login ends.
-            self.wait_for("an uninstalled plugin to be gone", |root| {
-                let rows = root.query(&format!(
-                    "SELECT PLUGIN_NAME FROM information_schema.PLUGINS WHERE PLUGIN_LIBRARY = '{soname}.so'"
-                ))?;
-                Ok(rows.is_empty())
-            })?;
+            self.wait_for("an uninstalled plugin to be gone", |root| Ok(!root.has_installed(soname)?))?;
         }
         self.settle();
         Ok(())
