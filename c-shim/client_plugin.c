@@ -59,15 +59,40 @@ int ifo_c_client_connect(MYSQL *mysql, const struct ifo_client_address *address,
   return connected;
 }
 
+/* With these flags. */
+static unsigned long prepare(MYSQL *mysql, unsigned long flags)
+{
+  mysql->affected_rows= NO_COMMAND_YET;
+  mysql->thread_id= NO_GREETING_YET;
+  return flags | CLIENT_REMEMBER_OPTIONS;
+}
+
 int ifo_c_client_try(MYSQL *mysql, const struct ifo_client_address *address, const struct ifo_client_login *login,
                      ifo_client_connect_fn connect)
 {
   struct ifo_client_login keeping= *login;
 
-  keeping.flags|= CLIENT_REMEMBER_OPTIONS;
-  mysql->affected_rows= NO_COMMAND_YET;
-  mysql->thread_id= NO_GREETING_YET;
+  keeping.flags= prepare(mysql, login->flags);
   return ifo_c_client_connect(mysql, address, &keeping, connect);
+}
+
+/* In C, so that a thread can be cancelled in it as without us: unless a server
+   redirects, no function of Rust's is on the stack while it connects. */
+MYSQL *ifo_c_client_connect_by_default(MYSQL *mysql, const char *host, const char *user, const char *password,
+                                       const char *database, unsigned int port, const char *unix_socket,
+                                       unsigned long flags)
+{
+  struct ifo_client_address place= {host, unix_socket, port};
+  struct ifo_client_login login= {user, password, database, flags};
+  struct ifo_client_begin how= ifo_rs_client_begin(mysql, &place);
+
+  if (!how.original)
+    return NULL;
+  if (how.is_untouched)
+    return how.original(mysql, host, user, password, database, port, unix_socket, flags);
+  if (how.original(mysql, host, user, password, database, port, unix_socket, prepare(mysql, flags)))
+    return mysql;
+  return ifo_rs_client_refused(mysql, &place, &login) ? mysql : NULL;
 }
 
 /* In C, so that a thread can be cancelled in it. */

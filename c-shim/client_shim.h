@@ -85,6 +85,12 @@ typedef struct st_mysql *(*ifo_client_connect_fn)(struct st_mysql *mysql, const 
                                                   const char *password, const char *database, unsigned int port,
                                                   const char *unix_socket, unsigned long flags);
 
+/* How a handle is connected by default. */
+struct ifo_client_begin {
+  ifo_client_connect_fn original; /* Connector/C's own function; NULL if it is not known, and the handle has an error */
+  int is_untouched;               /* as without us */
+};
+
 /* What that table looks like, in words: IFO_METHODS functions, of which the one
    that connects is the first and two are the same, and then a pointer to a table
    of IFO_API functions, of which one is mysql_real_connect(). All releases since
@@ -147,6 +153,12 @@ int ifo_c_client_connect(struct st_mysql *mysql, const struct ifo_client_address
    keeps its options whatever happens. */
 int ifo_c_client_try(struct st_mysql *mysql, const struct ifo_client_address *address,
                      const struct ifo_client_login *login, ifo_client_connect_fn connect);
+
+/* Stands in the place of the function that connects: mysql_real_connect() for any
+   host. */
+struct st_mysql *ifo_c_client_connect_by_default(struct st_mysql *mysql, const char *host, const char *user,
+                                                 const char *password, const char *database, unsigned int port,
+                                                 const char *unix_socket, unsigned long flags);
 
 /* Stands in front of that function of Connector/C's. */
 ptrdiff_t ifo_c_client_read(struct st_ma_pvio *pvio, unsigned char *buffer, size_t length);
@@ -221,6 +233,11 @@ int ifo_c_client_set_connection(struct st_mysql *mysql, int command, const char 
 struct st_mysql *ifo_rs_client_connect(struct st_mysql *mysql, const char *host, const char *user,
                                        const char *password, const char *database, unsigned int port,
                                        const char *unix_socket, unsigned long flags);
+/* How to connect a handle by default. */
+struct ifo_client_begin ifo_rs_client_begin(struct st_mysql *mysql, const struct ifo_client_address *place);
+/* That has failed. 1 if it was redirected, and is connected to another server. */
+int ifo_rs_client_refused(struct st_mysql *mysql, const struct ifo_client_address *place,
+                          const struct ifo_client_login *login);
 /* How to read so much of a connection, and what was read then: a number of bytes,
    0 or less for none. */
 struct ifo_client_read ifo_rs_client_read(struct st_ma_pvio *pvio, size_t length);

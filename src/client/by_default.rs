@@ -6,7 +6,7 @@
 //!
 //! Nothing is ever put back: a thread may be in our function at any time, and the library is never unmapped.
 
-use std::ffi::{CStr, c_char, c_uint, c_ulong, c_void};
+use std::ffi::{CStr, c_char, c_int, c_uint, c_ulong, c_void};
 use std::ptr::{self, NonNull};
 
 use super::connect::{self, Way};
@@ -15,7 +15,7 @@ use super::originals::Originals;
 use super::{plaintext, table};
 use crate::boundary::{self, callback};
 use crate::loaded::{Module, Slot};
-use crate::sys::{ifo_client_address, ifo_client_connect_fn, ifo_client_login, st_mysql};
+use crate::sys::{self, ifo_client_address, ifo_client_begin, ifo_client_connect_fn, ifo_client_login, st_mysql};
 use failover::Trust;
 
 /// Connector/C's function that connects a handle.
@@ -79,7 +79,7 @@ fn install(module: &Module<'_>) -> Option<()> {
 }
 
 fn hook() -> Connect {
-    connect_by_default
+    sys::ifo_c_client_connect_by_default
 }
 
 /// By the address of the table of the API.
@@ -94,49 +94,53 @@ pub(super) fn original(connect: Connect, api: *const c_void) -> Option<Connect> 
 }
 
 callback! {
-    /// `mysql_real_connect()` for any host.
-    pointer fn connect_by_default(
+    /// A handle is to be connected: `mysql_real_connect()` for any host.
+    export fn ifo_rs_client_begin(mysql: *mut st_mysql, place: *const ifo_client_address) -> ifo_client_begin {
+        // SAFETY: Connector/C passes the handle, which this thread may use.
+        let Some(handle) = (unsafe { Handle::new(mysql) }) else { return untouched(None) };
+        let original = handle.original();
+        // Connected twice: an error of the program, and no reason to touch the connection.
+        let is_untouched = handle.is_connected();
+        if !is_untouched && handle.is_ours() {
+            // It was redirected before, and the program connects it again, perhaps to another server.
+            // SAFETY: the strings of the program, which last as long as this call.
+            handle.keep(unsafe { Address::of(&*place) }, Way::ByDefault);
+        }
+        ifo_client_begin { original, is_untouched: is_untouched.into() }
+    } on_panic {
+        // SAFETY: as above.
+        untouched(unsafe { Handle::new(mysql) }.and_then(Handle::original))
+    }
+}
+
+/// As without us.
+const fn untouched(original: Option<Connect>) -> ifo_client_begin {
+    ifo_client_begin { original, is_untouched: 1 }
+}
+
+callback! {
+    /// It could not be connected as Connector/C would without us: follows if that was a redirect.
+    export fn ifo_rs_client_refused(
         mysql: *mut st_mysql,
-        host: *const c_char,
-        user: *const c_char,
-        password: *const c_char,
-        database: *const c_char,
-        port: c_uint,
-        unix_socket: *const c_char,
-        flags: c_ulong
-    ) -> *mut st_mysql {
-        let place = ifo_client_address { host, unix_socket, port };
-        // SAFETY: Connector/C passes the handle and the strings of the program on, which last as long as this call.
-        let (handle, login) =
-            unsafe { (Handle::new(mysql), Login::new(ifo_client_login { user, password, database, flags })) };
-        // SAFETY: the same strings.
-        let connected = handle.is_some_and(|handle| unsafe { connect_handle(handle, &place, &login) });
-        if connected { mysql } else { ptr::null_mut() }
+        place: *const ifo_client_address,
+        login: *const ifo_client_login
+    ) -> c_int {
+        // SAFETY: as above; place and login are valid during the call, and so are the strings of the program.
+        let (handle, place, login) = unsafe { (Handle::new(mysql), &*place, Login::new(*login)) };
+        c_int::from(handle.is_some_and(|handle| follow(handle, place, &login)))
     } on_panic {
         // SAFETY: as above.
         if let Some(handle) = unsafe { Handle::new(mysql) } {
             handle.set_error(CR_UNKNOWN_ERROR, c"HY000", b"Internal error in the instant_failover client plugin");
         }
-        ptr::null_mut()
+        0
     }
 }
 
-/// Connects as Connector/C would without us, and follows if that is redirected.
-///
-/// # Safety
-/// The strings of `place` are NULL or end with NUL, and live as long as the call.
-unsafe fn connect_handle(handle: Handle, place: &ifo_client_address, login: &Login) -> bool {
-    if handle.is_connected() {
-        // An error of the program, and no reason to touch the connection.
-        return handle.connect_untouched(place, login);
-    }
-    if handle.is_ours() {
-        // It was redirected before, and the program connects it again, perhaps to another server.
-        // SAFETY: the caller's promise.
-        handle.keep(unsafe { Address::of(place) }, Way::ByDefault);
-    }
+/// Whether the client is in, on another server.
+fn follow(handle: Handle, place: &ifo_client_address, login: &Login) -> bool {
     let asked = handle.protocol();
-    let outcome = connect::follow(handle, place, login, Way::ByDefault);
+    let outcome = connect::refused(handle, place, login, Way::ByDefault);
     // The next connection begins at the origin again.
     handle.set_protocol(asked);
     match outcome {

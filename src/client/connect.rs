@@ -102,10 +102,12 @@ fn connect(handle: Handle, origin: &Address, login: &Login) -> bool {
 ///
 /// Nothing is allocated unless a server refuses the login: where there is no memory, Rust ends the process, and the memory would be
 /// lost if the handle does not block, and is closed while it waits.
-pub(super) fn follow(handle: Handle, place: &ifo_client_address, login: &Login, way: Way) -> Outcome {
-    if handle.connect_at(place, login) {
-        return Outcome::Direct;
-    }
+fn follow(handle: Handle, place: &ifo_client_address, login: &Login, way: Way) -> Outcome {
+    if handle.connect_at(place, login) { Outcome::Direct } else { refused(handle, place, login, way) }
+}
+
+/// Connects to where it was sent when it tried to connect to `place`.
+pub(super) fn refused(handle: Handle, place: &ifo_client_address, login: &Login, way: Way) -> Outcome {
     if handle.phase() != Phase::IFO_LOGGING_IN {
         return Outcome::Failed;
     }

@@ -151,7 +151,7 @@ impl Handle {
     }
 
     /// Connector/C's function that connects it. If it is not known, the handle has an error.
-    fn original(self) -> Option<Connect> {
+    pub(super) fn original(self) -> Option<Connect> {
         // SAFETY: a handle.
         let (method, api) = unsafe { (sys::ifo_c_client_method(self.as_ptr()), sys::ifo_c_client_api(self.as_ptr())) };
         let original = method.and_then(|method| by_default::original(method, api));

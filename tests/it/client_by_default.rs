@@ -369,8 +369,8 @@ fn a_login_without_a_word() {
     assert_eq!(target.logins(), 0);
 }
 
-/// As without us, but that the thread first comes back from connecting. By force it would be unwound through our functions,
-/// which ends the process.
+/// As without us, but that behind a redirect, or a prefix, the thread first comes back from connecting. By force it would be
+/// unwound through our functions, which ends the process.
 #[test]
 fn a_thread_that_is_cancelled() {
     let (one, two) = redirecting();
@@ -383,6 +383,11 @@ fn a_thread_that_is_cancelled() {
             command.env("CLIENT_PREFIX", prefix);
             assert_eq!(lines(command), ["cancelled"], "{prefix}{address}");
         }
+    }
+    // A program that would wait for ever, and one that does not block at other times.
+    for more in ["CLIENT_TIMEOUT=600", "CLIENT_NONBLOCK=1"] {
+        let command = program.run_at(&[], "cancelled", silent.local_addr().unwrap(), 1, &[more]);
+        assert_eq!(lines(command), ["cancelled"], "{more}");
     }
 }
 
@@ -468,7 +473,8 @@ fn an_internal_error() {
         ("ifo_rs_client_init", told(&two)),
         ("ifo_rs_client_read", port(&two)),
         ("ifo_rs_client_was_read", port(&two)),
-        ("connect_by_default", "error 2000 Internal error in the instant_failover client plugin".to_owned()),
+        ("ifo_rs_client_begin", told(&two)),
+        ("ifo_rs_client_refused", "error 2000 Internal error in the instant_failover client plugin".to_owned()),
     ] {
         fs::write(&place, callback).unwrap();
         let said = program.lines(VALGRIND, "many", &one, 2, &environment.each_ref().map(String::as_str));
