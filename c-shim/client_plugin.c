@@ -59,6 +59,39 @@ int ifo_c_client_connect(MYSQL *mysql, const struct ifo_client_address *address,
   return connected;
 }
 
+/* What the extension of a handle begins with, in every release since 3.0. */
+struct extension {
+  void *handler;
+  void *session_state[2 * SESSION_TRACK_TYPES];
+  unsigned long client_flag;
+  unsigned long server_capabilities;
+};
+
+static unsigned long extended_capabilities(MYSQL *mysql)
+{
+  unsigned long capabilities= 0;
+
+  mysql->methods->api->mariadb_get_infov(mysql, MARIADB_CONNECTION_EXTENDED_SERVER_CAPABILITIES, &capabilities);
+  return capabilities;
+}
+
+/*
+  A server that is not MariaDB's does not say them, and Connector/C would keep
+  those of the server before, and misread every result. If they are elsewhere,
+  nothing is changed.
+*/
+static void forget_capabilities(MYSQL *mysql)
+{
+  struct extension *extension= (struct extension *) mysql->extension;
+  unsigned long capabilities= extended_capabilities(mysql);
+
+  if (!capabilities || extension->server_capabilities != capabilities)
+    return;
+  extension->server_capabilities= 0;
+  if (extended_capabilities(mysql))
+    extension->server_capabilities= capabilities;
+}
+
 /* With these flags. */
 static unsigned long prepare(MYSQL *mysql, unsigned long flags)
 {
@@ -73,6 +106,7 @@ int ifo_c_client_try(MYSQL *mysql, const struct ifo_client_address *address, con
   struct ifo_client_login keeping= *login;
 
   keeping.flags= prepare(mysql, login->flags);
+  forget_capabilities(mysql);
   return ifo_c_client_connect(mysql, address, &keeping, connect);
 }
 

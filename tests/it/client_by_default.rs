@@ -198,6 +198,23 @@ fn options_after_a_failure() {
     assert_eq!(program.lines(VALGRIND, "again", &one, 3, &[]), vec![redirect_loop(&[&one, &two, &one]); 3]);
 }
 
+/// What a server of MariaDB can do is not expected of another one.
+#[test]
+fn redirected_to_a_server_that_is_not_mariadb() {
+    let one = server_with_plugin();
+    let other = Fake::start(1045, "no", When::AfterLogin).unwrap();
+    let sql = format!("SET GLOBAL instant_failover_target = '{}', instant_failover_mode = ON", other.address());
+    one.root().unwrap().query(&sql).unwrap();
+    let program = Program::here(Linked::Shared);
+    for prefix in ["", "instant_failover://"] {
+        let mut command = program.run(VALGRIND, "capabilities", &one, 1, &[]);
+        command.env("CLIENT_PREFIX", prefix);
+        let lines = lines(command);
+        assert!(lines[0].starts_with("error 1045 no"), "{lines:?}");
+        assert_eq!(lines[1], "capabilities 0");
+    }
+}
+
 #[test]
 fn connector_c_that_is_ended_and_begins_again() {
     let (one, two) = redirecting();
