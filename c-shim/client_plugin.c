@@ -437,7 +437,8 @@ char ifo_c_client_reconnect(MYSQL *mysql, const struct ifo_client_address *addre
   mysql->host= host;
   mysql->unix_socket= unix_socket;
   mysql->port= address->port;
-  failed= (address->host && !host) || mysql->methods->api->mariadb_reconnect(mysql);
+  failed= (address->host && !host) || (address->unix_socket && !unix_socket) ||
+          mysql->methods->api->mariadb_reconnect(mysql);
   allow_cancellation(was);
   if (!failed)
   {
