@@ -198,12 +198,19 @@ struct Failover {
     json: bool,
 }
 
+/// Which operation is meant.
 #[derive(Debug, Args)]
-struct Back {
+struct Unfinished {
     /// The primary, if there is more than one switchover that is unfinished; or the node of a rolling restart
     old: Option<String>,
     /// The replica
     new: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Back {
+    #[command(flatten)]
+    unfinished: Unfinished,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -214,10 +221,8 @@ struct Back {
 
 #[derive(Debug, Args)]
 struct Resume {
-    /// The primary, if there is more than one switchover that is unfinished; or the node of a rolling restart
-    old: Option<String>,
-    /// The replica
-    new: Option<String>,
+    #[command(flatten)]
+    unfinished: Unfinished,
     /// Another replica of OLD, which follows NEW; can be repeated
     #[arg(long = "replica", value_name = "NAME")]
     replicas: Vec<String>,
@@ -339,18 +344,12 @@ fn dispatch(context: &mut Context, command: &Command) -> Exit {
 /// What a command ends with: how, or how and why not.
 type Ended = Result<Exit, (Exit, String)>;
 
-macro_rules! names {
-    ($($arguments:ident),*) => {$(
-        impl $arguments {
-            /// Those that are given.
-            fn names(&self) -> Vec<String> {
-                self.old.iter().chain(&self.new).cloned().collect()
-            }
-        }
-    )*};
+impl Unfinished {
+    /// Those that are given.
+    fn names(&self) -> Vec<String> {
+        self.old.iter().chain(&self.new).cloned().collect()
+    }
 }
-
-names!(Check, Resume, Back);
 
 impl How {
     fn max_pause(&self, default: Duration) -> Duration {

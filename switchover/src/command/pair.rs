@@ -25,8 +25,8 @@ pub(super) fn pair(context: &Context, old: &str, new: &str) -> Result<[Entry; 2]
 }
 
 pub(super) fn check(context: &mut Context, arguments: &Check) -> Ended {
-    let pairs = match arguments.names().as_slice() {
-        [old, new] => vec![pair(context, old, new)?],
+    let pairs = match (&arguments.old, &arguments.new) {
+        (Some(old), Some(new)) => vec![pair(context, old, new)?],
         _ if arguments.all => super::status::pairs(context).map_err(|why| (Exit::Refused, why))?,
         _ => return Err((Exit::Usage, "give OLD and NEW, or --all".to_owned())),
     };

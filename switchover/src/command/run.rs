@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Console, Context, Ended, Exit};
 use crate::dead::Dead;
 use crate::live::{Live, Options, hooks};
-use crate::plan::drive::{End, Limits, World as _, drive};
+use crate::plan::drive::{End, LeftOut, Limits, World as _, drive};
 use crate::plan::next::Goal;
 use crate::plan::record::Record;
 use crate::plan::step::{Step, with_names};
@@ -131,9 +131,9 @@ pub(super) fn go(context: &Context, mut live: Live<'_>, mut record: Record, goal
     let (old, new) = (&record.old.name, &record.new.name);
     let later = format!("'instant-failover status' shows where it stands; then 'instant-failover resume {old} {new}'");
     match end {
-        End::Done(warnings) => {
-            for warning in &warnings {
-                console.say("warning", &format!("not done: {}", with_names(warning, old, new)));
+        End::Done(left_out) => {
+            for step in &left_out {
+                console.say("warning", &format!("not done: {}", with_names(&step.to_string(), old, new)));
             }
             let hook = after.map_or(Ok(()), |command| hook("after", &command, &record));
             let rest = if is_failover { "" } else { &format!(", and {old} redirects to it") };
@@ -153,23 +153,23 @@ pub(super) fn go(context: &Context, mut live: Live<'_>, mut record: Record, goal
                 return Err((Exit::Halfway, why));
             }
             hook.map_err(|why| (Exit::Halfway, format!("{why}; everything else is done")))?;
-            if warnings.is_empty() {
+            if left_out.is_empty() {
                 Ok(Exit::Done)
             } else {
                 Err((Exit::Halfway, format!("some steps were left out: {later}")))
             }
         }
-        End::Back(why, warnings) if warnings.is_empty() => {
+        End::Back(why, left_out) if left_out.is_empty() => {
             let primary = if is_failover { "" } else { &format!("{old} is the primary, and ") };
             Err((Exit::Back, format!("went back ({why}): {primary}everything is as before")))
         }
-        End::Back(why, warnings) => Err((
+        End::Back(why, left_out) => Err((
             Exit::Halfway,
             format!(
                 "went back ({why}): {}not all is as before: {}. To do, when they answer: {}",
                 if is_failover { String::new() } else { format!("{old} is the primary and accepts writes; but ") },
-                with_names(&warnings.join("; "), old, new),
-                warnings.iter().map(|warning| by_hand(warning, &record)).collect::<Vec<_>>().join("; ")
+                with_names(&join(&left_out, ToString::to_string), old, new),
+                join(&left_out, |left_out| by_hand(left_out.step, &record))
             ),
         )),
         End::TooLate => Err((
@@ -201,29 +201,34 @@ pub(super) fn go(context: &Context, mut live: Live<'_>, mut record: Record, goal
     }
 }
 
-/// What does a step of going back that failed.
-fn by_hand(warning: &str, record: &Record) -> String {
+fn join(left_out: &[LeftOut], text: impl Fn(&LeftOut) -> String) -> String {
+    left_out.iter().map(text).collect::<Vec<_>>().join("; ")
+}
+
+/// What does a step of going back that was left out.
+fn by_hand(step: Step, record: &Record) -> String {
     let (old, new) = (&record.old.name, &record.new.name);
-    let is = |step: Step| warning.starts_with(step.text());
-    if is(Step::StartReplica) {
-        format!("START SLAVE on {new}")
-    } else if is(Step::Unaim) {
-        format!("SET GLOBAL instant_failover_target = '{}' on {old}", record.before.target)
-    } else if is(Step::Unprepare) {
-        format!("STOP SLAVE; RESET SLAVE ALL on {old}")
-    } else if is(Step::Forget) {
-        "SET GLOBAL instant_failover_note = '' on each server that still has the note (a restart removes it)".to_owned()
-    } else if is(Step::Receive) {
-        format!("START SLAVE on the replicas of {old}")
-    } else {
-        let before = record.failover.as_ref().and_then(|failover| failover.stand_in.as_ref());
-        before.map_or_else(String::new, |before| {
-            format!(
-                "SET GLOBAL instant_failover_hold_timeout = {}, instant_failover_target = '{}', instant_failover_mode = '{}' on the \
-                 stand-in",
-                before.hold_timeout, before.target, before.mode
-            )
-        })
+    match step {
+        Step::StartReplica => format!("START SLAVE on {new}"),
+        Step::Unaim => format!("SET GLOBAL instant_failover_target = '{}' on {old}", record.before.target),
+        Step::Unprepare => format!("STOP SLAVE; RESET SLAVE ALL on {old}"),
+        Step::Forget => {
+            "SET GLOBAL instant_failover_note = '' on each server that still has the note (a restart removes it)"
+                .to_owned()
+        }
+        Step::Receive => format!("START SLAVE on the replicas of {old}"),
+        Step::ReleaseAtStandIn => {
+            let before = record.failover.as_ref().and_then(|failover| failover.stand_in.as_ref());
+            before.map_or_else(String::new, |before| {
+                format!(
+                    "SET GLOBAL instant_failover_hold_timeout = {}, instant_failover_target = '{}', instant_failover_mode = '{}' on \
+                     the stand-in",
+                    before.hold_timeout, before.target, before.mode
+                )
+            })
+        }
+        // Step::may_fail_going_back() has no other.
+        _ => String::new(),
     }
 }
 

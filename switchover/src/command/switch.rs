@@ -165,19 +165,19 @@ fn show_plan(context: &Context, arguments: &Switchover, facts: &Facts, hold: boo
 }
 
 pub(super) fn resume(context: &mut Context, arguments: &Resume) -> Ended {
-    if let Some(record) = super::rolling::unfinished(context, &arguments.names())? {
+    if let Some(record) = super::rolling::unfinished(context, &arguments.unfinished.names())? {
         return super::rolling::go_on(context, record, arguments.how.yes, false);
     }
     let replicas = pair::entries(context, &arguments.replicas)?;
-    unfinished(context, &arguments.names(), &arguments.how, replicas, Goal::Forward)
+    unfinished(context, &arguments.unfinished.names(), &arguments.how, replicas, Goal::Forward)
 }
 
 pub(super) fn back(context: &mut Context, arguments: &Back) -> Ended {
-    if let Some(record) = super::rolling::unfinished(context, &arguments.names())? {
+    if let Some(record) = super::rolling::unfinished(context, &arguments.unfinished.names())? {
         return super::rolling::go_on(context, record, arguments.yes, true);
     }
     let how = How { yes: arguments.yes, attempts: 1, ..How::default() };
-    unfinished(context, &arguments.names(), &how, Vec::new(), Goal::Back)
+    unfinished(context, &arguments.unfinished.names(), &how, Vec::new(), Goal::Back)
 }
 
 fn unfinished(context: &mut Context, given: &[String], how: &How, replicas: Vec<Entry>, goal: Goal) -> Ended {

@@ -1,5 +1,7 @@
 //! The loop: look, decide, write down, do.
 
+use std::fmt;
+
 use super::gtid::Position;
 use super::next::{Goal, Missing, Next, Own, next};
 use super::record::Record;
@@ -73,13 +75,28 @@ pub enum Event<'a> {
     NotSaved(&'a str),
 }
 
+/// A step that was left out, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The step.
+    pub step: Step,
+    /// Why it failed.
+    pub why: String,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.step, self.why)
+    }
+}
+
 /// How it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
     /// The new primary is promoted, and everything is done. What failed without harm to clients is listed.
-    Done(Vec<String>),
+    Done(Vec<LeftOut>),
     /// Everything is as before, and why. What could not be restored is listed: nothing that keeps clients from writing.
-    Back(String, Vec<String>),
+    Back(String, Vec<LeftOut>),
     /// Going back was asked for, and the new primary is promoted.
     TooLate,
     /// It stopped on the way, and why. No server accepts writes that did not before, except a new primary that was promoted.
@@ -109,7 +126,7 @@ pub fn drive(world: &mut impl World, record: &mut Record, goal: Goal, limits: Li
         goal,
         own: Own::default(),
         why,
-        warnings: Vec::new(),
+        left_out: Vec::new(),
         attempts: limits.attempts,
         failures: 0,
         waited: 0,
@@ -148,8 +165,8 @@ pub fn drive(world: &mut impl World, record: &mut Record, goal: Goal, limits: Li
                 }
             }
             Next::Arrived => match run.goal {
-                Goal::Forward => return End::Done(run.warnings),
-                Goal::Back => return End::Back(run.why, run.warnings),
+                Goal::Forward => return End::Done(run.left_out),
+                Goal::Back => return End::Back(run.why, run.left_out),
                 Goal::Again => {
                     run.own.done.retain(|step| *step == Step::Begin);
                     run.goal = Goal::Forward;
@@ -189,7 +206,7 @@ struct Run<'a, W> {
     goal: Goal,
     own: Own,
     why: String,
-    warnings: Vec<String>,
+    left_out: Vec<LeftOut>,
     attempts: u32,
     failures: u32,
     /// Looks at a server that did not answer, in a row.
@@ -268,7 +285,7 @@ impl<W: World> Run<'_, W> {
     fn failed(&mut self, step: Step, why: String, before: bool, is_promoted: bool, limits: Limits) -> Result<(), End> {
         self.world.tell(Event::Failed(step, &why));
         if before && step.may_be_left_out() {
-            self.skip(step, &why);
+            self.leave_out(step, why);
             return Ok(());
         }
         if before {
@@ -289,12 +306,12 @@ impl<W: World> Run<'_, W> {
         if !may_fail {
             return Err(End::Halfway(format!("{step}: {why}")));
         }
-        self.skip(step, &why);
+        self.leave_out(step, why);
         Ok(())
     }
 
-    fn skip(&mut self, step: Step, why: &str) {
+    fn leave_out(&mut self, step: Step, why: String) {
         self.own.skipped.push(step);
-        self.warnings.push(format!("{step}: {why}"));
+        self.left_out.push(LeftOut { step, why });
     }
 }

@@ -464,7 +464,7 @@ impl Simulation {
         let [old, new] = &self.servers;
         let has_all = |server: &Simulated| self.acknowledged.iter().all(|gtid| server.log.contains(gtid));
         match end {
-            End::Done(warnings) => {
+            End::Done(left_out) => {
                 assert!(new.up && !new.read_only && new.mode == Mode::Off, "no primary: {:#?}", self.history);
                 assert!(
                     old.read_only && old.mode == Mode::On && old.target == TARGET,
@@ -472,7 +472,7 @@ impl Simulation {
                     self.history
                 );
                 assert!(has_all(new), "writes are lost: {:#?}", self.history);
-                if warnings.is_empty() {
+                if left_out.is_empty() {
                     assert!(
                         old.note.is_empty() && new.note.is_empty() && self.file.is_none(),
                         "something is left behind: {:#?}",
@@ -482,7 +482,7 @@ impl Simulation {
                     assert!(old.events && new.events, "no event scheduler: {:#?}", self.history);
                 }
             }
-            End::Back(_, warnings) => {
+            End::Back(_, left_out) => {
                 assert!(
                     !old.read_only && !old.locked && old.mode == Mode::Off,
                     "clients cannot write: {:#?}",
@@ -494,7 +494,7 @@ impl Simulation {
                     self.history
                 );
                 assert!(has_all(old), "writes are lost: {:#?}", self.history);
-                if warnings.is_empty() && new.up {
+                if left_out.is_empty() && new.up {
                     assert!(
                         old.note.is_empty() && new.note.is_empty() && self.file.is_none(),
                         "something is left behind: {:#?}",

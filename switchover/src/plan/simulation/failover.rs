@@ -322,20 +322,20 @@ impl Simulation {
         }
         let [new, other] = &self.replicas;
         match &end {
-            End::Done(warnings) => {
+            End::Done(left_out) => {
                 assert!(new.up && !new.read_only && new.mode == Mode::Off, "no primary: {:#?}", self.history);
                 assert!(new.own >= self.acknowledged, "writes are lost: {:#?}", self.history);
-                if warnings.is_empty() {
+                if left_out.is_empty() {
                     assert!(new.source.is_none() && new.note.is_empty(), "not finished: {:#?}", self.history);
                     assert_eq!(other.source, Some(2), "not repointed: {:#?}", self.history);
                     let leads = |one: &StandIn| one.mode == Mode::On && one.target == TARGET;
                     assert!(self.stand_in.as_ref().is_none_or(leads), "not redirected: {:#?}", self.history);
                 }
             }
-            End::Back(_, warnings) => {
+            End::Back(_, left_out) => {
                 assert!(!new.up || new.read_only, "writable: {:#?}", self.history);
                 assert_eq!(new.own, 0, "went back after the promotion: {:#?}", self.history);
-                if warnings.is_empty() && new.up {
+                if left_out.is_empty() && new.up {
                     let is_off = |one: &StandIn| one.mode == Mode::Off && one.target.is_empty();
                     assert!(self.stand_in.as_ref().is_none_or(is_off), "clients wait: {:#?}", self.history);
                     assert!(new.receives, "it does not receive: {:#?}", self.history);
