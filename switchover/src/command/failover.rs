@@ -194,6 +194,7 @@ fn record(live: &mut Live<'_>, without: &[String]) -> Record {
             hold: false,
             reverse: false,
             no_longer_exempt: Vec::new(),
+            replicas: Vec::new(),
         },
         before: Before { read_only: true, target: String::new(), hold_timeout: None, events: false, reverse: false },
         failover: Some(record::Failover { without: without.to_vec(), fenced: false, stand_in }),

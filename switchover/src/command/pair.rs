@@ -1,5 +1,7 @@
 //! `check`, and what other commands check before they begin.
 
+use std::collections::BTreeSet;
+
 use super::{Check, Context, Ended, Exit, Judging};
 use crate::facts;
 use crate::link::Link;
@@ -13,6 +15,21 @@ const MAX_AGE: u64 = 5;
 /// The servers with these names.
 pub(super) fn entries(context: &Context, names: &[String]) -> Result<Vec<Entry>, (Exit, String)> {
     names.iter().map(|name| context.servers.get(name).cloned().map_err(|why| (Exit::Usage, why))).collect()
+}
+
+/// The other replicas of a pair, each once.
+pub(super) fn replicas(
+    context: &Context,
+    names: &[String],
+    [old, new]: [&str; 2],
+) -> Result<Vec<Entry>, (Exit, String)> {
+    if let Some(name) = names.iter().find(|name| [old, new].contains(&name.as_str())) {
+        return Err((Exit::Usage, format!("--replica {name}: name a replica of {old} other than {new}")));
+    }
+    let mut replicas = entries(context, names)?;
+    let mut seen = BTreeSet::new();
+    replicas.retain(|entry| seen.insert(entry.name.clone()));
+    Ok(replicas)
 }
 
 /// The old and the new primary.
@@ -48,7 +65,7 @@ pub(super) fn judge(
     new: &mut Link,
     judging: &Judging,
 ) -> Result<(Facts, Vec<Finding>), (Exit, String)> {
-    let replicas = entries(context, &judging.replicas)?;
+    let replicas = replicas(context, &judging.replicas, [&old.entry.name, &new.entry.name])?;
     let wanted = Wanted {
         old: old.entry.name.clone(),
         new: new.entry.name.clone(),

@@ -10,6 +10,7 @@ use crate::live::{Live, Options, hooks};
 use crate::plan::drive::{End, LeftOut, Limits, World as _, drive};
 use crate::plan::next::Goal;
 use crate::plan::record::Record;
+use crate::plan::seen::Server;
 use crate::plan::step::{Step, with_names};
 use crate::servers::Entry;
 
@@ -87,11 +88,11 @@ pub(super) fn show_steps<'a>(context: &Context, steps: impl Iterator<Item = &'a 
             None if step.promotes() => "    from here on there is no undo".to_owned(),
             None => String::new(),
         };
-        let text = step.with_names(old, new);
         if context.console.is_json() {
-            context.console.object(&json!({ "plan": text, "undo": step.undo().map(|undo| undo.with_names(old, new)) }));
+            // As in the events of the steps.
+            context.console.object(&json!({ "plan": step.text(), "undo": step.undo().map(Step::text) }));
         } else {
-            context.console.line(&format!("  {text}{undo}"));
+            context.console.line(&format!("  {}{undo}", step.with_names(old, new)));
         }
     }
 }
@@ -125,6 +126,7 @@ pub(super) fn go(context: &Context, mut live: Live<'_>, mut record: Record, goal
     let after = live.options.hooks.after.clone();
     let lives = live.dead.as_mut().and_then(Dead::lives);
     let is_failover = record.failover.is_some();
+    let astray = if is_failover { astray(&mut live) } else { Vec::new() };
     drop(live);
     let console = &context.console;
     console.end();
@@ -139,9 +141,23 @@ pub(super) fn go(context: &Context, mut live: Live<'_>, mut record: Record, goal
             let rest = if is_failover { "" } else { &format!(", and {old} redirects to it") };
             console.say("done", &format!("{new} is the primary{rest}"));
             if is_failover {
+                for name in astray {
+                    let target = &record.way.target;
+                    let text = format!(
+                        "{name} redirects clients to {old}: SET GLOBAL instant_failover_target = '{target}' on {name}, and in its option \
+                         file"
+                    );
+                    console.say("warning", &text);
+                }
+                let stand_in = if record.failover.as_ref().is_some_and(|failover| failover.stand_in.is_some()) {
+                    "stop the stand-in, and "
+                } else {
+                    ""
+                };
                 let text = format!(
-                    "before {old} starts again, set read_only = 1 in its option file, or it is a second primary; then: \
-                     instant-failover rejoin {old} {new}"
+                    "before {old} starts again, {stand_in}set read_only = 1 in its option file, or it is a second primary; then: \
+                     instant-failover rejoin {old} {new}. From the option file of {new}, remove loose_instant_failover_target and \
+                     loose_instant_failover_mode"
                 );
                 console.say("note", &text);
             } else if !console.is_json() {
@@ -199,6 +215,14 @@ pub(super) fn go(context: &Context, mut live: Live<'_>, mut record: Record, goal
             ))
         }
     }
+}
+
+/// Other replicas that redirect clients to the dead primary.
+fn astray(live: &mut Live<'_>) -> Vec<String> {
+    let target = live.old.entry.target.to_string();
+    let replicas = live.look().around.replicas.into_iter();
+    let redirects = |server: &Server| server.mode.redirects() && server.target == target;
+    replicas.filter(|replica| replica.server.as_ref().is_some_and(redirects)).map(|replica| replica.name).collect()
 }
 
 fn join(left_out: &[LeftOut], text: impl Fn(&LeftOut) -> String) -> String {

@@ -37,6 +37,8 @@ struct Seen {
     server: Result<Server, String>,
     /// Why it shows nothing, in two words.
     problem: &'static str,
+    /// Whether a stand-in answers in its place.
+    stands_in: bool,
     /// The connection of another command that is working on it.
     worker: Option<String>,
     /// What it says of itself, if it is a node of a Galera cluster.
@@ -162,8 +164,10 @@ fn look(context: &Context, entry: &Entry) -> Seen {
         Err(SqlError::Lost(_)) => "does not answer",
         _ => "cannot be examined; see instant-failover check",
     };
+    let mut has_stand_in = false;
     let server = link.look(entry, None).ok_or_else(|| {
         let stand_in = stands_in(&context.servers, entry);
+        has_stand_in = stand_in.is_some();
         stand_in
             .inspect(|_| problem = "does not answer")
             .map_or_else(|| link.problem.clone(), |why| format!("no answer: {why}"))
@@ -176,7 +180,7 @@ fn look(context: &Context, entry: &Entry) -> Seen {
         plugin = facts::plugin(&mut link).ok().flatten().unwrap_or_default().0;
         exempt = link.value("SELECT @@instant_failover_exempt_users").unwrap_or_default();
     }
-    Seen { entry: entry.clone(), server, problem, worker, galera, plugin, exempt }
+    Seen { entry: entry.clone(), server, problem, stands_in: has_stand_in, worker, galera, plugin, exempt }
 }
 
 fn show(context: &Context, seen: &Seen, is_away: bool, is_abandoned: bool) {
@@ -276,6 +280,15 @@ fn problems_of(all: &[Seen], open: &[Open], rolling: &[Rolling], is_away: impl F
         if seen.galera.as_ref().is_some_and(|node| !node.is_in_primary_component()) && !is_away(name) {
             problems.push(format!("{name} is not in a primary component: clients get error 1047"));
         }
+        let is_target = |other: &&Seen| server.target == other.entry.target.to_string() && other.server.is_err();
+        if server.mode.redirects()
+            && let Some(dead) = all.iter().find(is_target).filter(|dead| !dead.stands_in && !is_away(&dead.entry.name))
+        {
+            problems.push(format!(
+                "{name} redirects clients to {}, which does not answer: SET GLOBAL instant_failover_target = 'the primary' on {name}",
+                dead.entry.name
+            ));
+        }
         // What is expected in the middle of a switchover is no problem of its own.
         let unfinished = open.iter().find(|one| one.is_about(name));
         let is_alone = unfinished.map_or(seen.worker.is_none(), |one| !one.runs);
@@ -305,7 +318,10 @@ fn problems_of(all: &[Seen], open: &[Open], rolling: &[Rolling], is_away: impl F
             problems.push(format!("replication has stopped on {name} (connection '{}')", channel.name));
         }
         if server.read_only && server.channels.is_empty() && seen.galera.is_none() && unfinished.is_none() {
-            problems.push(format!("{name} is read only, and replicates from no server"));
+            problems.push(format!(
+                "{name} is read only, and replicates from no server. If it is the primary: SET GLOBAL read_only = 0 on {name}. If \
+                 another is: instant-failover rejoin {name} and that"
+            ));
         }
         if let Some(user) = &seen.entry.replication.user
             && !seen.plugin.is_empty()
@@ -316,8 +332,8 @@ fn problems_of(all: &[Seen], open: &[Open], rolling: &[Rolling], is_away: impl F
     }
     for (n, (one, first)) in answering.iter().enumerate() {
         for (other, second) in &answering[n + 1..] {
-            let is_between = |open: &Open| open.is_about(&one.entry.name) && open.is_about(&other.entry.name);
-            pair_problems((one, first), (other, second), open.iter().any(is_between), &mut problems);
+            let is_of_one = |open: &Open| open.is_about(&one.entry.name) || open.is_about(&other.entry.name);
+            pair_problems((one, first), (other, second), open.iter().any(is_of_one), &mut problems);
         }
     }
     let plugins: std::collections::BTreeSet<&str> =
@@ -351,12 +367,23 @@ fn pair_problems(
     let connected = first.channel_from(second.server_id).is_some() || second.channel_from(first.server_id).is_some();
     // One that redirects to the other was its primary or replica, and may not replicate any more.
     let redirects = leads(first, other) || leads(second, one);
-    let together = connected || redirects || (one.entry.cluster.is_some() && one.entry.cluster == other.entry.cluster);
-    if !together {
+    let clusters = (&one.entry.cluster, &other.entry.cluster);
+    let same_cluster = matches!(clusters, (Some(one), Some(other)) if one == other);
+    // After a failover nothing else connects them. Servers that were restored from a backup have an empty binary log.
+    let same_past = !matches!(clusters, (Some(_), Some(_)))
+        && (first.transactions.are_also_of(second.server_id) || second.transactions.are_also_of(first.server_id));
+    let both_write = !first.read_only && !second.read_only;
+    if !(connected || redirects || same_cluster || same_past && both_write) {
         return;
     }
-    if !first.read_only && !second.read_only {
-        problems.push(format!("TWO PRIMARIES: {a} and {b} both accept writes"));
+    if both_write {
+        let how = if connected || redirects || same_cluster {
+            ""
+        } else {
+            ", and one has transactions of the other. If they do not belong together, give their groups in the file different values \
+             of cluster; if they do, make the one that clients do not use read only, and then: instant-failover rejoin"
+        };
+        problems.push(format!("TWO PRIMARIES: {a} and {b} both accept writes{how}"));
     }
     // In a chain, the primary is elsewhere.
     let is_in_chain = |server: &Server, other: &Server| {
@@ -472,6 +499,7 @@ mod tests {
             entry: servers.all()[n].clone(),
             server: Ok(server),
             problem: "",
+            stands_in: false,
             worker: None,
             galera: None,
             plugin: "0.2".to_owned(),
@@ -497,10 +525,57 @@ mod tests {
         let replica = pair[1].server.as_mut().unwrap();
         replica.channels.clear();
         (replica.mode, replica.target) = (failover::Mode::On, "db1".to_owned());
-        assert_eq!(problems(&pair, &[]), ["db2 is read only, and replicates from no server"]);
+        assert_eq!(
+            problems(&pair, &[]),
+            [
+                "db2 is read only, and replicates from no server. If it is the primary: SET GLOBAL read_only = 0 on db2. If another \
+                 is: instant-failover rejoin db2 and that"
+            ]
+        );
         pair[1].server.as_mut().unwrap().transactions = Transactions::parse("0-1-7,0-2-8", "").unwrap();
         let problems = problems(&pair, &[]);
         assert_eq!(problems.last().unwrap(), "DIVERGED: only db2 has 0-2-8");
+    }
+
+    #[test]
+    fn two_primaries_after_a_failover() {
+        let mut pair = pair();
+        // db1 was dead, and is back.
+        let new = pair[1].server.as_mut().unwrap();
+        new.channels.clear();
+        new.read_only = false;
+        new.transactions = Transactions::parse("0-1-7,0-2-8", "").unwrap();
+        let found = problems(&pair, &[]);
+        assert!(found[0].starts_with("TWO PRIMARIES: db1 and db2 both accept writes, and one has"), "{found:?}");
+        assert_eq!(found[1..], ["DIVERGED: only db2 has 0-2-8"]);
+        pair[1].server.as_mut().unwrap().read_only = true;
+        assert!(!problems(&pair, &[]).concat().contains("PRIMARIES"));
+        pair[1].server.as_mut().unwrap().read_only = false;
+        // They are known to be of two clusters, or of one.
+        for (name, found) in [("stock", None), ("shop", Some("TWO PRIMARIES: db1 and db2 both accept writes"))] {
+            pair[0].entry.cluster = Some("shop".to_owned());
+            pair[1].entry.cluster = Some(name.to_owned());
+            assert_eq!(problems(&pair, &[]).first().map(String::as_str), found);
+        }
+        // Of servers with nothing in common nothing is said.
+        let mut pair = self::pair();
+        let other = pair[1].server.as_mut().unwrap();
+        other.channels.clear();
+        other.read_only = false;
+        other.transactions = Transactions::parse("0-2-8", "").unwrap();
+        assert_eq!(problems(&pair, &[]), [""; 0]);
+    }
+
+    #[test]
+    fn one_that_redirects_to_a_dead_server() {
+        let mut pair = pair();
+        pair[0].server = Err("no answer".to_owned());
+        let replica = pair[1].server.as_mut().unwrap();
+        (replica.mode, replica.target) = (failover::Mode::On, "db1".to_owned());
+        let said = problems(&pair, &[]).concat();
+        assert!(said.contains("db2 redirects clients to db1, which does not answer"), "{said}");
+        pair[0].stands_in = true;
+        assert_eq!(problems(&pair, &[]), [""; 0]);
     }
 
     #[test]

@@ -17,7 +17,6 @@ use crate::plan::record::{Before, Named, Record, Way};
 use crate::plan::seen::{Seen, Server};
 use crate::plan::state::State;
 use crate::plan::step::Step;
-use crate::servers::Entry;
 
 /// How long clients may wait.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
@@ -89,12 +88,12 @@ pub(super) fn switchover(context: &mut Context, arguments: &Switchover) -> Ended
     let [old, new] = pair::pair(context, &names.old, &names.new)?;
     let mut console = context.console.clone();
     let mut options = how.options(MAX_PAUSE);
-    options.replicas = pair::entries(context, &judging.replicas)?;
+    options.replicas = pair::replicas(context, &judging.replicas, [&old.name, &new.name])?;
     options.hooks.before.clone_from(before);
     let mut live = live(context, &mut console, [old, new], options, None);
     if let Some(record) = written(context, &mut live)? {
         let why = format!(
-            "the switchover from {} to {} that began {} is unfinished: resume, or back",
+            "the switchover from {} to {} that began {} is unfinished: instant-failover status says how to end it",
             names.old, names.new, record.by
         );
         return Err((Exit::Refused, why));
@@ -125,6 +124,7 @@ pub(super) fn switchover(context: &mut Context, arguments: &Switchover) -> Ended
     let mut record = record(&mut live, &seen, !judging.no_reverse, *all_connections);
     // What is written from now on is written after this.
     record.position = seen.old.map(|old| old.position);
+    record.way.replicas = live.options.replicas.iter().map(|entry| entry.name.clone()).collect();
     if let Some(old) = &facts.old {
         record.way.hold = old.can_hold();
         record.before.hold_timeout = old.variable("instant_failover_hold_timeout").parse().ok();
@@ -168,8 +168,7 @@ pub(super) fn resume(context: &mut Context, arguments: &Resume) -> Ended {
     if let Some(record) = super::rolling::unfinished(context, &arguments.unfinished.names())? {
         return super::rolling::go_on(context, record, arguments.how.yes, false);
     }
-    let replicas = pair::entries(context, &arguments.replicas)?;
-    unfinished(context, &arguments.unfinished.names(), &arguments.how, replicas, Goal::Forward)
+    unfinished(context, &arguments.unfinished.names(), &arguments.how, &arguments.replicas, Goal::Forward)
 }
 
 pub(super) fn back(context: &mut Context, arguments: &Back) -> Ended {
@@ -177,16 +176,16 @@ pub(super) fn back(context: &mut Context, arguments: &Back) -> Ended {
         return super::rolling::go_on(context, record, arguments.yes, true);
     }
     let how = How { yes: arguments.yes, attempts: 1, ..How::default() };
-    unfinished(context, &arguments.unfinished.names(), &how, Vec::new(), Goal::Back)
+    unfinished(context, &arguments.unfinished.names(), &how, &[], Goal::Back)
 }
 
-fn unfinished(context: &mut Context, given: &[String], how: &How, replicas: Vec<Entry>, goal: Goal) -> Ended {
+fn unfinished(context: &mut Context, given: &[String], how: &How, replicas: &[String], goal: Goal) -> Ended {
     let [old, new] = names(context, given)?;
     let [old, new] = pair::pair(context, &old, &new)?;
     let mut console = context.console.clone();
-    let mut options = how.options(MAX_PAUSE);
-    options.replicas = replicas;
-    let mut live = live(context, &mut console, [old, new], options, None);
+    let names = [old.name.clone(), new.name.clone()];
+    pair::replicas(context, replicas, names.each_ref().map(String::as_str))?;
+    let mut live = live(context, &mut console, [old, new], how.options(MAX_PAUSE), None);
     let file = written(context, &mut live)?;
     let has_file = file.is_some();
     let seen = live.look();
@@ -223,6 +222,8 @@ fn unfinished(context: &mut Context, given: &[String], how: &How, replicas: Vec<
         context.console.say("note", text);
         record(&mut live, &seen, true, false)
     };
+    record.way.replicas.extend(replicas.iter().cloned());
+    live.options.replicas = pair::replicas(context, &record.way.replicas, names.each_ref().map(String::as_str))?;
     let state = State::of(&seen, record.evidence());
     context.console.say("state", &state.to_string());
     if goal == Goal::Forward && !is_known && matches!(state, State::Steady | State::Unreachable) {
@@ -302,14 +303,29 @@ pub(super) fn rejoin(context: &mut Context, arguments: &Rejoin) -> Ended {
         };
         return Err((Exit::Refused, why));
     }
+    let others = old.channels.iter().filter(|channel| channel.source != Some(new.server_id));
+    if let Some(channel) = others.into_iter().next() {
+        let source = channel.source.map_or_else(|| "an unknown server".to_owned(), |id| format!("server {id}"));
+        let why = format!(
+            "{} replicates from {source} (connection '{2}'), so it is no former primary of {}: nothing is changed. To make it a \
+             replica of {1}: STOP SLAVE '{2}'; RESET SLAVE '{2}' ALL on {0}, and then rejoin",
+            arguments.old, arguments.new, channel.name
+        );
+        return Err((Exit::Refused, why));
+    }
     let extra = old.transactions.missing_on(&new.transactions);
     if !extra.is_empty() {
         let list: Vec<_> = extra.iter().map(ToString::to_string).collect();
         let why = format!(
-            "{} has transactions that {} lacks, up to {}: nothing is changed. Find them with mariadb-binlog; then rebuild {0}",
+            "{} has transactions that {} lacks, up to {}: nothing is changed. {}Find them with mariadb-binlog; then rebuild {0}",
             arguments.old,
             arguments.new,
-            list.join(",")
+            list.join(","),
+            if old.read_only {
+                String::new()
+            } else {
+                format!("It accepts writes, which are lost then: SET GLOBAL read_only = 1 on {}, now. ", arguments.old)
+            }
         );
         return Err((Exit::Refused, why));
     }
@@ -369,6 +385,7 @@ fn record(live: &mut Live<'_>, seen: &Seen, reverse: bool, all: bool) -> Record 
             hold: live.old.abilities.hold,
             reverse,
             no_longer_exempt: Vec::new(),
+            replicas: Vec::new(),
         },
         before: Before {
             read_only: false,

@@ -61,7 +61,11 @@ impl Finding {
     /// A server that was not reached.
     #[must_use]
     pub fn unreachable(seen: String) -> Self {
-        Self::failure("servers", seen, "correct its entry in the file with the servers, or start it")
+        Self::failure(
+            "servers",
+            seen,
+            "correct its entry in the file with the servers, or start it; if it is a primary that is dead: instant-failover failover",
+        )
     }
 
     pub(super) fn ok(about: &'static str, seen: impl Into<String>) -> Self {

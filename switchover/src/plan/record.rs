@@ -58,6 +58,9 @@ pub struct Way {
     pub reverse: bool,
     /// Users that are no longer exempt on the old primary once it redirects: they may write in spite of `read_only`.
     pub no_longer_exempt: Vec<String>,
+    /// Other replicas of the old primary, which follow the new one.
+    #[serde(default)]
+    pub replicas: Vec<String>,
 }
 
 impl Way {
@@ -175,16 +178,16 @@ impl Record {
         let target = Some(("target", self.way.target.clone()));
         let users = self.way.no_longer_exempt.join(",");
         let users = (!users.is_empty() && !users.contains(' ')).then_some(("no-longer-exempt", users));
+        let list = |names: &[String]| Some(names.join(",")).filter(|names| !names.is_empty());
+        let replicas = list(&self.way.replicas).map(|names| ("replicas", names));
         let had_target = Some(("had-target", self.before.target.clone()));
         let failover = self.failover.as_ref();
-        let without = failover.map(|failover| failover.without.join(",")).filter(|names| !names.is_empty());
-        let without = without.map(|names| ("without", names));
+        let without = failover.and_then(|failover| list(&failover.without)).map(|names| ("without", names));
         let stand_in = failover.and_then(|failover| failover.stand_in.as_ref());
         let stand_in = stand_in.map(|stand_in| ("had-stand-in", stand_in.to_word()));
+        let by = Some(("by", self.by.replace([' ', '='], "_")));
         for (name, value) in
-            [position, target, users, without, stand_in, had_target, Some(("by", self.by.replace([' ', '='], "_")))]
-                .into_iter()
-                .flatten()
+            [position, target, users, replicas, without, stand_in, had_target, by].into_iter().flatten()
         {
             let word = format!("{name}={value} ");
             if note.chars().count() + word.chars().count() <= MAX_NOTE {
@@ -200,6 +203,9 @@ impl Record {
     pub fn from_note(note: &str) -> Option<Self> {
         let words = note.strip_prefix(PREFIX)?;
         let word = |name: &str| words.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        let list = |name| -> Vec<String> {
+            word(name).map(|names| names.split(',').map(str::to_owned).collect()).unwrap_or_default()
+        };
         let flag = |name| word(name).map(|value| value == "1");
         Some(Self {
             id: word("id")?.to_owned(),
@@ -210,9 +216,8 @@ impl Record {
                 all: flag("all")?,
                 hold: flag("hold")?,
                 reverse: flag("reverse")?,
-                no_longer_exempt: word("no-longer-exempt")
-                    .map(|users| users.split(',').map(str::to_owned).collect())
-                    .unwrap_or_default(),
+                no_longer_exempt: list("no-longer-exempt"),
+                replicas: list("replicas"),
             },
             before: Before {
                 read_only: flag("was-read-only")?,
@@ -222,7 +227,7 @@ impl Record {
                 reverse: flag("had-reverse")?,
             },
             failover: word("failover").map(|_| Failover {
-                without: word("without").map(|names| names.split(',').map(str::to_owned).collect()).unwrap_or_default(),
+                without: list("without"),
                 fenced: flag("fenced").unwrap_or_default(),
                 stand_in: word("had-stand-in").and_then(StandInBefore::from_word),
             }),
@@ -273,6 +278,7 @@ mod tests {
                 hold: true,
                 reverse: true,
                 no_longer_exempt: vec!["root".to_owned(), "ops".to_owned()],
+                replicas: vec!["db3".to_owned(), "db4".to_owned()],
             },
             before: Before {
                 read_only: false,

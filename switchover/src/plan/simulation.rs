@@ -523,7 +523,14 @@ fn record() -> Record {
         id: "1".to_owned(),
         old: Named { name: "db1".to_owned(), server_id: 1, started: 0 },
         new: Named { name: "db2".to_owned(), server_id: 2, started: 0 },
-        way: Way { target: TARGET.to_owned(), all: false, hold: true, reverse: true, no_longer_exempt: Vec::new() },
+        way: Way {
+            target: TARGET.to_owned(),
+            all: false,
+            hold: true,
+            reverse: true,
+            no_longer_exempt: Vec::new(),
+            replicas: Vec::new(),
+        },
         before: Before {
             read_only: false,
             target: String::new(),

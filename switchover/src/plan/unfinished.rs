@@ -71,7 +71,14 @@ pub(crate) mod tests {
             id: "5f3a".to_owned(),
             old: named("db1", 1),
             new: named("db2", 2),
-            way: Way { target: "db2".to_owned(), all: false, hold: true, reverse: true, no_longer_exempt: Vec::new() },
+            way: Way {
+                target: "db2".to_owned(),
+                all: false,
+                hold: true,
+                reverse: true,
+                no_longer_exempt: Vec::new(),
+                replicas: Vec::new(),
+            },
             before: Before {
                 read_only: false,
                 target: String::new(),

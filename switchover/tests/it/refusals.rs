@@ -136,6 +136,9 @@ fn wrong_names_and_files() {
         (&["switchover", "db2", "db1", "--yes"], 1, "the names look swapped: db1 is the primary"),
         (&["check", "db2", "db1"], 1, "-> name the primary first: db1 db2"),
         (&["check", "--all", "--replica", "db2"], 2, "cannot be used with"),
+        (&["check", "db1", "db2", "--replica", "db2"], 2, "--replica db2: name a replica of db1 other than db2"),
+        (&["switchover", "db1", "db2", "--yes", "--replica", "db1"], 2, "--replica db1: name a replica of db1 other"),
+        (&["resume", "db1", "db2", "--yes", "--replica", "db2"], 2, "--replica db2: name a replica"),
         (&["check", "db1", "db2", "--force"], 2, "unexpected argument '--force'"),
         (&["resume", "--before", "true"], 2, "unexpected argument '--before'"),
         (&["back", "--force"], 2, "unexpected argument '--force'"),
@@ -417,6 +420,9 @@ fn prepared() {
     let ended = pair.run_patiently(&["prepare", "db1", "db2"]);
     assert_eq!(ended.status, Some(0), "{}", ended.text);
     assert_eq!(pair.sql(DB1, "SHOW ALL SLAVES STATUS").len(), 1);
+    let swapped = pair.run(&["check", "db2", "db1"]);
+    assert!(swapped.text.contains("-> name the primary first: db1 db2"), "{}", swapped.text);
+    assert!(!swapped.text.contains("SET GLOBAL"), "{}", swapped.text);
     // It changes nothing for clients, and going back leaves it.
     let ended = pair.run_patiently(&["switchover", "db1", "db2", "--yes", "--not-after", "2020-01-01 00:00:00"]);
     assert_eq!(ended.status, Some(3), "{}", ended.text);

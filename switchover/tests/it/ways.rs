@@ -143,6 +143,21 @@ fn with_a_third_server_and_commands() {
     application.end();
     pair.is_switched();
     pair.replicated(DB2, DB3);
+    // db3 is a replica of db2, and not of db1.
+    let ended = pair.run(&["rejoin", "db3", "db1", "--yes"]);
+    assert_eq!(ended.status, Some(1), "{}", ended.text);
+    pair.sql(DB1, "STOP SLAVE");
+    pair.sql(DB1, "RESET SLAVE ALL");
+    pair.sql(DB1, "SET GLOBAL read_only = 0");
+    let status = pair.run(&["status"]);
+    assert!(status.text.contains("TWO PRIMARIES: db1 and db2 both accept writes"), "{}", status.text);
+    let ended = pair.run(&["rejoin", "db3", "db1", "--yes"]);
+    assert_eq!(ended.status, Some(1), "{}", ended.text);
+    assert!(ended.text.contains("db3 replicates from server 2"), "{}", ended.text);
+    assert_eq!(pair.value(DB3, "SELECT @@instant_failover_mode"), "OFF");
+    let ended = pair.run(&["rejoin", "db1", "db2", "--yes"]);
+    assert_eq!(ended.status, Some(0), "{}", ended.text);
+    pair.is_switched();
     // A command that fails at the end is said, once.
     let ended = pair.run_patiently(&["switchover", "db2", "db1", "--yes", "--after", "exit 5"]);
     assert_eq!(ended.status, Some(4), "{}", ended.text);

@@ -1,7 +1,7 @@
 //! From beginning to end.
 
 use super::application::{Application, Procedures};
-use super::pair::{DB1, DB2, Pair};
+use super::pair::{DB1, DB2, DB3, Pair};
 
 #[test]
 fn there_and_back_again() {
@@ -143,7 +143,8 @@ fn a_former_primary_rejoins() {
 /// Half way, everything looks wrong, and all that is said is how to end it.
 #[test]
 fn half_done() {
-    let pair = Pair::start(&[]);
+    let mut pair = Pair::start(&[]);
+    pair.add_third();
     let began = |more: &[&str], mode: &str, until: &[(usize, &str)]| {
         let arguments = ["switchover", "db1", "db2", "--yes", "--json", "--max-lag", "60"];
         let mut child = pair.command(&[&arguments, more].concat()).spawn().unwrap();
@@ -179,12 +180,15 @@ fn half_done() {
     let back = pair.run(&["back", "--yes"]);
     assert_eq!(back.status, Some(3), "{}", back.text);
     pair.is_as_before();
-    let status = began(&["--after-promotion", "sleep 3"], "ON", &[]);
+    // Who resumes it does not have to know of db3.
+    let status = began(&["--after-promotion", "sleep 3", "--replica", "db3"], "ON", &[]);
     assert!(status.contains("ed: the new primary is promoted, "), "{status}");
     assert!(!status.contains("back db1 db2"), "{status}");
     let resumed = pair.run(&["resume", "--yes"]);
     assert_eq!(resumed.status, Some(0), "{}", resumed.text);
     pair.is_switched();
+    let source = pair.servers[DB2].address().port().to_string();
+    assert!(pair.sql(DB3, "SHOW SLAVE STATUS").concat().contains(&source), "{}", resumed.text);
 
     // A replica that was reset.
     pair.sql(DB1, "STOP SLAVE");

@@ -29,8 +29,10 @@ pub(super) fn check(pair: &Pair<'_>, findings: &mut Vec<Finding>) {
 pub(super) fn swapped(pair: &Pair<'_>) -> Option<Finding> {
     let (old, new) = (&pair.old.seen, &pair.new.seen);
     let (old_name, new_name) = (pair.old_name(), pair.new_name());
-    let is_replica = old.channel_from(new.server_id).is_some() && new.channel_from(old.server_id).is_none();
-    if !is_replica || new.read_only {
+    let is_replica = old.channel_from(new.server_id).is_some();
+    // A replica that is prepared is replicated from, too.
+    let replicates_back = new.channel_from(old.server_id).is_some();
+    if !is_replica || new.read_only || replicates_back && !old.read_only {
         return None;
     }
     let in_order = format!("name the primary first: {new_name} {old_name}");

@@ -167,7 +167,10 @@ fn role(facts: &Facts, server: &ServerFacts, findings: &mut Vec<Finding>) {
     } else if facts.promoted {
         Finding::ok("replica", format!("{new} accepts writes: a switchover has promoted it"))
     } else {
-        let cure = format!("SET GLOBAL read_only = 1 on {new}; then check for transactions that only it has");
+        let cure = format!(
+            "is {new} already the primary? Then there is nothing to fail over; if not, SET GLOBAL read_only = 1 there, and check for \
+             transactions that only it has"
+        );
         Finding::failure("replica", format!("{new} accepts writes"), cure)
     });
     findings.push(if server.seen.channel_from(facts.old_id).is_some() {
