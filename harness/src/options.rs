@@ -304,6 +304,11 @@ impl Options {
         self.defaults_file.as_deref()
     }
 
+    /// Whether clients can have accounts.
+    pub(super) const fn has_accounts_file(&self) -> bool {
+        self.accounts_file.is_some()
+    }
+
     /// The accounts file, and the files with certificates and keys.
     fn named_files(&self) -> [Vec<&Path>; 2] {
         let tls = [&self.ssl_cert, &self.ssl_key, &self.ssl_ca].into_iter().filter(|_| !self.skip_ssl);

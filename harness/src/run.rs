@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use failover::{Settings, Variable};
+use failover::{Mode, Settings, Variable};
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
@@ -72,6 +72,11 @@ fn serve(arguments: &[OsString], options: Options) -> Result<(), String> {
     let networks = options.proxy_networks()?;
     let mut configuration = options.configuration()?;
     let files = Files::read(&options, &hostname)?;
+    if settings.mode() == Mode::Hold && !options.has_accounts_file() {
+        warn!(
+            "mode HOLD without --accounts-file: only clients with an account in it wait, all others get error 1045 at once"
+        );
+    }
     if options.validates_config() {
         let _ = writeln!(io::stdout(), "{NAME}: configuration is valid: {}", summary(&settings));
         return Ok(());

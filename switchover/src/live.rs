@@ -416,9 +416,17 @@ impl<'a> Live<'a> {
                         && row.get("Master_Port") == replication.port.to_string())
             });
             let Some(row) = ours else { return Ok(false) };
-            for error in ["Last_IO_Error", "Last_SQL_Error"] {
-                if !row.get(error).is_empty() {
-                    return Err(Failure(format!("{}: {}", replica.entry.name, row.get(error))));
+            for error in ["Last_IO_Error", "Last_SQL_Error"].map(|name| row.get(name)) {
+                if !error.is_empty() {
+                    let cure = if reverse && error.contains("Access denied") {
+                        format!(
+                            " (correct replication-user and replication-password of {} in the file with the servers)",
+                            primary.entry.name
+                        )
+                    } else {
+                        String::new()
+                    };
+                    return Err(Failure(format!("{}: {error}{cure}", replica.entry.name)));
                 }
             }
             Ok(row.get("Slave_IO_Running") == "Yes" && row.get("Slave_SQL_Running") == "Yes")

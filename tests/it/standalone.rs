@@ -115,6 +115,11 @@ fn options_are_validated_without_listening() {
     let right = run(&[&options[..], &["--validate-config"]].concat());
     assert_eq!(right.stdout, b"instant-failover-harness: configuration is valid: mode ON, target 'db2'\n");
     assert!(right.status.success());
+    assert!(right.stderr.is_empty(), "{right:?}");
+    // Nobody could wait.
+    let hold = run(&["--instant-failover-mode=HOLD", "--validate-config"]);
+    let said = String::from_utf8_lossy(&hold.stderr);
+    assert!(hold.status.success() && said.contains("mode HOLD without --accounts-file"), "{said}");
     let started = run(&options);
     let said = String::from_utf8_lossy(&started.stderr);
     assert!(said.contains(&format!("cannot listen on {address}: Address already in use")), "{said}");

@@ -67,7 +67,8 @@ impl Live<'_> {
             if Instant::now() >= end {
                 let named = self.names_of_the_oldest()?;
                 let text = format!(
-                    "{total} sessions did not end within {:.1} s, what --max-pause {} leaves for that ({}): {named}",
+                    "{total} {} did not end within {:.1} s, what --max-pause {} leaves for that ({}): {named}",
+                    if total == 1 { "session" } else { "sessions" },
                     patience.as_secs_f64(),
                     self.options.max_pause.as_secs(),
                     left.states(),

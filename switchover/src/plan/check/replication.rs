@@ -16,7 +16,7 @@ pub(super) fn check(pair: &Pair<'_>, findings: &mut Vec<Finding>) {
             findings.push(Finding::failure(
                 "binary log",
                 format!("gtid_binlog_pos is empty on {name}"),
-                format!("is {name} new? Nothing was written to its binary log; on a replica set log_slave_updates"),
+                format!("is {name} new? Nothing was written to its binary log: on a replica set log_slave_updates, and write something on the primary"),
             ));
         }
     }

@@ -179,7 +179,10 @@ fn killed_before(pair: &mut Pair, machines: &Machines) -> Result<()> {
     {
         looked.expect(1, text)?;
     }
-    machines.here.run(pair, &["switchover", "db2", "db1", "--yes"])?.expect(1, "is unfinished: resume, or back")?;
+    machines
+        .here
+        .run(pair, &["switchover", "db2", "db1", "--yes"])?
+        .expect(1, "is unfinished: instant-failover status says how to end it")?;
     machines.elsewhere.run(pair, &["back", "--yes"])?.expect(3, "everything is as before")?;
     machines.elsewhere.run(pair, &["status"])?.expect(0, "db2")?;
     as_before(pair, "0")?;
