@@ -16,6 +16,8 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail};
 
@@ -59,17 +61,32 @@ pub fn output(command: &mut Command) -> Result<String> {
 /// Where [`free_port`] looks: below those that Linux gives to connections, which would take the port of a server that restarts.
 const PORTS: Range<u16> = 10_000..32_768;
 
-/// A port of 127.0.0.1 that was free a moment ago, and that no connection gets.
+/// Which of them this process tries next. Another process begins elsewhere.
+static NEXT: LazyLock<AtomicU64> =
+    LazyLock::new(|| AtomicU64::new(RandomState::new().hash_one(0) % u64::from(PORTS.end - PORTS.start)));
+
+/// A port of 127.0.0.1 that was free a moment ago, and that no connection gets, nor anyone else in this process.
 ///
 /// # Errors
 /// If none is found.
 pub fn free_port() -> Result<u16> {
-    for attempt in 0..1000 {
-        let random = RandomState::new().hash_one(attempt) % u64::from(PORTS.end - PORTS.start);
-        let port = PORTS.start + u16::try_from(random)?;
+    for _ in 0..1000 {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed) % u64::from(PORTS.end - PORTS.start);
+        let port = PORTS.start + u16::try_from(next)?;
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return Ok(port);
         }
     }
     bail!("no port between {} and {} is free", PORTS.start, PORTS.end)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_port_is_given_twice() {
+        let ports: BTreeSet<u16> = (0..5000).map(|_| super::free_port().unwrap()).collect();
+        assert_eq!(ports.len(), 5000);
+    }
 }
