@@ -222,7 +222,14 @@ fn unfinished(context: &mut Context, given: &[String], how: &How, replicas: &[St
         context.console.say("note", text);
         record(&mut live, &seen, true, false)
     };
-    record.way.replicas.extend(replicas.iter().cloned());
+    // Another machine may have begun it, and its file other groups: that is no reason not to end it.
+    let (known, missing): (Vec<String>, Vec<String>) =
+        std::mem::take(&mut record.way.replicas).into_iter().partition(|name| context.servers.get(name).is_ok());
+    for name in missing.iter().filter(|_| goal == Goal::Forward) {
+        let text = format!("{name}, which was to follow {}, has no group in the file: it is left as it is", names[1]);
+        context.console.say("warning", &text);
+    }
+    record.way.replicas = known.into_iter().chain(replicas.iter().cloned()).collect();
     live.options.replicas = pair::replicas(context, &record.way.replicas, names.each_ref().map(String::as_str))?;
     let state = State::of(&seen, record.evidence());
     context.console.say("state", &state.to_string());

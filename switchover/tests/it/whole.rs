@@ -184,6 +184,11 @@ fn half_done() {
     let status = began(&["--after-promotion", "sleep 3", "--replica", "db3"], "ON", &[]);
     assert!(status.contains("ed: the new primary is promoted, "), "{status}");
     assert!(!status.contains("back db1 db2"), "{status}");
+    let without = |text: String| text.split("[db3]").next().unwrap_or_default().to_owned();
+    pair.write_servers(without);
+    let resumed = pair.run_elsewhere(&["resume", "--json"]);
+    assert!(resumed.text.contains("db3, which was to follow db2, has no group in the file"), "{}", resumed.text);
+    pair.write_servers(|text| text);
     let resumed = pair.run(&["resume", "--yes"]);
     assert_eq!(resumed.status, Some(0), "{}", resumed.text);
     pair.is_switched();
