@@ -284,6 +284,9 @@ fn killed_at(step: &str, goal: &str) {
         // It was killed before the first note, or after the last, when it had gone on for a moment.
         let is_last = ended.text.contains("\"begins\":\"remove the notes");
         assert!(step == "leave a note" || is_last, "{what}");
+        if is_last {
+            is_failed_over(&pair, new);
+        }
         return;
     }
     let mode = || stand_in.root().unwrap().query("SELECT @@instant_failover_mode").unwrap().concat().concat();
