@@ -125,9 +125,12 @@ fn donor(cluster: &mut Cluster) -> Result<()> {
     let [first, second, third] = &mut cluster.nodes;
     third.stop()?;
     third.forget_data()?;
-    third.run(&["--wsrep-sst-donor=node2"])?;
+    let waiting = second.hold_transfers()?;
+    third.begin(&["--wsrep-sst-donor=node2"])?;
     let to = format!("clients are redirected to {}", first.address());
     second.wait_until("a donor that has redirected", |node| node.notes().contains(&to))?;
+    drop(waiting);
+    third.wait_until("synced", Node::is_synced)?;
     second.wait_until("serving again", |node| node.mode().is_ok_and(|mode| mode.starts_with("OFF")))?;
     is_served(second)?;
     // It has come back with everything, the plugin included.

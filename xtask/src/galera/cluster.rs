@@ -240,6 +240,14 @@ impl Node {
         self.set(&format!("wsrep_provider_options = 'gmcast.isolate={}'", u8::from(isolated)))
     }
 
+    /// A state transfer from this node waits as long as the session lasts: it needs a global read lock. Without that, the node may be
+    /// a donor for less time than `galera-notify` needs to look.
+    pub(super) fn hold_transfers(&self) -> Result<wire::Session> {
+        let mut session = self.root()?;
+        session.query("LOCK TABLES shop.orders WRITE")?;
+        Ok(session)
+    }
+
     pub(super) fn log_in(&self) -> Result<wire::Reply> {
         Ok(wire::Client::connect(self.address())?.log_in("app", b"")?.reply)
     }

@@ -118,6 +118,7 @@ pub(super) fn donor(cluster: &mut Cluster) -> Result<()> {
             third.stop()?;
             third.forget_data()?;
             let before = first.notes().len();
+            let _waiting = first.hold_transfers()?;
             third.begin(&["--wsrep-sst-donor=node1"])?;
             first.wait_until("a donor", |node| node.notes()[before..].contains("clients are redirected"))
         })?;
