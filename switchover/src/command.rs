@@ -42,12 +42,17 @@ Exit status:
   3  gone back; everything is as before
   4  stopped on the way, usually after the promotion; what to do is printed";
 
+const CHECK_USAGE: &str = "\
+instant-failover check [OPTIONS] <OLD> <NEW>
+       instant-failover check [OPTIONS] --all";
+
 const RESUMED_PAUSE: &str = "The longest time that clients may have to wait in an attempt [default: 5; in a failover, for NEW to apply \
                              what it has received: 60]";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Check everything that a switchover needs; change nothing
+    #[command(override_usage = CHECK_USAGE)]
     Check(Check),
     /// Let OLD replicate from NEW already, so that the switchover is faster
     Prepare(Prepare),

@@ -126,7 +126,7 @@ pub(super) fn go(context: &Context, mut live: Live<'_>, mut record: Record, goal
     let after = live.options.hooks.after.clone();
     let lives = live.dead.as_mut().and_then(Dead::lives);
     let is_failover = record.failover.is_some();
-    let astray = if is_failover { astray(&mut live) } else { Vec::new() };
+    let astray = if is_failover && matches!(end, End::Done(_)) { astray(&mut live) } else { Vec::new() };
     drop(live);
     let console = &context.console;
     console.end();
@@ -221,7 +221,7 @@ pub(super) fn go(context: &Context, mut live: Live<'_>, mut record: Record, goal
 fn astray(live: &mut Live<'_>) -> Vec<String> {
     let target = live.old.entry.target.to_string();
     let replicas = live.look().around.replicas.into_iter();
-    let redirects = |server: &Server| server.mode.redirects() && server.target == target;
+    let redirects = |server: &Server| server.redirects_to(&target);
     replicas.filter(|replica| replica.server.as_ref().is_some_and(redirects)).map(|replica| replica.name).collect()
 }
 

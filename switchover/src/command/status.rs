@@ -280,10 +280,9 @@ fn problems_of(all: &[Seen], open: &[Open], rolling: &[Rolling], is_away: impl F
         if seen.galera.as_ref().is_some_and(|node| !node.is_in_primary_component()) && !is_away(name) {
             problems.push(format!("{name} is not in a primary component: clients get error 1047"));
         }
-        let is_target = |other: &&Seen| server.target == other.entry.target.to_string() && other.server.is_err();
-        if server.mode.redirects()
-            && let Some(dead) = all.iter().find(is_target).filter(|dead| !dead.stands_in && !is_away(&dead.entry.name))
-        {
+        let is_target = |other: &&Seen| other.server.is_err() && server.redirects_to(&other.entry.target.to_string());
+        let target = all.iter().find(is_target);
+        if let Some(dead) = target.filter(|dead| !dead.stands_in && !is_away(&dead.entry.name)) {
             problems.push(format!(
                 "{name} redirects clients to {}, which does not answer: SET GLOBAL instant_failover_target = 'the primary' on {name}",
                 dead.entry.name
@@ -352,7 +351,7 @@ fn pair_problems(
     problems: &mut Vec<String>,
 ) {
     let (a, b) = (&one.entry.name, &other.entry.name);
-    let leads = |from: &Server, to: &Seen| from.mode.redirects() && from.target == to.entry.target.to_string();
+    let leads = |from: &Server, to: &Seen| from.redirects_to(&to.entry.target.to_string());
     if leads(first, other) && leads(second, one) {
         problems.push(format!("A CIRCLE: {a} and {b} redirect to each other"));
     }
@@ -373,11 +372,12 @@ fn pair_problems(
     let same_past = !matches!(clusters, (Some(_), Some(_)))
         && (first.transactions.are_also_of(second.server_id) || second.transactions.are_also_of(first.server_id));
     let both_write = !first.read_only && !second.read_only;
-    if !(connected || redirects || same_cluster || same_past && both_write) {
+    let belong_together = connected || redirects || same_cluster;
+    if !(belong_together || same_past && both_write) {
         return;
     }
     if both_write {
-        let how = if connected || redirects || same_cluster {
+        let how = if belong_together {
             ""
         } else {
             ", and one has transactions of the other. If they do not belong together, give their groups in the file different values \

@@ -312,11 +312,13 @@ pub(super) fn rejoin(context: &mut Context, arguments: &Rejoin) -> Ended {
     }
     let others = old.channels.iter().filter(|channel| channel.source != Some(new.server_id));
     if let Some(channel) = others.into_iter().next() {
-        let source = channel.source.map_or_else(|| "an unknown server".to_owned(), |id| format!("server {id}"));
         let why = format!(
-            "{} replicates from {source} (connection '{2}'), so it is no former primary of {}: nothing is changed. To make it a \
-             replica of {1}: STOP SLAVE '{2}'; RESET SLAVE '{2}' ALL on {0}, and then rejoin",
-            arguments.old, arguments.new, channel.name
+            "{0} replicates from {3} (connection '{2}'), so it is no former primary of {1}: nothing is changed. To make it a replica \
+             of {1}: STOP SLAVE '{2}'; RESET SLAVE '{2}' ALL on {0}, and then rejoin",
+            arguments.old,
+            arguments.new,
+            channel.name,
+            channel.source_name()
         );
         return Err((Exit::Refused, why));
     }

@@ -79,6 +79,12 @@ impl Server {
         self.channel_from(server_id).is_some_and(Channel::runs)
     }
 
+    /// Whether its clients are sent to this target.
+    #[must_use]
+    pub fn redirects_to(&self, target: &str) -> bool {
+        self.mode.redirects() && self.target == target
+    }
+
     /// The last transaction that it wrote itself, if that came after a position: it was not a replica then.
     #[must_use]
     pub fn wrote_after(&self, position: Option<&Position>) -> Option<Gtid> {
@@ -108,6 +114,12 @@ pub struct Channel {
 }
 
 impl Channel {
+    /// The server that is replicated from, for people.
+    #[must_use]
+    pub fn source_name(&self) -> String {
+        self.source.map_or_else(|| "an unknown server".to_owned(), |id| format!("server {id}"))
+    }
+
     /// Whether both threads run.
     #[must_use]
     pub const fn runs(&self) -> bool {

@@ -70,8 +70,7 @@ fn primary(pair: &Pair<'_>, findings: &mut Vec<Finding>) {
     let from = |channel: &Channel| channel.source != Some(pair.new.seen.server_id);
     let other: Vec<_> = old.seen.channels.iter().filter(|channel| from(channel)).collect();
     if let Some(channel) = other.first() {
-        let source = channel.source.map_or_else(|| "an unknown server".to_owned(), |id| format!("server {id}"));
-        let seen = format!("{name} replicates from {source} (connection '{}')", channel.name);
+        let seen = format!("{name} replicates from {} (connection '{}')", channel.source_name(), channel.name);
         let cure = format!(
             "{name} must be a primary: STOP SLAVE '{0}'; RESET SLAVE '{0}' ALL, or switch that server",
             channel.name
@@ -91,9 +90,8 @@ fn replica(pair: &Pair<'_>, findings: &mut Vec<Finding>) {
         findings.push(Finding::failure("replica", format!("{name} accepts writes"), cure));
     }
     let old_id = pair.old.seen.server_id;
-    let source = |channel: &Channel| channel.source.map_or("an unknown server".to_owned(), |id| format!("server {id}"));
     if new.seen.channel_from(old_id).is_none() {
-        let sources: Vec<_> = new.seen.channels.iter().map(source).collect();
+        let sources: Vec<_> = new.seen.channels.iter().map(Channel::source_name).collect();
         let others = if sources.is_empty() { String::new() } else { format!(", but from {}", sources.join(", ")) };
         findings.push(Finding::failure(
             "replica",
@@ -105,7 +103,7 @@ fn replica(pair: &Pair<'_>, findings: &mut Vec<Finding>) {
     for channel in new.seen.channels.iter().filter(|channel| channel.source != Some(old_id)) {
         findings.push(Finding::failure(
             "replica",
-            format!("{name} also replicates from {} (connection '{}')", source(channel), channel.name),
+            format!("{name} also replicates from {} (connection '{}')", channel.source_name(), channel.name),
             format!("RESET SLAVE '{}' ALL there; several sources are not supported", channel.name),
         ));
     }
@@ -127,9 +125,7 @@ fn plugin(pair: &Pair<'_>, findings: &mut Vec<Finding>) {
                 findings.push(Finding::failure("plugin", format!("the plugin is {status} on {name}"), cure));
             }
         }
-        let leads_back = name == pair.new_name()
-            && server.seen.mode.redirects()
-            && server.seen.target == pair.facts.wanted.old_target;
+        let leads_back = name == pair.new_name() && server.seen.redirects_to(&pair.facts.wanted.old_target);
         if leads_back {
             findings
                 .push(Finding::ok("mode", format!("{name} redirects to {} until it is the primary", pair.old_name())));

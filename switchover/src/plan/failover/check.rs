@@ -180,10 +180,9 @@ fn role(facts: &Facts, server: &ServerFacts, findings: &mut Vec<Finding>) {
         Finding::failure("replica", seen, "name a replica of the primary that is dead")
     });
     for channel in server.seen.channels.iter().filter(|channel| channel.source != Some(facts.old_id)) {
-        let source = channel.source.map_or_else(|| "an unknown server".to_owned(), |id| format!("server {id}"));
         findings.push(Finding::failure(
             "replica",
-            format!("{new} also replicates from {source} (connection '{}')", channel.name),
+            format!("{new} also replicates from {} (connection '{}')", channel.source_name(), channel.name),
             format!("RESET SLAVE '{}' ALL there; several sources are not supported", channel.name),
         ));
     }
