@@ -211,6 +211,11 @@ impl Accounts {
         Self { any_login: true, ..self }
     }
 
+    /// Whether anybody but an administrator can log in.
+    pub(super) fn has_clients(&self) -> bool {
+        self.any_login || !self.passwords.is_empty()
+    }
+
     /// Whether the peer's credentials are sufficient, so that no password is needed.
     pub(super) fn by_peer(&self, user: &str, peer: &Peer) -> Option<Authenticated> {
         let known = self.administrators.iter().any(|one| Some(one.uid) == peer.uid && one.name == user);

@@ -304,11 +304,6 @@ impl Options {
         self.defaults_file.as_deref()
     }
 
-    /// Whether clients can have accounts.
-    pub(super) const fn has_accounts_file(&self) -> bool {
-        self.accounts_file.is_some()
-    }
-
     /// The accounts file, and the files with certificates and keys.
     fn named_files(&self) -> [Vec<&Path>; 2] {
         let tls = [&self.ssl_cert, &self.ssl_key, &self.ssl_ca].into_iter().filter(|_| !self.skip_ssl);
@@ -337,6 +332,11 @@ impl Files {
         files.accounts = files.read_accounts(options, When::Starting)?;
         files.tls = files.configure_tls(options, hostname, When::Starting)?;
         Ok(files)
+    }
+
+    /// The accounts that can log in.
+    pub(super) fn accounts(&self) -> &Accounts {
+        &self.accounts
     }
 
     /// Reads them again for a reload. A file that can be read only once, such as a pipe, keeps its contents.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use failover::{Mode, Settings, Variable};
+use failover::{Settings, Variable};
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
@@ -25,7 +25,7 @@ use super::files::{self, When};
 use super::listeners::{Listeners, Places};
 use super::log;
 use super::options::{self, Files, NAME, Options};
-use super::shared::{Configuration, Identity, Shared};
+use super::shared::{self, Configuration, Identity, Shared};
 
 /// File descriptors other than those of clients: listeners, polls, logs.
 const OTHER_DESCRIPTORS: u64 = 64;
@@ -72,12 +72,10 @@ fn serve(arguments: &[OsString], options: Options) -> Result<(), String> {
     let networks = options.proxy_networks()?;
     let mut configuration = options.configuration()?;
     let files = Files::read(&options, &hostname)?;
-    if settings.mode() == Mode::Hold && !options.has_accounts_file() {
-        warn!(
-            "mode HOLD without --accounts-file: only clients with an account in it wait, all others get error 1045 at once"
-        );
-    }
     if options.validates_config() {
+        if let Some(warning) = shared::nobody_waits(&settings, files.accounts()) {
+            warn!("{warning}");
+        }
         let _ = writeln!(io::stdout(), "{NAME}: configuration is valid: {}", summary(&settings));
         return Ok(());
     }
@@ -93,7 +91,9 @@ fn serve(arguments: &[OsString], options: Options) -> Result<(), String> {
 
     let mut loops = Loops::start(&listeners, &shared)?;
     at_once.store(false, Ordering::SeqCst);
-    shared.log_cautions();
+    for caution in shared.cautions(Variable::ALL) {
+        warn!("{caution}");
+    }
     // For the user or script that has started this; everything else goes to the log.
     let _ = writeln!(io::stdout(), "{NAME}: ready, listening on {listeners}");
     info!("listening on {listeners}; {}", summary(&shared.settings()));
@@ -283,14 +283,14 @@ impl Watch<'_> {
             // The target may be taken away too, but not while it is in use.
             changes.sort_by_key(|(variable, _)| *variable != Variable::Mode);
         }
-        let set = self.shared.set(&changes, "the options file", None).map_err(|error| error.to_string())?;
-        for caution in set.cautions {
-            warn!("{caution}");
-        }
+        self.shared.set(&changes, "the options file", None).map_err(|error| error.to_string())?;
         if networks != self.options.proxy_networks()? {
             self.shared.set_proxy_networks(networks, "the options file");
         }
         self.shared.configure(files.complete(configuration));
+        for caution in self.shared.cautions(changes.into_iter().map(|(variable, _)| variable)) {
+            warn!("{caution}");
+        }
         (self.options, self.files) = (options, files);
         Ok(())
     }

@@ -8,7 +8,7 @@ mod pattern;
 mod statement;
 mod variables;
 
-use failover::{Caution, Variable};
+use failover::Variable;
 use mysql_common::constants::CapabilityFlags;
 use tracing::debug;
 
@@ -242,9 +242,10 @@ impl Session {
         if !changes.is_empty() {
             let set = shared.set(&changes, &by, Some(self.id));
             let set = set.map_err(|error| SqlError::new(1231, *b"42000", error.to_string()))?;
-            let caution = |caution: &Caution| Warning { level: "Warning", message: caution.to_string() };
+            let caution = |message| Warning { level: "Warning", message };
+            let cautions = shared.cautions(changes.into_iter().map(|(variable, _)| variable));
             let note = set.ended_drain.then(|| Warning { level: "Note", message: DRAIN_ENDED.to_owned() });
-            self.warnings = set.cautions.iter().map(caution).chain(note).collect();
+            self.warnings = cautions.into_iter().map(caution).chain(note).collect();
         }
         if let Some(networks) = networks {
             shared.set_proxy_networks(networks, &by);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
-use failover::{Caution, SettingError, Settings, ThisServer, Variable};
+use failover::{Mode, SettingError, Settings, ThisServer, Variable};
 use mio::Waker;
 use mysql_common::constants::CapabilityFlags;
 use tracing::{info, warn};
@@ -146,7 +146,6 @@ pub struct Shared {
 /// What to tell who has changed settings.
 #[derive(Debug, Default)]
 pub(super) struct Changed {
-    pub(super) cautions: Vec<Caution>,
     /// Whether setting the mode has ended a drain.
     pub(super) ended_drain: bool,
 }
@@ -241,8 +240,7 @@ impl Shared {
         for change in before.changes(&after, Some(by)) {
             info!("{change}");
         }
-        let variables: Vec<_> = changes.iter().map(|(variable, _)| *variable).collect();
-        Ok(Changed { cautions: after.cautions(&variables, &self.this_server()), ended_drain })
+        Ok(Changed { ended_drain })
     }
 
     /// Ends HOLD if that is over.
@@ -271,11 +269,13 @@ impl Shared {
         self.configuration.store(Arc::new(configuration));
     }
 
-    /// Logs warnings about settings that are rarely intended.
-    pub(super) fn log_cautions(&self) {
-        for caution in self.settings().cautions(&Variable::ALL, &self.this_server()) {
-            warn!("{caution}");
-        }
+    /// Warnings about what is in force and rarely intended, for whoever has just set these variables.
+    pub(super) fn cautions(&self, variables: impl IntoIterator<Item = Variable>) -> Vec<String> {
+        let (settings, variables) = (self.settings(), Vec::from_iter(variables));
+        let cautions = settings.cautions(&variables, &self.this_server());
+        let nobody_waits = nobody_waits(&settings, &self.configuration().accounts);
+        let nobody_waits = nobody_waits.filter(|_| variables.contains(&Variable::Mode));
+        cautions.iter().map(ToString::to_string).chain(nobody_waits.map(str::to_owned)).collect()
     }
 
     fn this_server(&self) -> ThisServer {
@@ -283,6 +283,12 @@ impl Shared {
         let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
         ThisServer::new(port, extra_port, hostname, interfaces.iter().map(if_addrs::Interface::ip))
     }
+}
+
+/// A warning if HOLD makes nobody wait.
+pub(super) fn nobody_waits(settings: &Settings, accounts: &Accounts) -> Option<&'static str> {
+    (settings.mode() == Mode::Hold && !accounts.has_clients())
+        .then_some("mode HOLD without an account in --accounts-file: no client waits, each gets error 1045 at once")
 }
 
 /// The capabilities of MariaDB 10.11 that this server has too. Without `CLIENT_LONG_PASSWORD`, which means "MySQL".

@@ -119,7 +119,7 @@ fn options_are_validated_without_listening() {
     // Nobody could wait.
     let hold = run(&["--instant-failover-mode=HOLD", "--validate-config"]);
     let said = String::from_utf8_lossy(&hold.stderr);
-    assert!(hold.status.success() && said.contains("mode HOLD without --accounts-file"), "{said}");
+    assert!(hold.status.success() && said.contains("mode HOLD without an account"), "{said}");
     let started = run(&options);
     let said = String::from_utf8_lossy(&started.stderr);
     assert!(said.contains(&format!("cannot listen on {address}: Address already in use")), "{said}");
@@ -346,6 +346,19 @@ fn each_caution_comes_once_at_start_and_at_a_reload() {
     let sql = format!("SET GLOBAL instant_failover_target = 'localhost:{port}', instant_failover_mode = 'ON'");
     session.query(&sql).unwrap();
     assert_eq!(session.query("SHOW WARNINGS").unwrap().len(), 1);
+
+    // Only administrators have an account.
+    session.query("SET GLOBAL instant_failover_mode = 'HOLD'").unwrap();
+    let warnings = session.query("SHOW WARNINGS").unwrap();
+    assert!(matches!(&warnings[..], [warning] if warning[2].contains("no client waits")), "{warnings:?}");
+    session.query("SET GLOBAL instant_failover_mode = 'OFF'").unwrap();
+    let accounts = directory.path().join("accounts");
+    fs::write(&accounts, "app no-password\n").unwrap();
+    write(&format!("accounts-file={}\ninstant_failover_mode=HOLD", accounts.display()));
+    server.signal(libc::SIGHUP);
+    wait_until("the reload", || times("INFO reloaded") == 3);
+    assert_eq!(session.query("SELECT @@instant_failover_mode").unwrap(), [["HOLD"]]);
+    assert_eq!(times("no client waits"), 0, "{}", server.error_log());
 }
 
 #[test]
