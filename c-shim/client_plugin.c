@@ -92,7 +92,10 @@ static void forget_capabilities(MYSQL *mysql)
     extension->server_capabilities= capabilities;
 }
 
-/* With these flags. */
+/*
+  Before an attempt. Returns the flags for it: if it fails, the handle keeps
+  its options for the next one.
+*/
 static unsigned long prepare(MYSQL *mysql, unsigned long flags)
 {
   mysql->affected_rows= NO_COMMAND_YET;
@@ -110,8 +113,10 @@ int ifo_c_client_try(MYSQL *mysql, const struct ifo_client_address *address, con
   return ifo_c_client_connect(mysql, address, &keeping, connect);
 }
 
-/* In C, so that a thread can be cancelled in it as without us: unless a server
-   redirects, no function of Rust's is on the stack while it connects. */
+/*
+  In C, so that a thread can be cancelled in it as without us: unless a server
+  redirects, no function of Rust's is on the stack while it connects.
+*/
 MYSQL *ifo_c_client_connect_by_default(MYSQL *mysql, const char *host, const char *user, const char *password,
                                        const char *database, unsigned int port, const char *unix_socket,
                                        unsigned long flags)
