@@ -26,8 +26,12 @@ pub struct Dead {
     pub fenced: bool,
     /// Whether a switchover has promoted the new primary already.
     pub promoted: bool,
-    /// Other servers that accept writes, and have what the old primary wrote.
-    primaries: Vec<String>,
+    /// Other servers that accept writes, and belong with the old primary or have what it wrote.
+    pub primaries: Vec<String>,
+    /// Replicas of a server with the `server_id` of the old primary, which may be another one.
+    unclear: Vec<String>,
+    /// Of those that are left out, those that did not answer: they are not asked again, and need not be.
+    silent: Vec<String>,
 }
 
 impl Dead {
@@ -43,17 +47,27 @@ impl Dead {
         let links: Vec<Link> = others.map(|entry| Link::new(entry.clone(), true)).collect();
         let looked = looks(links, &old, old_id);
         let (mut replicas, mut primaries) = (Vec::new(), Vec::new());
+        let (mut unclear, mut silent) = (Vec::new(), Vec::new());
         for (link, server) in looked {
-            match server {
-                Some(server) if server.channel_from(old_id).is_some() => replicas.push(link),
-                Some(server) => {
-                    let together = (old.cluster.is_some() && link.entry.cluster == old.cluster)
-                        || server.transactions.knows(old_id);
-                    if !server.read_only && together {
-                        primaries.push(link.entry.name);
-                    }
+            let Some(server) = server else {
+                if link.entry.cluster == old.cluster {
+                    silent.extend(without.contains(&link.entry.name).then(|| link.entry.name.clone()));
+                    replicas.push(link);
                 }
-                None if link.entry.cluster == old.cluster => replicas.push(link),
+                continue;
+            };
+            let is_replica = server.channel_from(old_id).map(|channel| old.is_source_of(channel, &link.entry));
+            match is_replica {
+                Some(Some(false)) => {}
+                Some(known) => {
+                    if known.is_none() {
+                        unclear.push(link.entry.name.clone());
+                    }
+                    replicas.push(link);
+                }
+                None if server.is_primary_beside([old_id; 2], old.same_cluster(&link.entry)) => {
+                    primaries.push(link.entry.name);
+                }
                 None => {}
             }
         }
@@ -66,18 +80,32 @@ impl Dead {
             fenced: false,
             promoted: false,
             primaries,
+            unclear,
+            silent,
         }
     }
 
     /// What the servers around the old primary show.
     pub fn around(&mut self) -> Around {
         let links = std::mem::take(&mut self.replicas);
+        let (silent, links): (Vec<_>, Vec<_>) =
+            links.into_iter().partition(|link| self.silent.contains(&link.entry.name));
+        let silent = silent.into_iter().map(|link| (link, None));
         let mut replicas = Vec::new();
-        for (link, server) in looks(links, &self.old, self.old_id) {
-            replicas.push(Replica { name: link.entry.name.clone(), server });
+        for (link, server) in silent.chain(looks(links, &self.old, self.old_id)) {
+            let name = link.entry.name.clone();
+            if server.is_none() && self.without.contains(&name) && !self.silent.contains(&name) {
+                self.silent.push(name.clone());
+            }
+            replicas.push(Replica { name, server });
             self.replicas.push(link);
         }
         Around { replicas, stand_in: self.stand_in.as_mut().and_then(StandInLink::look) }
+    }
+
+    /// Names of those that are left out, and did not answer.
+    pub(crate) fn silent(&self) -> Vec<String> {
+        self.silent.clone()
     }
 
     /// What answers at each address of the old primary.
@@ -138,6 +166,7 @@ impl Dead {
             others: around.replicas,
             without: self.without.clone(),
             primaries: self.primaries.clone(),
+            unclear: self.unclear.clone(),
             has_replication_user: new.entry.replication.user.is_some(),
             promoted: self.promoted,
             stand_in: self.stand_in.as_ref().map(|one| (one.entry.name.clone(), around.stand_in)),

@@ -15,18 +15,15 @@ use crate::servers::{Entry, Tls, Way};
 /// Reads both servers, the old primary first.
 pub fn read(old: &mut Link, new: &mut Link, mut wanted: Wanted, replicas: &[Entry]) -> (Facts, Vec<Finding>) {
     let mut problems = Vec::new();
-    for entry in replicas {
-        match Link::new(entry.clone(), false).value("SELECT @@server_id") {
-            Ok(id) => drop(id.parse().map(|id| wanted.replicas.insert(id))),
-            Err(error) => problems.push(not_read(&format!("{} (--replica)", entry.name), &error)),
-        }
-    }
-    let mut facts = Facts { wanted, ..Facts::default() };
     let new_entry = new.entry.clone();
     let old_entry = old.entry.clone();
     // Each must know the other's id, to recognise a connection that was never established.
     let ids = [old.value("SELECT @@server_id"), new.value("SELECT @@server_id")]
         .map(|id| id.ok().and_then(|id| id.parse().ok()));
+    for entry in replicas {
+        problems.extend(replica(entry, [&old_entry, &new_entry], ids, &mut wanted));
+    }
+    let mut facts = Facts { wanted, ..Facts::default() };
     match server(old, &new_entry, ids[1], facts.wanted.max_age) {
         Ok(read) => facts.old = Some(read),
         Err(error) => problems.push(without_facts(old, &error)),
@@ -42,6 +39,25 @@ pub fn read(old: &mut Link, new: &mut Link, mut wanted: Wanted, replicas: &[Entr
     }
     facts.target = reached(&new_entry);
     (facts, problems)
+}
+
+/// What is wrong with another replica of the old primary, which is to follow the new one.
+fn replica(entry: &Entry, [old, new]: [&Entry; 2], ids: [Option<u32>; 2], wanted: &mut Wanted) -> Option<Finding> {
+    let name = format!("{} (--replica)", entry.name);
+    let mut link = Link::new(entry.clone(), false);
+    if let Err(error) = link.session() {
+        return Some(not_read(&name, &error));
+    }
+    let Some(server) = link.look(old, ids[0]) else {
+        return Some(not_read(&name, &SqlError::Refused { code: 0, message: link.problem }));
+    };
+    wanted.replicas.insert(server.server_id);
+    let follows = |source: &Entry, id: Option<u32>| {
+        let channel = id.and_then(|id| server.channel_from(id));
+        channel.is_some_and(|channel| source.is_source_of(channel, entry) == Some(true))
+    };
+    let is_one = follows(old, ids[0]) || follows(new, ids[1]);
+    (!is_one).then(|| Finding::no_replica(&name, &old.name, &server.channels))
 }
 
 /// Why a server cannot be judged. It may be because of a privilege; then all that lack are named.
@@ -117,7 +133,7 @@ pub fn server(link: &mut Link, other: &Entry, other_id: Option<u32>, max_age: u6
         prepared: link.rows("XA RECOVER")?.len(),
         definers: definers(link, &events)?,
         events: events.len(),
-        replicas: link.rows("SHOW SLAVE HOSTS")?.iter().filter_map(replica).collect(),
+        replicas: link.rows("SHOW SLAVE HOSTS")?.iter().filter_map(slave_host).collect(),
         sessions: count(link, "TRUE")?,
         user_locks: user_locks(link),
         managers: managers(link)?,
@@ -160,7 +176,7 @@ fn map(rows: &[Row]) -> BTreeMap<String, String> {
     rows.iter().map(|row| (row.at(0).to_owned(), row.at(1).to_owned())).collect()
 }
 
-fn replica(row: &Row) -> Option<(u32, String)> {
+fn slave_host(row: &Row) -> Option<(u32, String)> {
     Some((row.get("Server_id").parse().ok()?, format!("{}:{}", row.get("Host"), row.get("Port"))))
 }
 

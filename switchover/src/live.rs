@@ -69,7 +69,7 @@ const HOLD_RESERVE: Duration = Duration::from_secs(2);
 const GATE_RESERVE: Duration = Duration::from_secs(1);
 /// From the promotion on, clients wait until they are redirected, even if this process is killed: the old primary must not let
 /// them in, and those that may write in spite of `read_only` could do so.
-const HOLD_AFTER_PROMOTION: u32 = 600;
+pub(crate) const HOLD_AFTER_PROMOTION: u16 = 600;
 /// How long a replica may take to connect.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(8);
 /// How often to set a position that a client's write makes obsolete.
@@ -549,6 +549,9 @@ impl<'a> Live<'a> {
         }
         let channel =
             seen.channel_from(old).ok_or_else(|| Failure("it does not replicate from the old primary".to_owned()))?;
+        if self.old.entry.is_source_of(channel, &entry) == Some(false) {
+            return Err(Failure("it belongs to another cluster, the file says".to_owned()));
+        }
         let name = quoted(&channel.name);
         replica.run(&format!("STOP SLAVE {name}"))?;
         replica.run(&change_master(&channel.name, &self.new.entry.replication)?)?;
@@ -565,6 +568,14 @@ impl<'a> Live<'a> {
         let removed = self.store.remove(&record.old.name, &record.new.name);
         notes?;
         removed.map_err(|error| Failure(error.to_string()))
+    }
+
+    /// HOLD may have ended by itself: then nothing has restored its timeout.
+    fn end_going_back(&mut self, record: &Record) -> Result<(), Failure> {
+        let knows_it = self.dead.is_none() && self.old.abilities.hold;
+        let restored = if knows_it { self.restore_timeout(record) } else { Ok(()) };
+        self.forget(record)?;
+        restored
     }
 
     fn finish(&mut self, record: &Record) -> Result<(), Failure> {
@@ -699,7 +710,7 @@ impl World for Live<'_> {
                 self.old.run(&format!("SET GLOBAL instant_failover_target = {}", quoted(&record.before.target)))?;
             }
             Step::Unprepare => self.unprepare(record)?,
-            Step::Forget => self.forget(record)?,
+            Step::Forget => self.end_going_back(record)?,
             Step::HoldAtStandIn
             | Step::Sever
             | Step::Apply

@@ -93,6 +93,7 @@ fn channels(session: &mut Session, other: Other<'_>) -> Result<Vec<Channel>, Sql
         Ok(Channel {
             name: row.get("Connection_name").to_owned(),
             source: id.or(other.server_id.filter(|_| is_other)),
+            address: format!("{}:{}", row.get("Master_Host"), row.get("Master_Port")),
             receives: row.get("Slave_IO_Running") != "No",
             is_connected: row.get("Slave_IO_Running") == "Yes",
             received,

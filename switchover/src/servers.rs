@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use failover::{Host, Target};
 use option_file::Line;
 
+use crate::plan::seen::Channel;
 use crate::threads;
 
 /// A file is not larger than this.
@@ -62,6 +63,22 @@ pub struct Entry {
     pub replication: Replication,
     /// Servers with the same word belong together.
     pub cluster: Option<String>,
+}
+
+impl Entry {
+    /// Whether it belongs with another server, if the file says so of both.
+    #[must_use]
+    pub fn same_cluster(&self, other: &Self) -> Option<bool> {
+        Some(self.cluster.as_ref()? == other.cluster.as_ref()?)
+    }
+
+    /// Whether a server replicates from this one, of whose `server_id` its connection is. Servers of other clusters may have the
+    /// same; `None` if nothing tells.
+    #[must_use]
+    pub fn is_source_of(&self, channel: &Channel, replica: &Self) -> Option<bool> {
+        let own = format!("{}:{}", self.replication.host, self.replication.port);
+        self.same_cluster(replica).or_else(|| own.eq_ignore_ascii_case(&channel.address).then_some(true))
+    }
 }
 
 /// How to reach a server.
@@ -511,6 +528,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::{Servers, Tls, Way, run};
+    use crate::plan::unfinished::tests::channel;
 
     const TEXT: &str = "\
 [db1]
@@ -532,6 +550,27 @@ cluster = a
 
     fn parse(text: &str) -> Result<Servers, String> {
         Servers::parse(text, Path::new("f"))
+    }
+
+    #[test]
+    fn replicas_of_another_server_with_the_same_id() {
+        let text = |clusters: [&str; 2]| {
+            let group = |name, cluster| format!("[{name}]\nsocket=/s\nuser=u\ntarget={name}\n{cluster}\n");
+            group("db1", clusters[0]) + &group("db3", clusters[1])
+        };
+        let mut channel = channel(1);
+        for (clusters, address, expected) in [
+            (["", ""], "DB1:3306", Some(true)),
+            (["", ""], "10.0.0.1:3306", None),
+            (["cluster=shop", ""], "10.0.0.1:3306", None),
+            (["cluster=shop", "cluster=shop"], "10.0.0.1:3306", Some(true)),
+            (["cluster=shop", "cluster=stock"], "db1:3306", Some(false)),
+        ] {
+            let servers = parse(&text(clusters)).unwrap();
+            let [db1, db3] = servers.all() else { panic!("{servers:?}") };
+            address.clone_into(&mut channel.address);
+            assert_eq!(db1.is_source_of(&channel, db3), expected, "{clusters:?} {address}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::plan::check::{Level, worst};
 use crate::plan::drive::World as _;
 use crate::plan::failover::State;
 use crate::plan::failover::check::check;
-use crate::plan::next::Goal;
+use crate::plan::next::{Goal, overtaken};
 use crate::plan::record::{self, Before, Named, Record, Way};
 use crate::plan::seen::Seen;
 use crate::plan::state::Promotion;
@@ -194,7 +194,7 @@ fn record(live: &mut Live<'_>, without: &[String]) -> Record {
             hold: false,
             reverse: false,
             no_longer_exempt: Vec::new(),
-            replicas: Vec::new(),
+            replicas: live.dead.iter().flat_map(|dead| &dead.replicas).map(|link| link.entry.name.clone()).collect(),
         },
         before: Before { read_only: true, target: String::new(), hold_timeout: None, events: false, reverse: false },
         failover: Some(record::Failover { without: without.to_vec(), fenced: false, stand_in }),
@@ -225,6 +225,12 @@ pub(super) fn unfinished(context: &Context, record: Record, how: &How, goal: Goa
     let state = State::of(&seen, &record);
     context.console.say("state", &state.to_string());
     let is_promoted = state.promotion() == Promotion::Yes;
+    refuse_if_overtaken(context, &live, &seen, &record)?;
+    name_missing(context, &record, is_promoted, goal)?;
+    if is_promoted && how.after_promotion.is_some() {
+        let text = "the new primary is promoted: --after-promotion is not run; run it yourself if it has not been";
+        context.console.say("warning", text);
+    }
     if goal == Goal::Back && is_promoted {
         return Err((Exit::Refused, format!("{} is promoted: there is no way back; resume", record.new.name)));
     }
@@ -242,4 +248,39 @@ pub(super) fn unfinished(context: &Context, record: Record, how: &How, goal: Goa
     };
     confirm(context, how.yes, &question)?;
     go(context, live, record, goal, 1)
+}
+
+/// Since this failover began, others may have made another server the primary. To go on, or back, would harm its clients.
+fn refuse_if_overtaken(context: &Context, live: &Live<'_>, seen: &Seen, record: &Record) -> Result<(), (Exit, String)> {
+    let (old, new) = (&record.old.name, &record.new.name);
+    let primaries = live.dead.as_ref().map(|dead| dead.primaries.join(", ")).filter(|names| !names.is_empty());
+    let belongs = |names| format!("{names} accepts writes, and belongs with {old} or has what {old} wrote");
+    let Some(why) = overtaken(seen, record).or_else(|| primaries.map(belongs)) else { return Ok(()) };
+    let file = context.store.file(old, new);
+    Err((
+        Exit::Refused,
+        format!(
+            "{why}: nothing is done. Is another server the primary by now? Then this failover is over: SET GLOBAL \
+             instant_failover_note = '' on {new}, remove {} if it is there, and make {new} a replica of the primary. If that server \
+             has nothing to do with {old}, set cluster in the groups of the file",
+            file.display()
+        ),
+    ))
+}
+
+/// Another machine may have begun it, and the file here lack replicas that it knew.
+fn name_missing(context: &Context, record: &Record, is_promoted: bool, goal: Goal) -> Result<(), (Exit, String)> {
+    let left_out = |name: &&String| record.failover.iter().any(|failover| failover.without.contains(name));
+    let missing = record.way.replicas.iter().filter(|name| context.servers.get(name).is_err() && !left_out(name));
+    let missing = missing.map(String::as_str).collect::<Vec<_>>().join(", ");
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let why = format!("{missing} has no group in the file here, and had one where this failover began");
+    if goal == Goal::Forward && !is_promoted {
+        let why = format!("{why}; it may have received more than {}: write its group", record.new.name);
+        return Err((Exit::Refused, why));
+    }
+    context.console.say("warning", &format!("{why}: it is left as it is"));
+    Ok(())
 }

@@ -8,6 +8,7 @@ use crate::link::Link;
 use crate::plan::check::{self, Finding, Level};
 use crate::plan::facts::{Facts, Wanted};
 use crate::servers::Entry;
+use crate::threads;
 
 /// Transactions and statements that are older are named, in seconds.
 const MAX_AGE: u64 = 5;
@@ -39,6 +40,18 @@ pub(super) fn pair(context: &Context, old: &str, new: &str) -> Result<[Entry; 2]
     }
     let get = |name| context.servers.get(name).cloned().map_err(|why| (Exit::Usage, why));
     Ok([get(old)?, get(new)?])
+}
+
+/// Other servers of the file that have become the primary of these two.
+pub(super) fn primaries_beside(context: &Context, pair: [&Entry; 2], ids: [u32; 2]) -> Vec<String> {
+    let [old, new] = pair;
+    let others = context.servers.all().iter().filter(|entry| ![&old.name, &new.name].contains(&&entry.name));
+    let links: Vec<Link> = others.map(|entry| Link::new(entry.clone(), false)).collect();
+    let found = threads::each(links, |mut link| {
+        let server = link.look(old, Some(ids[0]))?;
+        server.is_primary_beside(ids, old.same_cluster(&link.entry)).then_some(link.entry.name)
+    });
+    found.into_iter().flatten().collect()
 }
 
 pub(super) fn check(context: &mut Context, arguments: &Check) -> Ended {

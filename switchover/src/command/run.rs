@@ -233,14 +233,17 @@ fn join(left_out: &[LeftOut], text: impl Fn(&LeftOut) -> String) -> String {
 fn by_hand(step: Step, record: &Record) -> String {
     let (old, new) = (&record.old.name, &record.new.name);
     match step {
-        Step::StartReplica => format!("START SLAVE on {new}"),
+        Step::StartReplica => format!("START ALL SLAVES on {new}"),
         Step::Unaim => format!("SET GLOBAL instant_failover_target = '{}' on {old}", record.before.target),
         Step::Unprepare => format!("STOP SLAVE; RESET SLAVE ALL on {old}"),
         Step::Forget => {
             "SET GLOBAL instant_failover_note = '' on each server that still has the note (a restart removes it)"
                 .to_owned()
         }
-        Step::Receive => format!("START SLAVE on the replicas of {old}"),
+        Step::Receive => format!(
+            "on each replica of {old} that receives nothing: remove what stops its SQL thread, START SLAVE SQL_THREAD, and only when \
+             it has applied everything START SLAVE IO_THREAD: with both stopped, START SLAVE discards what was received and not applied"
+        ),
         Step::ReleaseAtStandIn => {
             let before = record.failover.as_ref().and_then(|failover| failover.stand_in.as_ref());
             before.map_or_else(String::new, |before| {

@@ -32,6 +32,7 @@ impl Rolling {
 }
 
 /// A server of the file.
+#[cfg_attr(test, derive(Clone))]
 struct Seen {
     entry: Entry,
     server: Result<Server, String>,
@@ -122,7 +123,7 @@ fn rolling_here(context: &Context) -> std::io::Result<Vec<Rolling>> {
     Ok(records.map(|record| Rolling { runs: context.store.is_rolling(&record), record }).collect())
 }
 
-/// Every switchover and failover that left a note.
+/// Every switchover and failover that left a note; or a file, if nothing else says why no server is the primary.
 fn open(context: &Context, all: &[Seen]) -> Vec<Open> {
     let mut records: Vec<Record> = Vec::new();
     let files = context.store.all().unwrap_or_default();
@@ -130,6 +131,19 @@ fn open(context: &Context, all: &[Seen]) -> Vec<Open> {
         match records.iter().position(|known| known.id == record.id) {
             Some(n) => records[n] = records[n].clone().merged([record]),
             None => records.push(record.merged(files.iter().cloned())),
+        }
+    }
+    let without_primary = |record: &Record| {
+        let is_read_only = |name: &String| {
+            let seen = all.iter().find(|seen| seen.entry.name == *name);
+            seen.is_some_and(|seen| seen.server.as_ref().is_ok_and(|server| server.read_only))
+        };
+        is_read_only(&record.new.name) && (record.failover.is_some() || is_read_only(&record.old.name))
+    };
+    for record in files.into_iter().filter(without_primary) {
+        // A restart has removed the notes.
+        if !records.iter().any(|known| known.id == record.id) {
+            records.push(record);
         }
     }
     let open = |record: Record| {
@@ -142,9 +156,23 @@ fn open(context: &Context, all: &[Seen]) -> Vec<Open> {
             around.stand_in = stand_in.and_then(|entry| StandInLink::new(entry.clone()).look());
         }
         let runs = is_worked_on(all, &record);
-        Open { runs, unfinished: Unfinished::of(record, &Pair { old: server(old), new: server(new), around }) }
+        let primary = primary_beside(all, &record);
+        let unfinished = Unfinished::of(record, &Pair { old: server(old), new: server(new), around });
+        Open { runs, unfinished: unfinished.beside(primary) }
     };
     records.into_iter().map(open).collect()
+}
+
+/// Another server that has become the primary since it began.
+fn primary_beside<'a>(all: &'a [Seen], record: &Record) -> Option<&'a str> {
+    let pair = [&record.old.name, &record.new.name];
+    let old = &all.iter().find(|seen| pair.contains(&&seen.entry.name))?.entry;
+    let ids = [record.old.server_id, record.new.server_id];
+    let others = all.iter().filter(|seen| !pair.contains(&&seen.entry.name) && seen.galera.is_none());
+    let is_it = |seen: &&Seen| {
+        seen.server.as_ref().is_ok_and(|server| server.is_primary_beside(ids, old.same_cluster(&seen.entry)))
+    };
+    others.into_iter().find(is_it).map(|seen| seen.entry.name.as_str())
 }
 
 /// Whether a command is working on it. What a command that was killed waits for on the new primary may take long, and its session
@@ -222,7 +250,11 @@ fn show(context: &Context, seen: &Seen, is_away: bool, is_abandoned: bool) {
             }
             for channel in &server.channels {
                 let source = channel.source.map_or_else(|| "?".to_owned(), |id| id.to_string());
-                let state = if channel.runs() { "" } else { " (STOPPED)" };
+                let state = match channel {
+                    Channel { receives: true, applies: true, is_connected: false, .. } => " (NOT CONNECTED)",
+                    channel if channel.runs() => "",
+                    _ => " (STOPPED)",
+                };
                 let _ = write!(text, ", replicates from server {source}{state}");
             }
             if !server.position.is_empty() {
@@ -281,7 +313,8 @@ fn problems_of(all: &[Seen], open: &[Open], rolling: &[Rolling], is_away: impl F
             problems.push(format!("{name} is not in a primary component: clients get error 1047"));
         }
         let is_target = |other: &&Seen| other.server.is_err() && server.redirects_to(&other.entry.target.to_string());
-        let target = all.iter().find(is_target);
+        // That of one that is being promoted is changed by the command.
+        let target = all.iter().find(is_target).filter(|_| !open.iter().any(|one| one.is_about(name)));
         if let Some(dead) = target.filter(|dead| !dead.stands_in && !is_away(&dead.entry.name)) {
             problems.push(format!(
                 "{name} redirects clients to {}, which does not answer: SET GLOBAL instant_failover_target = 'the primary' on {name}",
@@ -316,11 +349,29 @@ fn problems_of(all: &[Seen], open: &[Open], rolling: &[Rolling], is_away: impl F
         for channel in server.channels.iter().filter(|channel| !channel.runs() && !is_expected(channel)) {
             problems.push(format!("replication has stopped on {name} (connection '{}')", channel.name));
         }
-        if server.read_only && server.channels.is_empty() && seen.galera.is_none() && unfinished.is_none() {
+        let is_cut_off = |channel: &&Channel| channel.runs() && !channel.is_connected && unfinished.is_none();
+        for channel in server.channels.iter().filter(is_cut_off) {
             problems.push(format!(
-                "{name} is read only, and replicates from no server. If it is the primary: SET GLOBAL read_only = 0 on {name}. If \
-                 another is: instant-failover rejoin {name} and that"
+                "{name} is not connected to {} at {} (connection '{}'): SHOW ALL SLAVES STATUS on {name} says why",
+                channel.source_name(),
+                channel.address,
+                channel.name
             ));
+        }
+        if server.read_only && server.channels.is_empty() && seen.galera.is_none() && unfinished.is_none() {
+            let is_primary = |(other, primary): &&(&Seen, &Server)| {
+                primary.is_primary_beside([server.server_id; 2], seen.entry.same_cluster(&other.entry))
+            };
+            problems.push(match answering.iter().find(is_primary) {
+                Some((primary, _)) => format!(
+                    "{name} is read only, and replicates from no server: instant-failover rejoin {name} {}",
+                    primary.entry.name
+                ),
+                None => format!(
+                    "{name} is read only, and replicates from no server. If it is the primary: SET GLOBAL read_only = 0 on {name}. If \
+                     another is: instant-failover rejoin {name} and that"
+                ),
+            });
         }
         if let Some(user) = &seen.entry.replication.user
             && !seen.plugin.is_empty()
@@ -359,6 +410,11 @@ fn pair_problems(
         // All of them accept writes, and the rest is Galera's.
         return;
     }
+    let same_cluster = one.entry.same_cluster(&other.entry);
+    if same_cluster == Some(false) {
+        // By chance, they may have the same ids.
+        return;
+    }
     if first.server_id == second.server_id {
         problems.push(format!("{a} and {b} have the same server_id {}", first.server_id));
         return;
@@ -366,13 +422,11 @@ fn pair_problems(
     let connected = first.channel_from(second.server_id).is_some() || second.channel_from(first.server_id).is_some();
     // One that redirects to the other was its primary or replica, and may not replicate any more.
     let redirects = leads(first, other) || leads(second, one);
-    let clusters = (&one.entry.cluster, &other.entry.cluster);
-    let same_cluster = matches!(clusters, (Some(one), Some(other)) if one == other);
     // After a failover nothing else connects them. Servers that were restored from a backup have an empty binary log.
-    let same_past = !matches!(clusters, (Some(_), Some(_)))
-        && (first.transactions.are_also_of(second.server_id) || second.transactions.are_also_of(first.server_id));
+    let same_past = same_cluster.is_none()
+        && (first.transactions.knows(second.server_id) || second.transactions.knows(first.server_id));
     let both_write = !first.read_only && !second.read_only;
-    let belong_together = connected || redirects || same_cluster;
+    let belong_together = connected || redirects || same_cluster.is_some();
     if !(belong_together || same_past && both_write) {
         return;
     }
@@ -485,9 +539,11 @@ pub(super) fn rolling_elsewhere(context: &Context) -> Option<String> {
 mod tests {
     use std::path::Path;
 
-    use super::{Open, Pair, Record, Seen, Unfinished, is_worked_on, pairs_of, problems_of, why_no_pair};
+    use super::{
+        Open, Pair, Record, Seen, Unfinished, is_worked_on, pairs_of, primary_beside, problems_of, why_no_pair,
+    };
     use crate::plan::gtid::Transactions;
-    use crate::plan::record::Failover;
+    use crate::plan::record::{Failover, Named};
     use crate::plan::unfinished::tests::{channel, record, server};
     use crate::servers::Servers;
 
@@ -575,6 +631,64 @@ mod tests {
         let said = problems(&pair, &[]).concat();
         assert!(said.contains("db2 redirects clients to db1, which does not answer"), "{said}");
         pair[0].stands_in = true;
+        assert_eq!(problems(&pair, &[]), [""; 0]);
+    }
+
+    #[test]
+    fn one_that_cannot_connect() {
+        let mut pair = pair();
+        pair[1].server.as_mut().unwrap().channels[0].is_connected = false;
+        let found = problems(&pair, &[]);
+        assert!(
+            found[0].starts_with("db2 is not connected to server 1 at db1:3306 (connection ''): SHOW ALL"),
+            "{found:?}"
+        );
+        // Part of an unfinished one.
+        pair[1].server.as_mut().unwrap().note = record().note();
+        let open = [interrupted(&pair, record(), true)];
+        assert_eq!(problems(&pair, &open), [""; 0]);
+    }
+
+    #[test]
+    fn another_primary_beside_them() {
+        let mut pair = pair();
+        let [one, mut other] = self::pair();
+        // db1 is back, and db2 has become the primary of what db3 and db1 were.
+        let beside = |seen: &[Seen; 2]| {
+            primary_beside(seen, &Record { new: Named { name: "db3".to_owned(), ..record().new }, ..record() })
+                .map(str::to_owned)
+        };
+        let new = other.server.as_mut().unwrap();
+        (new.server_id, new.read_only) = (3, false);
+        assert_eq!(beside(&[one.clone(), other.clone()]), None, "it is a replica");
+        other.server.as_mut().unwrap().channels.clear();
+        assert_eq!(beside(&[one.clone(), other.clone()]).as_deref(), Some("db2"));
+        for (cluster, expected) in [("shop", Some("db2")), ("stock", None)] {
+            pair = [one.clone(), other.clone()];
+            pair[0].entry.cluster = Some("shop".to_owned());
+            pair[1].entry.cluster = Some(cluster.to_owned());
+            assert_eq!(beside(&pair).as_deref(), expected);
+        }
+        // What is read only is to follow it.
+        let old = pair[0].server.as_mut().unwrap();
+        old.read_only = true;
+        pair[1].entry.cluster = Some("shop".to_owned());
+        let found = problems(&pair, &[]);
+        assert!(
+            found.iter().any(|text| text.ends_with("from no server: instant-failover rejoin db1 db2")),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn servers_of_other_clusters_have_nothing_in_common() {
+        let mut pair = pair();
+        pair[0].entry.cluster = Some("shop".to_owned());
+        pair[1].entry.cluster = Some("stock".to_owned());
+        let other = pair[1].server.as_mut().unwrap();
+        (other.server_id, other.read_only) = (1, false);
+        other.channels.clear();
+        other.transactions = Transactions::parse("0-1-9", "").unwrap();
         assert_eq!(problems(&pair, &[]), [""; 0]);
     }
 

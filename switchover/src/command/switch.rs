@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
+use ::failover::Mode;
+
 use super::run::{confirm, go, id, live, nothing_changed, show_steps, who, written};
 use super::{Back, Context, Ended, Exit, How, Judging, Prepare, Rejoin, Resume, Switchover, pair};
 use crate::database::SqlError;
 use crate::dead::stands_in;
 use crate::facts;
 use crate::link::Link;
-use crate::live::Live;
+use crate::live::{HOLD_AFTER_PROMOTION, Live};
 use crate::plan::check::{Level, worst};
 use crate::plan::drive::{Failure, World as _};
 use crate::plan::facts::Facts;
-use crate::plan::next::Goal;
+use crate::plan::next::{Goal, overtaken};
 use crate::plan::record::{Before, Named, Record, Way};
 use crate::plan::seen::{Seen, Server};
 use crate::plan::state::State;
@@ -139,7 +141,7 @@ fn show_plan(context: &Context, arguments: &Switchover, facts: &Facts, hold: boo
     let left_out = |step: &Step| match step {
         Step::Hold | Step::Drain => !hold,
         Step::Prepare | Step::AwaitMark => !reverse,
-        Step::Admit => facts.new.as_ref().is_some_and(|new| new.seen.mode == failover::Mode::Off),
+        Step::Admit => facts.new.as_ref().is_some_and(|new| new.seen.mode == Mode::Off),
         Step::Repoint => arguments.judging.replicas.is_empty(),
         _ => false,
     };
@@ -220,7 +222,10 @@ fn unfinished(context: &mut Context, given: &[String], how: &How, replicas: &[St
     } else {
         let text = "nothing was written down about a switchover of these: what the servers show decides";
         context.console.say("note", text);
-        record(&mut live, &seen, true, false)
+        let mut record = record(&mut live, &seen, true, redirects_all(&seen));
+        // One that was killed may have left this.
+        record.before.hold_timeout = hold_timeout(&mut live).filter(|seconds| *seconds != HOLD_AFTER_PROMOTION);
+        record
     };
     // Another machine may have begun it, and its file other groups: that is no reason not to end it.
     let (known, missing): (Vec<String>, Vec<String>) =
@@ -231,15 +236,22 @@ fn unfinished(context: &mut Context, given: &[String], how: &How, replicas: &[St
     }
     record.way.replicas = known.into_iter().chain(replicas.iter().cloned()).collect();
     live.options.replicas = pair::replicas(context, &record.way.replicas, names.each_ref().map(String::as_str))?;
+    refuse_if_overtaken(context, &live, &seen, &record, is_known)?;
     let state = State::of(&seen, record.evidence());
     context.console.say("state", &state.to_string());
-    if goal == Goal::Forward && !is_known && matches!(state, State::Steady | State::Unreachable) {
-        let (old, new) = (&record.old.name, &record.new.name);
-        let why = if state == State::Steady {
-            format!("nothing is unfinished: instant-failover switchover {old} {new}")
-        } else {
-            "resume when both servers answer: nothing is done".to_owned()
-        };
+    if state.is_promoted() && how.after_promotion.is_some() {
+        let text = "the new primary is promoted: --after-promotion is run only if clients are not redirected yet";
+        context.console.say("warning", text);
+    }
+    let (old, new) = (&record.old.name, &record.new.name);
+    let why = match state {
+        State::Unreachable => Some("try again when both servers answer: nothing is done".to_owned()),
+        State::Steady if goal == Goal::Forward => {
+            Some(format!("nothing is unfinished: instant-failover switchover {old} {new}"))
+        }
+        _ => None,
+    };
+    if let Some(why) = why.filter(|_| !is_known) {
         return Err((Exit::Refused, why));
     }
     if goal == Goal::Back && state.is_promoted() {
@@ -258,7 +270,62 @@ fn unfinished(context: &mut Context, given: &[String], how: &How, replicas: &[St
         end_exemptions(context, &mut live, &seen, &mut record)?;
     }
     confirm(context, how.yes, &question)?;
+    if !how.yes {
+        // The answer may have taken long.
+        let seen = live.look();
+        refuse_if_overtaken(context, &live, &seen, &record, is_known)?;
+    }
     go(context, live, record, goal, how.attempts)
+}
+
+/// Whether all clients of the old primary are redirected: that stays.
+fn redirects_all(seen: &Seen) -> bool {
+    seen.old.as_ref().is_some_and(|old| old.mode == Mode::All)
+}
+
+/// What holds at the old primary now, to be restored.
+fn hold_timeout(live: &mut Live<'_>) -> Option<u16> {
+    live.old.abilities.hold.then(|| live.old.value("SELECT @@instant_failover_hold_timeout").ok()?.parse().ok())?
+}
+
+/// Since this switchover began, others may have made another server the primary. To go on, or back, would make two.
+fn refuse_if_overtaken(
+    context: &Context,
+    live: &Live<'_>,
+    seen: &Seen,
+    record: &Record,
+    is_known: bool,
+) -> Result<(), (Exit, String)> {
+    let (old, new) = (&live.old.entry, &live.new.entry);
+    let elsewhere = overtaken(seen, record);
+    let is_promoted = State::of(seen, record.evidence()).is_promoted();
+    let primaries = || pair::primaries_beside(context, [old, new], [record.old.server_id, record.new.server_id]);
+    let primary = if elsewhere.is_some() || is_promoted { None } else { primaries().into_iter().next() };
+    let why = match (elsewhere, &primary) {
+        (Some(why), _) => why,
+        (None, Some(name)) => format!(
+            "{name} accepts writes, and belongs with {0} or has what {0} wrote (if not, set cluster in the groups of the file)",
+            old.name
+        ),
+        (None, None) => return Ok(()),
+    };
+    if !is_known {
+        let why =
+            format!("{why}: {} and {} are not the servers of a switchover, and nothing is done", old.name, new.name);
+        return Err((Exit::Refused, why));
+    }
+    Err((
+        Exit::Refused,
+        format!(
+            "{why}: nothing is done. Is another server the primary by now? Then this switchover is over: SET GLOBAL \
+             instant_failover_note = '' on {} and {}, remove {} if it is there, and make each that does not replicate from the \
+             primary its replica: instant-failover rejoin {0} {}",
+            old.name,
+            new.name,
+            live.file().display(),
+            primary.as_deref().unwrap_or("and the primary")
+        ),
+    ))
 }
 
 /// Whoever may write in spite of `read_only` is no longer exempt once the old primary redirects.
@@ -290,6 +357,22 @@ pub(super) fn rejoin(context: &mut Context, arguments: &Rejoin) -> Ended {
     let mut console = context.console.clone();
     let mut live = live(context, &mut console, [old, new], How::default().options(MAX_PAUSE), None);
     let seen = live.look();
+    judge_rejoin(context, &live, &seen, arguments)?;
+    let mut record = record(&mut live, &seen, true, redirects_all(&seen));
+    record.promoting = true;
+    record.before.hold_timeout = hold_timeout(&mut live);
+    end_exemptions(context, &mut live, &seen, &mut record)?;
+    confirm(context, arguments.yes, &format!("Make {} a replica of {}?", arguments.old, arguments.new))?;
+    if !arguments.yes {
+        // The answer may have taken long.
+        let seen = live.look();
+        judge_rejoin(context, &live, &seen, arguments)?;
+    }
+    go(context, live, record, Goal::Forward, 1)
+}
+
+/// Refuses what would harm.
+fn judge_rejoin(context: &Context, live: &Live<'_>, seen: &Seen, arguments: &Rejoin) -> Result<(), (Exit, String)> {
     let (Some(old), Some(new)) = (&seen.old, &seen.new) else {
         let silent =
             [(&live.old, &seen.old), (&live.new, &seen.new)].into_iter().filter(|(_, server)| server.is_none());
@@ -308,6 +391,15 @@ pub(super) fn rejoin(context: &mut Context, arguments: &Rejoin) -> Ended {
                 arguments.old, arguments.new
             )
         };
+        return Err((Exit::Refused, why));
+    }
+    if !old.read_only && new.channel_from(old.server_id).is_some() {
+        let why = format!(
+            "both accept writes, and {1} is a replica of {0}: it is not clear which is the primary, and nothing is changed. If it is \
+             {0}: SET GLOBAL read_only = 1 on {1}, and in its option file. If it is {1}: STOP ALL SLAVES; RESET SLAVE ALL on {1}, and \
+             then rejoin",
+            arguments.old, arguments.new
+        );
         return Err((Exit::Refused, why));
     }
     let others = old.channels.iter().filter(|channel| channel.source != Some(new.server_id));
@@ -338,13 +430,7 @@ pub(super) fn rejoin(context: &mut Context, arguments: &Rejoin) -> Ended {
         );
         return Err((Exit::Refused, why));
     }
-    let mut record = record(&mut live, &seen, true, false);
-    record.promoting = true;
-    let hold_timeout = live.old.abilities.hold.then(|| live.old.value("SELECT @@instant_failover_hold_timeout"));
-    record.before.hold_timeout = hold_timeout.and_then(|seconds| seconds.ok()?.parse().ok());
-    end_exemptions(context, &mut live, &seen, &mut record)?;
-    confirm(context, arguments.yes, &format!("Make {} a replica of {}?", arguments.old, arguments.new))?;
-    go(context, live, record, Goal::Forward, 1)
+    Ok(())
 }
 
 /// The servers of the switchover that is unfinished.

@@ -84,7 +84,9 @@ impl Live<'_> {
         mut act: impl FnMut(&mut Link, &Channel, bool) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let Some(dead) = &mut self.dead else { return Ok(()) };
-        for link in std::iter::once(&mut self.new).chain(&mut dead.replicas) {
+        let silent = dead.silent();
+        let replicas = dead.replicas.iter_mut().filter(|link| !silent.contains(&link.entry.name));
+        for link in std::iter::once(&mut self.new).chain(replicas) {
             let Some(server) = link.look(&dead.old, Some(dead.old_id)) else {
                 if dead.without.contains(&link.entry.name) {
                     continue;

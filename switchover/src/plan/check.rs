@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::facts::{Facts, ServerFacts};
 use super::record::Record;
 use super::rolling;
-use super::seen::Seen;
+use super::seen::{Channel, Seen};
 use super::unfinished::Unfinished;
 
 pub(super) use accounts::grants;
@@ -65,6 +65,21 @@ impl Finding {
             "servers",
             seen,
             "correct its entry in the file with the servers, or start it; if it is a primary that is dead: instant-failover failover",
+        )
+    }
+
+    /// A server that was named as a replica of the old primary, and replicates from elsewhere.
+    #[must_use]
+    pub fn no_replica(name: &str, old: &str, channels: &[Channel]) -> Self {
+        let sources: Vec<_> =
+            channels.iter().map(|channel| format!("{} ({})", channel.source_name(), channel.address)).collect();
+        let but = if sources.is_empty() { String::new() } else { format!(", but from {}", sources.join(", ")) };
+        Self::failure(
+            "replicas",
+            format!("{name} does not replicate from {old}{but}"),
+            format!(
+                "name replicas of {old} only; if that is {old}, give both groups the same value of cluster in the file"
+            ),
         )
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::gtid::Position;
-use super::next::{Goal, Missing, Next, Own, next};
+use super::next::{Goal, Missing, Next, Own, has_note, next};
 use super::record::Record;
 use super::seen::Seen;
 use super::state::{Divergence, Promotion};
@@ -114,6 +114,9 @@ pub struct Limits {
     pub tries: u32,
 }
 
+/// Tries of [`Step::Repoint`].
+const REPOINT_TRIES: u32 = 3;
+
 /// The most steps.
 const MAX_STEPS: u32 = 5000;
 
@@ -137,6 +140,7 @@ pub fn drive(world: &mut impl World, record: &mut Record, goal: Goal, limits: Li
     for _ in 0..MAX_STEPS {
         let seen = run.world.look();
         run.own.fence = run.world.fence();
+        run.own.found_note |= seen.old.as_ref().is_some_and(|old| has_note(old, record));
         let promotion = Promotion::of(&seen, record);
         if promotion == Promotion::No {
             // It is certain that the promotion did not take effect.
@@ -177,6 +181,7 @@ pub fn drive(world: &mut impl World, record: &mut Record, goal: Goal, limits: Li
             Next::TooLate if asked_back => return End::TooLate,
             Next::TooLate => run.goal = Goal::Forward,
             Next::Diverged(divergence) => return End::Diverged(divergence),
+            Next::Overtaken(why) => return End::Halfway(why),
             // As long as it cannot have been promoted, the old primary does not wait for it.
             Next::Await(Missing::New) if run.goal == Goal::Forward && !record.promoting => {
                 run.turn(Goal::Back, "the new primary does not answer".to_owned());
@@ -297,7 +302,9 @@ impl<W: World> Run<'_, W> {
             return Ok(());
         }
         self.failures += 1;
-        if self.failures < limits.tries && self.repeated < limits.tries {
+        // Each try may take as long as servers that hang let it, and what follows waits.
+        let tries = if step == Step::Repoint { limits.tries.min(REPOINT_TRIES) } else { limits.tries };
+        if self.failures < tries && self.repeated < limits.tries {
             self.world.rest(Rest::Retry);
             return Ok(());
         }

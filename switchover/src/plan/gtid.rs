@@ -184,12 +184,6 @@ impl Transactions {
             .any(|((domain, _), last)| position.in_domain(*domain).is_none_or(|before| *last > before.sequence))
     }
 
-    /// Whether the server's binary log has transactions that this server wrote.
-    #[must_use]
-    pub fn are_also_of(&self, server: u32) -> bool {
-        self.written.keys().any(|&(_, writer)| writer == server)
-    }
-
     /// The last transaction of each domain and server that this server has and the other one lacks.
     #[must_use]
     pub fn missing_on(&self, other: &Self) -> Vec<Gtid> {

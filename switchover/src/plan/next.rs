@@ -31,6 +31,9 @@ pub struct Own {
     pub done: Vec<Step>,
     /// The steps that failed, and are left out.
     pub skipped: Vec<Step>,
+    /// The old primary had the note when this run found it: since then, nothing but this run can have gone further than the record
+    /// says, also when that note is removed.
+    pub found_note: bool,
 }
 
 impl Own {
@@ -56,6 +59,8 @@ pub enum Next {
     TooLate,
     /// Nothing may be changed any more.
     Diverged(Divergence),
+    /// The same, because something else has changed whom they replicate from since it began, and what.
+    Overtaken(String),
 }
 
 /// Which server does not answer.
@@ -70,6 +75,9 @@ pub enum Missing {
 /// Decides.
 #[must_use]
 pub fn next(goal: Goal, seen: &Seen, record: &Record, own: &Own) -> Next {
+    if let Some(why) = overtaken(seen, record) {
+        return Next::Overtaken(why);
+    }
     if let Some(parts) = &record.failover {
         return failover::next(goal, seen, record, parts, own);
     }
@@ -89,9 +97,27 @@ pub fn next(goal: Goal, seen: &Seen, record: &Record, own: &Own) -> Next {
     }
 }
 
+/// A server that replicates from a third one: no switchover or failover begins with such, so another one has come in between.
+#[must_use]
+pub fn overtaken(seen: &Seen, record: &Record) -> Option<String> {
+    let ids = [record.old.server_id, record.new.server_id];
+    let third = |server: &Server| {
+        server.channels.iter().find(|channel| channel.source.is_some_and(|id| !ids.contains(&id))).cloned()
+    };
+    let servers = [(&record.old, &seen.old), (&record.new, &seen.new)];
+    servers.into_iter().find_map(|(named, server)| Some((named, third(server.as_ref()?)?))).map(|(named, channel)| {
+        format!("{} replicates from {} ({})", named.name, channel.source_name(), channel.address)
+    })
+}
+
 /// Whether nothing but this run can have gone further than the record says: the old primary still has its note.
 fn is_of_this_run(old: &Server, record: &Record, own: &Own) -> bool {
-    own.done.contains(&Step::Begin) || Record::from_note(&old.note).is_some_and(|note| note.id == record.id)
+    own.found_note || own.done.contains(&Step::Begin) || has_note(old, record)
+}
+
+/// Whether a server has the note of a switchover.
+pub(super) fn has_note(server: &Server, record: &Record) -> bool {
+    Record::from_note(&server.note).is_some_and(|note| note.id == record.id)
 }
 
 fn before_promotion(state: &State, old: &Server, new: &Server, record: &Record, own: &Own) -> Next {

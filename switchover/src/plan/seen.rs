@@ -1,6 +1,6 @@
 //! What was read from the servers.
 
-use failover::Mode;
+use failover::{Mode, Target};
 
 use super::gtid::{Gtid, Position, Transactions};
 
@@ -79,10 +79,19 @@ impl Server {
         self.channel_from(server_id).is_some_and(Channel::runs)
     }
 
-    /// Whether its clients are sent to this target.
+    /// Whether its clients are sent to this target, written with a port or without.
     #[must_use]
     pub fn redirects_to(&self, target: &str) -> bool {
-        self.mode.redirects() && self.target == target
+        let both = (self.target.parse::<Target>(), target.parse::<Target>());
+        self.mode.redirects() && matches!(both, (Ok(own), Ok(other)) if own.is_same_server(&other))
+    }
+
+    /// Whether it has become the primary of two servers with these ids: it accepts writes, replicates from neither, and belongs
+    /// with them. Unless it is known whether they are of the same cluster, what it has in its binary log decides.
+    #[must_use]
+    pub fn is_primary_beside(&self, ids: [u32; 2], same_cluster: Option<bool>) -> bool {
+        let belongs = same_cluster.unwrap_or_else(|| ids.iter().any(|id| self.transactions.knows(*id)));
+        belongs && !self.read_only && !ids.iter().any(|id| self.replicates_from(*id))
     }
 
     /// The last transaction that it wrote itself, if that came after a position: it was not a replica then.
@@ -103,6 +112,8 @@ pub struct Channel {
     pub name: String,
     /// `Master_Server_Id`; `None` as long as it never connected.
     pub source: Option<u32>,
+    /// `Master_Host` and `Master_Port`, with a colon.
+    pub address: String,
     /// Whether the thread that receives runs: `Yes` or `Connecting`.
     pub receives: bool,
     /// Whether it is connected: `Yes`.
@@ -120,7 +131,7 @@ impl Channel {
         self.source.map_or_else(|| "an unknown server".to_owned(), |id| format!("server {id}"))
     }
 
-    /// Whether both threads run.
+    /// Whether both threads run; the one that receives may not be connected.
     #[must_use]
     pub const fn runs(&self) -> bool {
         self.receives && self.applies
@@ -130,5 +141,25 @@ impl Channel {
     #[must_use]
     pub const fn is_active(&self) -> bool {
         self.receives || self.applies
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use failover::Mode;
+
+    use super::super::unfinished::tests::server;
+
+    #[test]
+    fn targets_are_compared_as_clients_understand_them() {
+        let mut one = server(1, true, "");
+        one.target = "DB2.example.com".to_owned();
+        assert!(!one.redirects_to("db2.example.com"), "it is in mode OFF");
+        one.mode = Mode::On;
+        for (target, expected) in
+            [("db2.example.com", true), ("db2.example.com:3306", true), ("db2.example.com:3307", false), ("", false)]
+        {
+            assert_eq!(one.redirects_to(target), expected, "{target}");
+        }
     }
 }

@@ -168,6 +168,7 @@ fn running(from: u32) -> Channel {
     Channel {
         name: String::new(),
         source: Some(from),
+        address: String::new(),
         receives: true,
         is_connected: true,
         received: Position::default(),

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::failover;
+use super::next::overtaken;
 use super::record::Record;
 use super::seen::Seen;
 use super::state::{Promotion, State};
@@ -15,6 +16,8 @@ pub struct Unfinished {
     /// How far it has come, as `resume` and `back` say it.
     pub state: String,
     promotion: Promotion,
+    /// What shows that another server has become the primary since it began.
+    overtaken: Option<String>,
 }
 
 impl Unfinished {
@@ -32,7 +35,16 @@ impl Unfinished {
             // Each server notes the promotion before it begins.
             promotion = Promotion::No;
         }
-        Self { record, state, promotion }
+        let overtaken = overtaken(seen, &record);
+        Self { record, state, promotion, overtaken }
+    }
+
+    /// Another server of the file accepts writes, and belongs with these.
+    #[must_use]
+    pub fn beside(self, primary: Option<&str>) -> Self {
+        let is_promoted = self.promotion == Promotion::Yes;
+        let why = primary.filter(|_| !is_promoted).map(|name| format!("{name} accepts writes"));
+        Self { overtaken: self.overtaken.or(why), ..self }
     }
 
     /// What it is, without its state.
@@ -46,6 +58,12 @@ impl Unfinished {
     #[must_use]
     pub fn cure(&self) -> String {
         let (old, new) = (&self.record.old.name, &self.record.new.name);
+        if let Some(why) = &self.overtaken {
+            return format!(
+                "{why}; if another server is the primary by now: SET GLOBAL instant_failover_note = '' on each server with the note, \
+                 and make those that do not replicate from it its replicas: instant-failover rejoin {old} and the primary"
+            );
+        }
         let mut cure = format!("instant-failover resume {old} {new}");
         let _ = match self.promotion {
             Promotion::No => write!(cure, ", or instant-failover back {old} {new}"),
@@ -113,11 +131,34 @@ pub(crate) mod tests {
         Channel {
             name: String::new(),
             source: Some(source),
+            address: "db1:3306".to_owned(),
             receives: true,
             is_connected: true,
             received: Position::default(),
             applies: true,
         }
+    }
+
+    #[test]
+    fn one_that_was_overtaken_is_not_continued() {
+        let (mut old, mut new) = (server(1, true, "0-1-7"), server(2, true, "0-1-7"));
+        let judge = |old: &Server, new: &Server| {
+            Unfinished::of(record(), &Seen { old: Some(old.clone()), new: Some(new.clone()), ..Seen::default() })
+        };
+        let resumes = |one: &Unfinished| one.cure().contains("resume");
+        assert!(resumes(&judge(&old, &new)));
+        assert!(!resumes(&judge(&old, &new).beside(Some("db3"))));
+        for other in [&mut old, &mut new] {
+            other.channels = vec![channel(3)];
+        }
+        let both = judge(&old, &new);
+        assert!(both.cure().starts_with("db1 replicates from server 3 (db1:3306); "), "{}", both.cure());
+        old.channels.clear();
+        let one = judge(&old, &new);
+        assert!(one.cure().starts_with("db2 replicates from server 3 (db1:3306); "), "{}", one.cure());
+        // It does not know from whom: it never connected.
+        new.channels[0].source = None;
+        assert!(resumes(&judge(&old, &new)));
     }
 
     #[test]

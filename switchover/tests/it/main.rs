@@ -11,6 +11,7 @@ mod application;
 mod failover;
 mod faults;
 mod link;
+mod overtaken;
 mod pair;
 mod refusals;
 mod rolling;

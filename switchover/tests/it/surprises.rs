@@ -19,7 +19,7 @@ fn transaction(pair: &Pair) -> Session {
 }
 
 /// While the command waits for a transaction, something happens.
-fn meanwhile(pair: &Pair, happens: impl FnOnce(&Child)) -> Ended {
+pub(crate) fn meanwhile(pair: &Pair, happens: impl FnOnce(&Child)) -> Ended {
     let open = transaction(pair);
     let arguments =
         ["switchover", "db1", "db2", "--yes", "--json", "--max-lag", "60", "--max-pause", "20", "--attempts", "1"];

@@ -24,8 +24,10 @@ pub struct Facts {
     pub others: Vec<Replica>,
     /// Those that the DBA leaves out.
     pub without: Vec<String>,
-    /// Other servers that accept writes, and have what the old primary wrote.
+    /// Other servers that accept writes, and belong with the old primary or have what it wrote.
     pub primaries: Vec<String>,
+    /// Replicas of a server with the `server_id` of the old primary, which may be another one.
+    pub unclear: Vec<String>,
     /// Whether the file says how others replicate from the new primary.
     pub has_replication_user: bool,
     /// Whether a switchover has promoted the new primary already, before the old one died.
@@ -132,10 +134,24 @@ fn primaries(facts: &Facts, findings: &mut Vec<Finding>) {
     for name in &facts.primaries {
         findings.push(Finding::failure(
             "dead",
-            format!("{name} accepts writes, and has what {} wrote", facts.old),
+            format!("{name} accepts writes, and belongs with {0} or has what {0} wrote", facts.old),
             format!(
-                "is {name} already the primary? If so, let {} replicate from it; if not, SET GLOBAL read_only = 1 there",
-                facts.new
+                "is {name} already the primary? If so, let {} replicate from it. If it has nothing to do with {}, set cluster in the \
+                 groups of the file. If neither, SET GLOBAL read_only = 1 there",
+                facts.new, facts.old
+            ),
+        ));
+    }
+    for name in &facts.unclear {
+        findings.push(Finding::failure(
+            "replicas",
+            format!(
+                "{name} replicates from a server with the server_id of {0}, at another address than {0} has in the file",
+                facts.old
+            ),
+            format!(
+                "set cluster in the groups of the file: the same in those of {} and {name} if they belong together, or else another",
+                facts.old
             ),
         ));
     }
@@ -329,6 +345,7 @@ mod tests {
             channels: vec![Channel {
                 name: String::new(),
                 source: Some(1),
+                address: String::new(),
                 receives: true,
                 is_connected: false,
                 received: received.parse().unwrap(),

@@ -116,6 +116,7 @@ impl Simulated {
         let channel = Channel {
             name: String::new(),
             source: self.source,
+            address: String::new(),
             receives: self.receives,
             is_connected: false,
             received: [received].into_iter().collect(),
