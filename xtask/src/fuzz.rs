@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use support::{output, packages, project_root, target_dir};
 
 use crate::Outcome;
@@ -55,20 +56,31 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     packages::install(&[packages::BUILD, packages::FUZZ])?;
     let binaries = build()?;
     let mut outcome = Outcome::default();
-    for target in targets {
-        let target = Target { name: target, binary: binaries.join(target) };
-        let found = match &arguments.input {
-            Some(input) => target.try_out(input)?,
-            None => target.fuzz(arguments.seconds)?,
-        };
-        match found.problem {
-            None => {
-                outcome.passed += 1;
-                println!("passed   {:<17} {}", target.name, found.notes);
-            }
-            Some(problem) => {
-                println!("FAILED   {:<17} {}\n{problem}", target.name, found.notes);
-                outcome.failed.push(format!("fuzzing {}: {problem}", target.name));
+    // Each has one thread.
+    for some in targets.chunks(thread::available_parallelism()?.get()) {
+        let found = thread::scope(|scope| {
+            let run = |&name| {
+                let target = Target { name, binary: binaries.join(name) };
+                scope.spawn(move || match &arguments.input {
+                    Some(input) => target.try_out(input),
+                    None => target.fuzz(arguments.seconds),
+                })
+            };
+            let running: Vec<_> = some.iter().map(run).collect();
+            let panicked = |_| Err(anyhow!("the thread of a target panicked"));
+            running.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect::<Vec<_>>()
+        });
+        for (name, found) in some.iter().zip(found) {
+            let Found { notes, problem } = found?;
+            match problem {
+                None => {
+                    outcome.passed += 1;
+                    println!("passed   {name:<17} {notes}");
+                }
+                Some(problem) => {
+                    println!("FAILED   {name:<17} {notes}\n{problem}");
+                    outcome.failed.push(format!("fuzzing {name}: {problem}"));
+                }
             }
         }
     }

@@ -71,11 +71,13 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     stages.run("MTR suite, with the MariaDB of every release", mtr::run_versions);
     stages.run("MTR suite under valgrind", || mtr::run_valgrind(UNDER_VALGRIND));
     stages.run("MTR suite on 64-bit ARM", || mtr::run_arm64(ON_ARM64));
+    stages.run("MariaDB's own tests", mtr::run_server_tests);
     stages.run_beside(conformance);
     // Not beside the soak, which judges how a server ends.
     let own_tests = Beside::start("Tests of the packages in clients/", &["conformance", "--own-tests"]);
-    stages.run("MariaDB's own tests", mtr::run_server_tests);
     stages.run("Client libraries", || clients::run(&clients::Arguments::default()));
+    stages.run("Recipes of the documents", recipes::run);
+    stages.run("Monitoring", monitoring::run);
     stages.run_beside(own_tests);
     stages.run("Soak", || soak::run(&soak::Arguments { minutes: MINUTES_OF_SOAK, seed: Some(1), keep: false }));
     stages.run("Drain", || drain::run(&drain::Arguments::short()));
@@ -84,8 +86,6 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
         run_counted(cargo("xtask").args(["conformance", "--switch", "--short"]))
     });
     stages.run("Galera", || galera::run(&galera::Arguments { short: true, ..Default::default() }));
-    stages.run("Recipes of the documents", recipes::run);
-    stages.run("Monitoring", monitoring::run);
     stages.run("Packages", || deb::test(Arch::THIS));
     stages.run("RPMs", || rpm::test(Arch::THIS));
     // A separate process: measurements need an optimized build.
