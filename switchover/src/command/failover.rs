@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ::failover::Mode;
 
-use super::run::{confirm, go, hook, id, live, nothing_changed, show_steps, who, written};
+use super::run::{Overtaken, confirm, go, hook, id, is_overtaken, live, nothing_changed, show_steps, who, written};
 use super::{Context, Ended, Exit, Failover, How, pair};
 use crate::dead::Dead;
 use crate::link::Link;
@@ -225,7 +225,12 @@ pub(super) fn unfinished(context: &Context, record: Record, how: &How, goal: Goa
     let state = State::of(&seen, &record);
     context.console.say("state", &state.to_string());
     let is_promoted = state.promotion() == Promotion::Yes;
-    refuse_if_overtaken(context, &live, &seen, &record)?;
+    // Afterwards, there is nothing that would make another one.
+    let primary = || live.dead.iter().filter(|_| !is_promoted).find_map(|dead| dead.primaries.first().cloned());
+    let why = overtaken(&seen, &record).map(Overtaken::Elsewhere).or_else(|| primary().map(Overtaken::By));
+    if let Some(why) = why {
+        return Err(is_overtaken(context, &record, why));
+    }
     name_missing(context, &record, is_promoted, goal)?;
     if is_promoted && how.after_promotion.is_some() {
         let text = "the new primary is promoted: --after-promotion is not run; run it yourself if it has not been";
@@ -248,24 +253,6 @@ pub(super) fn unfinished(context: &Context, record: Record, how: &How, goal: Goa
     };
     confirm(context, how.yes, &question)?;
     go(context, live, record, goal, 1)
-}
-
-/// Since this failover began, others may have made another server the primary. To go on, or back, would harm its clients.
-fn refuse_if_overtaken(context: &Context, live: &Live<'_>, seen: &Seen, record: &Record) -> Result<(), (Exit, String)> {
-    let (old, new) = (&record.old.name, &record.new.name);
-    let primaries = live.dead.as_ref().map(|dead| dead.primaries.join(", ")).filter(|names| !names.is_empty());
-    let belongs = |names| format!("{names} accepts writes, and belongs with {old} or has what {old} wrote");
-    let Some(why) = overtaken(seen, record).or_else(|| primaries.map(belongs)) else { return Ok(()) };
-    let file = context.store.file(old, new);
-    Err((
-        Exit::Refused,
-        format!(
-            "{why}: nothing is done. Is another server the primary by now? Then this failover is over: SET GLOBAL \
-             instant_failover_note = '' on {new}, remove {} if it is there, and make {new} a replica of the primary. If that server \
-             has nothing to do with {old}, set cluster in the groups of the file",
-            file.display()
-        ),
-    ))
 }
 
 /// Another machine may have begun it, and the file here lack replicas that it knew.

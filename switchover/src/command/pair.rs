@@ -42,8 +42,8 @@ pub(super) fn pair(context: &Context, old: &str, new: &str) -> Result<[Entry; 2]
     Ok([get(old)?, get(new)?])
 }
 
-/// Other servers of the file that have become the primary of these two.
-pub(super) fn primaries_beside(context: &Context, pair: [&Entry; 2], ids: [u32; 2]) -> Vec<String> {
+/// Another server of the file that has become the primary of these two.
+pub(super) fn primary_beside(context: &Context, pair: [&Entry; 2], ids: [u32; 2]) -> Option<String> {
     let [old, new] = pair;
     let others = context.servers.all().iter().filter(|entry| ![&old.name, &new.name].contains(&&entry.name));
     let links: Vec<Link> = others.map(|entry| Link::new(entry.clone(), false)).collect();
@@ -51,7 +51,7 @@ pub(super) fn primaries_beside(context: &Context, pair: [&Entry; 2], ids: [u32; 
         let server = link.look(old, Some(ids[0]))?;
         server.is_primary_beside(ids, old.same_cluster(&link.entry)).then_some(link.entry.name)
     });
-    found.into_iter().flatten().collect()
+    found.into_iter().flatten().next()
 }
 
 pub(super) fn check(context: &mut Context, arguments: &Check) -> Ended {

@@ -63,6 +63,41 @@ pub(super) fn written(context: &Context, live: &mut Live<'_>) -> Result<Option<R
     Ok(None)
 }
 
+/// A refusal: since this began, another server seems to have become the primary. To go on, or back, would make two.
+pub(super) fn is_overtaken(context: &Context, record: &Record, why: Overtaken) -> (Exit, String) {
+    let (old, new) = (&record.old.name, &record.new.name);
+    let (what, noted, replica) = match record.failover {
+        Some(_) => ("failover", new.clone(), new),
+        None => ("switchover", format!("{old} and {new}"), old),
+    };
+    let (why, primary, otherwise) = match why {
+        Overtaken::Elsewhere(why) => (why, "PRIMARY".to_owned(), String::new()),
+        Overtaken::By(name) => (
+            format!("{name} accepts writes, and belongs with {old} or has what {old} wrote"),
+            name,
+            format!(
+                ". If it is not, SET GLOBAL read_only = 1 there, or, if it has nothing to do with {old}, set cluster in the groups of \
+                 the file; then run this again"
+            ),
+        ),
+    };
+    let why = format!(
+        "{why}: nothing is done. If another server is the primary by now, this {what} is over: SET GLOBAL instant_failover_note = '' on \
+         {noted}, remove {} if it is there, and make what does not follow the primary its replica: instant-failover rejoin {replica} \
+         {primary}{otherwise}",
+        context.store.file(old, new).display()
+    );
+    (Exit::Refused, why)
+}
+
+/// What shows it.
+pub(super) enum Overtaken {
+    /// One of the two replicates from a third server: a text.
+    Elsewhere(String),
+    /// This server accepts writes.
+    By(String),
+}
+
 /// Asks, unless that is answered.
 pub(super) fn confirm(context: &Context, yes: bool, question: &str) -> Result<(), (Exit, String)> {
     if yes {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ::failover::Mode;
 
-use super::run::{confirm, go, id, live, nothing_changed, show_steps, who, written};
+use super::run::{Overtaken, confirm, go, id, is_overtaken, live, nothing_changed, show_steps, who, written};
 use super::{Back, Context, Ended, Exit, How, Judging, Prepare, Rejoin, Resume, Switchover, pair};
 use crate::database::SqlError;
 use crate::dead::stands_in;
@@ -297,35 +297,22 @@ fn refuse_if_overtaken(
     is_known: bool,
 ) -> Result<(), (Exit, String)> {
     let (old, new) = (&live.old.entry, &live.new.entry);
-    let elsewhere = overtaken(seen, record);
     let is_promoted = State::of(seen, record.evidence()).is_promoted();
-    let primaries = || pair::primaries_beside(context, [old, new], [record.old.server_id, record.new.server_id]);
-    let primary = if elsewhere.is_some() || is_promoted { None } else { primaries().into_iter().next() };
-    let why = match (elsewhere, &primary) {
-        (Some(why), _) => why,
-        (None, Some(name)) => format!(
-            "{name} accepts writes, and belongs with {0} or has what {0} wrote (if not, set cluster in the groups of the file)",
-            old.name
-        ),
-        (None, None) => return Ok(()),
+    let ids = [record.old.server_id, record.new.server_id];
+    let why = match overtaken(seen, record) {
+        Some(why) if !is_known => {
+            let why = format!(
+                "{why}: {} and {} are not the servers of a switchover, and nothing is done",
+                old.name, new.name
+            );
+            return Err((Exit::Refused, why));
+        }
+        Some(why) => Some(Overtaken::Elsewhere(why)),
+        // Afterwards, there is nothing that would make another one.
+        None if is_promoted => None,
+        None => pair::primary_beside(context, [old, new], ids).map(Overtaken::By),
     };
-    if !is_known {
-        let why =
-            format!("{why}: {} and {} are not the servers of a switchover, and nothing is done", old.name, new.name);
-        return Err((Exit::Refused, why));
-    }
-    Err((
-        Exit::Refused,
-        format!(
-            "{why}: nothing is done. Is another server the primary by now? Then this switchover is over: SET GLOBAL \
-             instant_failover_note = '' on {} and {}, remove {} if it is there, and make each that does not replicate from the \
-             primary its replica: instant-failover rejoin {0} {}",
-            old.name,
-            new.name,
-            live.file().display(),
-            primary.as_deref().unwrap_or("and the primary")
-        ),
-    ))
+    why.map_or(Ok(()), |why| Err(is_overtaken(context, record, why)))
 }
 
 /// Whoever may write in spite of `read_only` is no longer exempt once the old primary redirects.
