@@ -240,7 +240,8 @@ impl Session {
         };
         let holder = self.value(&format!("SELECT IS_USED_LOCK('{LOCK}')"))?;
         let message = format!(
-            "another instant-failover is working on this server: connection {holder}; or both names lead to the same server"
+            "another instant-failover is working on this server: connection {holder} (KILL {holder} ends one that only waits for an \
+             answer); or both names lead to the same server"
         );
         Err(SqlError::Refused { code: 0, message })
     }

@@ -4,6 +4,7 @@ use crate::database::SqlError;
 use crate::facts;
 use crate::link::Link;
 use crate::plan::failover::check::{Answer, Facts, answers};
+use crate::plan::gtid::Gtid;
 use crate::plan::seen::{Around, Replica, Server};
 use crate::probe::{self, Probe};
 use crate::servers::{Entry, Servers, Way};
@@ -26,12 +27,20 @@ pub struct Dead {
     pub fenced: bool,
     /// Whether a switchover has promoted the new primary already.
     pub promoted: bool,
-    /// Other servers that accept writes, and belong with the old primary or have what it wrote.
-    pub primaries: Vec<String>,
     /// Replicas of a server with the `server_id` of the old primary, which may be another one.
     unclear: Vec<String>,
+    /// Servers that do not replicate from it.
+    strangers: Vec<Stranger>,
     /// Of those that are left out, those that did not answer: they are not asked again, and need not be.
     silent: Vec<String>,
+}
+
+/// A server of the file that does not replicate from the old primary.
+struct Stranger {
+    name: String,
+    server: Server,
+    /// What the file says of it and the old primary.
+    same_cluster: Option<bool>,
 }
 
 impl Dead {
@@ -46,8 +55,8 @@ impl Dead {
         let others = servers.all().iter().filter(|entry| entry.name != old.name && entry.name != new.name);
         let links: Vec<Link> = others.map(|entry| Link::new(entry.clone(), true)).collect();
         let looked = looks(links, &old, old_id);
-        let (mut replicas, mut primaries) = (Vec::new(), Vec::new());
-        let (mut unclear, mut silent) = (Vec::new(), Vec::new());
+        let mut replicas = Vec::new();
+        let (mut unclear, mut strangers, mut silent) = (Vec::new(), Vec::new(), Vec::new());
         for (link, server) in looked {
             let Some(server) = server else {
                 if link.entry.cluster == old.cluster {
@@ -65,10 +74,10 @@ impl Dead {
                     }
                     replicas.push(link);
                 }
-                None if server.is_primary_beside([old_id; 2], old.same_cluster(&link.entry)) => {
-                    primaries.push(link.entry.name);
+                None => {
+                    let same_cluster = old.same_cluster(&link.entry);
+                    strangers.push(Stranger { name: link.entry.name, server, same_cluster });
                 }
-                None => {}
             }
         }
         Self {
@@ -79,8 +88,8 @@ impl Dead {
             stand_in: stand_in.map(StandInLink::new),
             fenced: false,
             promoted: false,
-            primaries,
             unclear,
+            strangers,
             silent,
         }
     }
@@ -101,6 +110,25 @@ impl Dead {
             self.replicas.push(link);
         }
         Around { replicas, stand_in: self.stand_in.as_mut().and_then(StandInLink::look) }
+    }
+
+    /// Another server that has become the primary: it accepts writes, and belongs with the new one.
+    #[must_use]
+    pub fn primary_beside(&self, new: &Server) -> Option<String> {
+        let is_primary = |other: &&Stranger| {
+            !other.server.replicates_from(self.old_id) && other.server.is_primary_beside(&[new], other.same_cluster)
+        };
+        self.strangers.iter().find(is_primary).map(|other| other.name.clone())
+    }
+
+    /// One that belongs with the new primary, and has what that lacks: it may have been the primary.
+    #[must_use]
+    pub fn has_more(&self, new: &Server) -> Option<(String, Gtid)> {
+        let own = [self.old_id, new.server_id];
+        let others = self.strangers.iter().filter(|other| {
+            !self.without.contains(&other.name) && other.server.belongs_with(&[new], other.same_cluster)
+        });
+        others.into_iter().find_map(|other| Some((other.name.clone(), other.server.has_more_than(&[new], &own)?)))
     }
 
     /// Names of those that are left out, and did not answer.
@@ -156,16 +184,18 @@ impl Dead {
     /// If the new primary does not answer.
     pub fn facts(&mut self, new: &mut Link) -> Result<Facts, SqlError> {
         let around = self.around();
+        let replica = facts::server(new, &self.old, Some(self.old_id), 0)?;
         Ok(Facts {
+            primary: self.primary_beside(&replica.seen),
+            has_more: self.has_more(&replica.seen),
             old: self.old.name.clone(),
             old_id: self.old_id,
             new: new.entry.name.clone(),
             addresses: self.addresses(),
             fenced: self.fenced,
-            replica: Some(facts::server(new, &self.old, Some(self.old_id), 0)?),
+            replica: Some(replica),
             others: around.replicas,
             without: self.without.clone(),
-            primaries: self.primaries.clone(),
             unclear: self.unclear.clone(),
             has_replication_user: new.entry.replication.user.is_some(),
             promoted: self.promoted,

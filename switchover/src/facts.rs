@@ -37,6 +37,10 @@ pub fn read(old: &mut Link, new: &mut Link, mut wanted: Wanted, replicas: &[Entr
         let position = old.seen.position.received_by(ids[1].unwrap_or_default());
         facts.catches_up = catches_up(new, &position, facts.wanted.catch_up());
     }
+    let channel = facts.new.as_ref().zip(ids[0]).and_then(|(new, id)| new.seen.channel_from(id));
+    if let Some(channel) = channel.filter(|channel| old_entry.is_source_of(channel, &new_entry).is_none()) {
+        problems.push(Finding::other_address(&new_entry.name, &old_entry.name, channel));
+    }
     facts.target = reached(&new_entry);
     (facts, problems)
 }

@@ -119,7 +119,7 @@ impl Link {
         Ok(self.rows(sql)?.first().map(|row| row.at(0).to_owned()).unwrap_or_default())
     }
 
-    /// When the server started, by its own clock in seconds since 1970; exact to a second or two.
+    /// When the server started, by its own clock in seconds since 1970; exact to a second.
     ///
     /// # Errors
     /// If the server refuses, or does not answer.

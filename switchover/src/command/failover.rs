@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ::failover::Mode;
 
+use super::pair::Beside;
 use super::run::{Overtaken, confirm, go, hook, id, is_overtaken, live, nothing_changed, show_steps, who, written};
 use super::{Context, Ended, Exit, Failover, How, pair};
 use crate::dead::Dead;
@@ -45,6 +46,7 @@ pub(super) fn failover(context: &mut Context, arguments: &Failover) -> Ended {
         context.servers.get(name).map_err(|why| (Exit::Usage, why))?;
     }
     let (old, old_id) = primary_of(context, &new)?;
+    pair::pair(context, &old.name, &new.name)?;
     let (old_name, new_name) = (old.name.clone(), new.name.clone());
     let how = how(arguments);
     let mut console = context.console.clone();
@@ -225,9 +227,18 @@ pub(super) fn unfinished(context: &Context, record: Record, how: &How, goal: Goa
     let state = State::of(&seen, &record);
     context.console.say("state", &state.to_string());
     let is_promoted = state.promotion() == Promotion::Yes;
-    // Afterwards, there is nothing that would make another one.
-    let primary = || live.dead.iter().filter(|_| !is_promoted).find_map(|dead| dead.primaries.first().cloned());
-    let why = overtaken(&seen, &record).map(Overtaken::Elsewhere).or_else(|| primary().map(Overtaken::By));
+    let other = match (&live.dead, &seen.new) {
+        // There is nothing that would make another one.
+        (_, Some(new)) if is_promoted && !new.read_only => None,
+        (Some(dead), new) => {
+            let writes = new.as_ref().and_then(|new| dead.primary_beside(new)).map(Beside::Writes);
+            let more =
+                || new.as_ref().and_then(|new| dead.has_more(new)).map(|(name, gtid)| Beside::HasMore(name, gtid));
+            writes.or_else(more)
+        }
+        _ => None,
+    };
+    let why = overtaken(&seen, &record).map(Overtaken::Elsewhere).or_else(|| other.map(Overtaken::By));
     if let Some(why) = why {
         return Err(is_overtaken(context, &record, why));
     }

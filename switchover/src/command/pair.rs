@@ -7,6 +7,8 @@ use crate::facts;
 use crate::link::Link;
 use crate::plan::check::{self, Finding, Level};
 use crate::plan::facts::{Facts, Wanted};
+use crate::plan::gtid::Gtid;
+use crate::plan::seen::{Seen, Server};
 use crate::servers::Entry;
 use crate::threads;
 
@@ -39,19 +41,53 @@ pub(super) fn pair(context: &Context, old: &str, new: &str) -> Result<[Entry; 2]
         return Err((Exit::Usage, format!("OLD and NEW are both {old}")));
     }
     let get = |name| context.servers.get(name).cloned().map_err(|why| (Exit::Usage, why));
-    Ok([get(old)?, get(new)?])
+    let pair = [get(old)?, get(new)?];
+    if pair[0].same_cluster(&pair[1]) == Some(false) {
+        let why = format!("{old} and {new} do not belong together: the file has different values of cluster for them");
+        return Err((Exit::Usage, why));
+    }
+    Ok(pair)
 }
 
-/// Another server of the file that has become the primary of these two.
-pub(super) fn primary_beside(context: &Context, pair: [&Entry; 2], ids: [u32; 2]) -> Option<String> {
-    let [old, new] = pair;
-    let others = context.servers.all().iter().filter(|entry| ![&old.name, &new.name].contains(&&entry.name));
-    let links: Vec<Link> = others.map(|entry| Link::new(entry.clone(), false)).collect();
-    let found = threads::each(links, |mut link| {
-        let server = link.look(old, Some(ids[0]))?;
-        server.is_primary_beside(ids, old.same_cluster(&link.entry)).then_some(link.entry.name)
+/// What another server of the file shows that may have become the primary of a pair.
+pub(super) enum Beside {
+    /// It accepts writes.
+    Writes(String),
+    /// It has a transaction that neither of the two has.
+    HasMore(String, Gtid),
+    /// It does not answer.
+    Silent(String),
+}
+
+/// Looks at all others, and names the one that speaks most clearly against opening one of these two. `promoted`: the new primary has
+/// written as such.
+pub(super) fn beside(context: &Context, [old, new]: [&Entry; 2], seen: &Seen, promoted: bool) -> Option<Beside> {
+    let ids = [&seen.old, &seen.new].map(|server| server.as_ref().map_or(0, |server| server.server_id));
+    let is_other =
+        |entry: &&Entry| ![&old.name, &new.name].contains(&&entry.name) && old.same_cluster(entry) != Some(false);
+    let links = context.servers.all().iter().filter(is_other).map(|entry| Link::new(entry.clone(), false));
+    let pair: Vec<&Server> = [&seen.old, &seen.new].into_iter().flatten().collect();
+    let own = if promoted { &ids[..] } else { &ids[..1] };
+    let mut found = threads::each(links, |mut link| {
+        let Some(server) = link.look(old, Some(ids[0])) else {
+            return (link.entry.cluster == old.cluster).then_some(Beside::Silent(link.entry.name));
+        };
+        let same_cluster = old.same_cluster(&link.entry);
+        let more = server.has_more_than(&pair, own).filter(|_| server.belongs_with(&pair, same_cluster));
+        if server.is_primary_beside(&pair, same_cluster) {
+            Some(Beside::Writes(link.entry.name))
+        } else {
+            more.map(|gtid| Beside::HasMore(link.entry.name, gtid))
+        }
     });
-    found.into_iter().flatten().next()
+    let rank = |beside: &Option<Beside>| match beside {
+        Some(Beside::Writes(_)) => 0,
+        Some(Beside::HasMore(..)) => 1,
+        Some(Beside::Silent(_)) => 2,
+        None => 3,
+    };
+    found.sort_by_key(rank);
+    found.into_iter().next().flatten()
 }
 
 pub(super) fn check(context: &mut Context, arguments: &Check) -> Ended {
@@ -92,5 +128,12 @@ pub(super) fn judge(
     };
     let (facts, mut findings) = facts::read(old, new, wanted, &replicas);
     findings.extend(check::check(&facts));
+    let servers = [&facts.old, &facts.new].map(|facts| facts.as_ref().map(|facts| facts.seen.clone()));
+    if let [Some(old_server), Some(new_server)] = servers {
+        let seen = Seen { old: Some(old_server), new: Some(new_server), ..Seen::default() };
+        if let Some(Beside::Writes(name)) = beside(context, [&old.entry, &new.entry], &seen, false) {
+            findings.push(Finding::other_primary(&name, &old.entry.name));
+        }
+    }
     Ok((facts, findings))
 }

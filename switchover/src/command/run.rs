@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
+use super::pair::Beside;
 use super::{Console, Context, Ended, Exit};
 use crate::dead::Dead;
 use crate::live::{Live, Options, hooks};
@@ -47,7 +48,7 @@ pub(super) fn written(context: &Context, live: &mut Live<'_>) -> Result<Option<R
         .all(|(link, server, named)| {
             let Some(server) = server else { return false };
             let is_noted = Record::from_note(&server.note).is_some_and(|note| note.id == record.id);
-            link.abilities.note && !is_noted && link.started().is_ok_and(|started| started.abs_diff(named.started) <= 5)
+            link.abilities.note && !is_noted && link.started().is_ok_and(|started| started.abs_diff(named.started) <= 2)
         });
     if !is_finished {
         return Ok(Some(record));
@@ -72,7 +73,7 @@ pub(super) fn is_overtaken(context: &Context, record: &Record, why: Overtaken) -
     };
     let (why, primary, otherwise) = match why {
         Overtaken::Elsewhere(why) => (why, "PRIMARY".to_owned(), String::new()),
-        Overtaken::By(name) => (
+        Overtaken::By(Beside::Writes(name)) => (
             format!("{name} accepts writes, and belongs with {old} or has what {old} wrote"),
             name,
             format!(
@@ -80,11 +81,24 @@ pub(super) fn is_overtaken(context: &Context, record: &Record, why: Overtaken) -
                  the file; then run this again"
             ),
         ),
+        Overtaken::By(Beside::HasMore(name, gtid)) => (
+            format!("{name} has {gtid}, which others lack: it may have been the primary since"),
+            name,
+            ". If it is not, and what only it has does not count, take its group out of the file; then run this again"
+                .to_owned(),
+        ),
+        Overtaken::By(Beside::Silent(name)) => {
+            let why = format!(
+                "{name} does not answer, and {old} has restarted since this began: {name} may have become the primary meanwhile. Nothing \
+                 is done. Start it; or, if it certainly has not, take its group out of the file; then run this again"
+            );
+            return (Exit::Refused, why);
+        }
     };
     let why = format!(
         "{why}: nothing is done. If another server is the primary by now, this {what} is over: SET GLOBAL instant_failover_note = '' on \
-         {noted}, remove {} if it is there, and make what does not follow the primary its replica: instant-failover rejoin {replica} \
-         {primary}{otherwise}",
+         {noted}, remove {} if it is there, and make each that does not follow the primary its replica: instant-failover rejoin {replica} \
+         {primary}, which says what else it needs{otherwise}",
         context.store.file(old, new).display()
     );
     (Exit::Refused, why)
@@ -94,8 +108,8 @@ pub(super) fn is_overtaken(context: &Context, record: &Record, why: Overtaken) -
 pub(super) enum Overtaken {
     /// One of the two replicates from a third server: a text.
     Elsewhere(String),
-    /// This server accepts writes.
-    By(String),
+    /// Another server of the file.
+    By(Beside),
 }
 
 /// Asks, unless that is answered.

@@ -1,6 +1,7 @@
 //! `status`.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -14,8 +15,12 @@ use crate::plan::record::Record;
 use crate::plan::rolling::{self, Node, Stage};
 use crate::plan::seen::{Around, Channel, Seen as Pair, Server};
 use crate::plan::unfinished::Unfinished;
-use crate::servers::Entry;
+use crate::servers::{Entry, Servers};
 use crate::stand_in::StandInLink;
+use crate::threads;
+
+/// How long until it is looked again.
+const AGAIN: Duration = Duration::from_millis(300);
 
 /// A rolling restart that began on this machine.
 struct Rolling {
@@ -58,21 +63,27 @@ struct Open {
 impl Open {
     fn is_about(&self, name: &str) -> bool {
         let record = &self.unfinished.record;
-        record.old.name == name || record.new.name == name
+        record.old.name == name || record.new.name == name || record.way.replicas.iter().any(|replica| replica == name)
     }
 }
 
 pub(super) fn status(context: &Context) -> Exit {
     // A server may go away, or come back, while all are looked at.
     let before = rolling_here(context).unwrap_or_default();
-    let all: Vec<Seen> = context.servers.all().iter().map(|entry| look(context, entry)).collect();
+    let mut all = look_at_all(context);
+    let mut open = open(context, &all);
+    if open.iter().any(|one| !one.runs) {
+        // One that has just begun, or ended, looks like one that was interrupted.
+        context.signals.sleep(AGAIN);
+        all = look_at_all(context);
+        open = self::open(context, &all);
+    }
     let (rolling, unreadable) = match rolling_here(context) {
         Ok(rolling) => (rolling, None),
         Err(error) => (Vec::new(), Some(format!("the files with the state: {error}"))),
     };
     let both = || before.iter().chain(&rolling);
     let is_away = |name: &str| both().any(|one| one.runs && one.has_taken(name));
-    let open = open(context, &all);
     for seen in &all {
         let name = &seen.entry.name;
         show(context, seen, is_away(name), open.iter().any(|one| !one.runs && one.is_about(name)));
@@ -118,6 +129,11 @@ pub(super) fn status(context: &Context) -> Exit {
     if problems.is_empty() { Exit::Done } else { Exit::Refused }
 }
 
+/// All at once: each that hangs takes long.
+fn look_at_all(context: &Context) -> Vec<Seen> {
+    threads::each(context.servers.all(), |entry| look(&context.servers, entry))
+}
+
 fn rolling_here(context: &Context) -> std::io::Result<Vec<Rolling>> {
     let records = context.store.all_rolling()?.into_iter();
     Ok(records.map(|record| Rolling { runs: context.store.is_rolling(&record), record }).collect())
@@ -149,30 +165,51 @@ fn open(context: &Context, all: &[Seen]) -> Vec<Open> {
     let open = |record: Record| {
         let named = |name: &str| all.iter().find(|seen| seen.entry.name == name);
         let (old, new) = (named(&record.old.name), named(&record.new.name));
-        let server = |seen: Option<&Seen>| seen.and_then(|seen| seen.server.clone().ok());
+        let server = [known(old, new, record.new.server_id), known(new, old, record.old.server_id)];
         let mut around = Around::default();
         if record.failover.is_some() {
             let stand_in = context.servers.stand_in_for(&record.old.name);
             around.stand_in = stand_in.and_then(|entry| StandInLink::new(entry.clone()).look());
         }
         let runs = is_worked_on(all, &record);
-        let primary = primary_beside(all, &record);
-        let unfinished = Unfinished::of(record, &Pair { old: server(old), new: server(new), around });
-        Open { runs, unfinished: unfinished.beside(primary) }
+        let [old, new] = server;
+        let pair = Pair { old, new, around };
+        let why = beside(all, &record, &pair);
+        Open { runs, unfinished: Unfinished::of(record, &pair).beside(why) }
     };
     records.into_iter().map(open).collect()
 }
 
-/// Another server that has become the primary since it began.
-fn primary_beside<'a>(all: &'a [Seen], record: &Record) -> Option<&'a str> {
-    let pair = [&record.old.name, &record.new.name];
-    let old = &all.iter().find(|seen| pair.contains(&&seen.entry.name))?.entry;
+/// What another server shows that may have become the primary since it began.
+fn beside(all: &[Seen], record: &Record, pair: &Pair) -> Option<String> {
+    let (old_name, new_name) = (&record.old.name, &record.new.name);
+    let old = &all.iter().find(|seen| [old_name, new_name].contains(&&seen.entry.name))?.entry;
     let ids = [record.old.server_id, record.new.server_id];
-    let others = all.iter().filter(|seen| !pair.contains(&&seen.entry.name) && seen.galera.is_none());
-    let is_it = |seen: &&Seen| {
-        seen.server.as_ref().is_ok_and(|server| server.is_primary_beside(ids, old.same_cluster(&seen.entry)))
-    };
-    others.into_iter().find(is_it).map(|seen| seen.entry.name.as_str())
+    let servers: Vec<&Server> = [&pair.old, &pair.new].into_iter().flatten().collect();
+    let others = all.iter().filter(|seen| ![old_name, new_name].contains(&&seen.entry.name) && seen.galera.is_none());
+    others.into_iter().find_map(|seen| {
+        let (name, server) = (&seen.entry.name, seen.server.as_ref().ok()?);
+        let same_cluster = old.same_cluster(&seen.entry);
+        if server.is_primary_beside(&servers, same_cluster) {
+            let cure = format!(
+                "if it has nothing to do with {old_name} and {new_name}, set cluster in the groups of the file"
+            );
+            return Some(format!("{name} accepts writes ({cure})"));
+        }
+        let more = server.has_more_than(&servers, &ids).filter(|_| server.belongs_with(&servers, same_cluster));
+        more.map(|gtid| format!("{name} has {gtid}, which they lack"))
+    })
+}
+
+/// A connection that was never established has no id of the server it leads to: its address tells.
+fn known(seen: Option<&Seen>, other: Option<&Seen>, other_id: u32) -> Option<Server> {
+    let mut server = seen?.server.clone().ok()?;
+    let address = other.map(|other| &other.entry.replication).map(|way| format!("{}:{}", way.host, way.port));
+    for channel in &mut server.channels {
+        let leads_there = address.as_ref().is_some_and(|address| address.eq_ignore_ascii_case(&channel.address));
+        channel.source = channel.source.or(leads_there.then_some(other_id));
+    }
+    Some(server)
 }
 
 /// Whether a command is working on it. What a command that was killed waits for on the new primary may take long, and its session
@@ -183,7 +220,7 @@ fn is_worked_on(all: &[Seen], record: &Record) -> bool {
     old.or_else(|| answering(&record.new.name)).is_some_and(|seen| seen.worker.is_some())
 }
 
-fn look(context: &Context, entry: &Entry) -> Seen {
+fn look(servers: &Servers, entry: &Entry) -> Seen {
     let mut link = Link::new(entry.clone(), false);
     let mut problem = match link.session() {
         Err(error) if error.refuses_login() => {
@@ -194,7 +231,7 @@ fn look(context: &Context, entry: &Entry) -> Seen {
     };
     let mut has_stand_in = false;
     let server = link.look(entry, None).ok_or_else(|| {
-        let stand_in = stands_in(&context.servers, entry);
+        let stand_in = stands_in(servers, entry);
         has_stand_in = stand_in.is_some();
         stand_in
             .inspect(|_| problem = "does not answer")
@@ -360,7 +397,8 @@ fn problems_of(all: &[Seen], open: &[Open], rolling: &[Rolling], is_away: impl F
         }
         if server.read_only && server.channels.is_empty() && seen.galera.is_none() && unfinished.is_none() {
             let is_primary = |(other, primary): &&(&Seen, &Server)| {
-                primary.is_primary_beside([server.server_id; 2], seen.entry.same_cluster(&other.entry))
+                primary.is_primary_beside(&[server], seen.entry.same_cluster(&other.entry))
+                    && server.transactions.missing_on(&primary.transactions).is_empty()
             };
             problems.push(match answering.iter().find(is_primary) {
                 Some((primary, _)) => format!(
@@ -465,7 +503,7 @@ fn pair_problems(
 
 /// Each primary with each of its replicas, and the servers of a switchover that is unfinished; or why there are none.
 pub(super) fn pairs(context: &Context) -> Result<Vec<[Entry; 2]>, String> {
-    let all: Vec<Seen> = context.servers.all().iter().map(|entry| look(context, entry)).collect();
+    let all = look_at_all(context);
     let pairs = pairs_of(&all);
     if pairs.is_empty() { Err(why_no_pair(&all)) } else { Ok(pairs) }
 }
@@ -486,7 +524,9 @@ fn pairs_of(all: &[Seen]) -> Vec<[Entry; 2]> {
         for new in all {
             let Ok(replica) = &new.server else { continue };
             let is_unfinished = pairs.iter().any(|pair| pair.contains(&old.entry) && pair.contains(&new.entry));
-            if !server.read_only && replica.channel_from(server.server_id).is_some() && !is_unfinished {
+            let channel = replica.channel_from(server.server_id);
+            let is_its = channel.is_some_and(|channel| old.entry.is_source_of(channel, &new.entry) != Some(false));
+            if !server.read_only && is_its && !is_unfinished {
                 pairs.push([old.entry.clone(), new.entry.clone()]);
             }
         }
@@ -515,7 +555,7 @@ fn why_no_pair(all: &[Seen]) -> String {
 
 /// The servers of each switchover that left a note.
 pub(super) fn unfinished(context: &Context) -> Vec<[String; 2]> {
-    let servers = context.servers.all().iter().map(|entry| look(context, entry)).filter_map(|seen| seen.server.ok());
+    let servers = look_at_all(context).into_iter().filter_map(|seen| seen.server.ok());
     servers
         .filter_map(|server| Record::from_note(&server.note))
         .map(|record| [record.old.name, record.new.name])
@@ -524,7 +564,7 @@ pub(super) fn unfinished(context: &Context) -> Vec<[String; 2]> {
 
 /// What to say when a server has the note of a rolling restart that did not begin on this machine.
 pub(super) fn rolling_elsewhere(context: &Context) -> Option<String> {
-    context.servers.all().iter().map(|entry| look(context, entry)).find_map(|seen| {
+    look_at_all(context).into_iter().find_map(|seen| {
         let note = seen.server.ok()?.note;
         let (_, by) = rolling::noted(&note)?;
         let name = &seen.entry.name;
@@ -539,9 +579,7 @@ pub(super) fn rolling_elsewhere(context: &Context) -> Option<String> {
 mod tests {
     use std::path::Path;
 
-    use super::{
-        Open, Pair, Record, Seen, Unfinished, is_worked_on, pairs_of, primary_beside, problems_of, why_no_pair,
-    };
+    use super::{Open, Pair, Record, Seen, Unfinished, beside, is_worked_on, pairs_of, problems_of, why_no_pair};
     use crate::plan::gtid::Transactions;
     use crate::plan::record::{Failover, Named};
     use crate::plan::unfinished::tests::{channel, record, server};
@@ -583,10 +621,7 @@ mod tests {
         (replica.mode, replica.target) = (failover::Mode::On, "db1".to_owned());
         assert_eq!(
             problems(&pair, &[]),
-            [
-                "db2 is read only, and replicates from no server. If it is the primary: SET GLOBAL read_only = 0 on db2. If another \
-                 is: instant-failover rejoin db2 and that"
-            ]
+            ["db2 is read only, and replicates from no server: instant-failover rejoin db2 db1"]
         );
         pair[1].server.as_mut().unwrap().transactions = Transactions::parse("0-1-7,0-2-8", "").unwrap();
         let problems = problems(&pair, &[]);
@@ -654,20 +689,27 @@ mod tests {
         let mut pair = pair();
         let [one, mut other] = self::pair();
         // db1 is back, and db2 has become the primary of what db3 and db1 were.
-        let beside = |seen: &[Seen; 2]| {
-            primary_beside(seen, &Record { new: Named { name: "db3".to_owned(), ..record().new }, ..record() })
-                .map(str::to_owned)
+        let about = Record { new: Named { name: "db3".to_owned(), ..record().new }, ..record() };
+        let why = |seen: &[Seen; 2]| {
+            beside(seen, &about, &Pair { old: seen[0].server.clone().ok(), ..Pair::default() }).unwrap_or_default()
         };
         let new = other.server.as_mut().unwrap();
         (new.server_id, new.read_only) = (3, false);
-        assert_eq!(beside(&[one.clone(), other.clone()]), None, "it is a replica");
+        assert_eq!(why(&[one.clone(), other.clone()]), "", "it is a replica");
         other.server.as_mut().unwrap().channels.clear();
-        assert_eq!(beside(&[one.clone(), other.clone()]).as_deref(), Some("db2"));
-        for (cluster, expected) in [("shop", Some("db2")), ("stock", None)] {
+        assert!(why(&[one.clone(), other.clone()]).starts_with("db2 accepts writes"));
+        // It has restarted.
+        let mut closed = other.clone();
+        let new = closed.server.as_mut().unwrap();
+        new.read_only = true;
+        assert_eq!(why(&[one.clone(), closed.clone()]), "");
+        closed.server.as_mut().unwrap().transactions = Transactions::parse("0-1-7,0-3-8", "").unwrap();
+        assert_eq!(why(&[one.clone(), closed]), "db2 has 0-3-8, which they lack");
+        for (cluster, expected) in [("shop", true), ("stock", false)] {
             pair = [one.clone(), other.clone()];
             pair[0].entry.cluster = Some("shop".to_owned());
             pair[1].entry.cluster = Some(cluster.to_owned());
-            assert_eq!(beside(&pair).as_deref(), expected);
+            assert_eq!(!why(&pair).is_empty(), expected);
         }
         // What is read only is to follow it.
         let old = pair[0].server.as_mut().unwrap();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ::failover::Mode;
 
+use super::pair::Beside;
 use super::run::{Overtaken, confirm, go, id, is_overtaken, live, nothing_changed, show_steps, who, written};
 use super::{Back, Context, Ended, Exit, How, Judging, Prepare, Rejoin, Resume, Switchover, pair};
 use crate::database::SqlError;
@@ -14,7 +15,7 @@ use crate::live::{HOLD_AFTER_PROMOTION, Live};
 use crate::plan::check::{Level, worst};
 use crate::plan::drive::{Failure, World as _};
 use crate::plan::facts::Facts;
-use crate::plan::next::{Goal, overtaken};
+use crate::plan::next::{Goal, has_note, overtaken};
 use crate::plan::record::{Before, Named, Record, Way};
 use crate::plan::seen::{Seen, Server};
 use crate::plan::state::State;
@@ -298,7 +299,6 @@ fn refuse_if_overtaken(
 ) -> Result<(), (Exit, String)> {
     let (old, new) = (&live.old.entry, &live.new.entry);
     let is_promoted = State::of(seen, record.evidence()).is_promoted();
-    let ids = [record.old.server_id, record.new.server_id];
     let why = match overtaken(seen, record) {
         Some(why) if !is_known => {
             let why = format!(
@@ -308,9 +308,14 @@ fn refuse_if_overtaken(
             return Err((Exit::Refused, why));
         }
         Some(why) => Some(Overtaken::Elsewhere(why)),
-        // Afterwards, there is nothing that would make another one.
-        None if is_promoted => None,
-        None => pair::primary_beside(context, [old, new], ids).map(Overtaken::By),
+        // There is nothing that would make another one.
+        None if is_promoted && seen.new.as_ref().is_some_and(|new| !new.read_only) => None,
+        None => {
+            // As long as it has the note, the old primary has not restarted, and no failover can have begun.
+            let has_restarted = seen.old.as_ref().is_none_or(|old| !has_note(old, record));
+            let other = pair::beside(context, [old, new], seen, is_promoted);
+            other.filter(|other| has_restarted || !matches!(other, Beside::Silent(_))).map(Overtaken::By)
+        }
     };
     why.map_or(Ok(()), |why| Err(is_overtaken(context, record, why)))
 }
@@ -369,7 +374,17 @@ fn judge_rejoin(context: &Context, live: &Live<'_>, seen: &Seen, arguments: &Rej
         return Err((Exit::Refused, silent.map(why).collect::<Vec<_>>().join("; ")));
     };
     if new.read_only {
-        let why = if old.read_only {
+        let only_new = new.transactions.missing_on(&old.transactions);
+        let why = if !only_new.is_empty() {
+            let list: Vec<_> = only_new.iter().map(ToString::to_string).collect();
+            format!(
+                "{0} is read only, and has transactions that {1} lacks, up to {2}: nothing is changed. Decide which of them has the data \
+                 that counts; that one is to accept writes",
+                arguments.new,
+                arguments.old,
+                list.join(",")
+            )
+        } else if old.read_only {
             format!("{} is read only: it is not the primary", arguments.new)
         } else {
             format!(
@@ -386,6 +401,15 @@ fn judge_rejoin(context: &Context, live: &Live<'_>, seen: &Seen, arguments: &Rej
              {0}: SET GLOBAL read_only = 1 on {1}, and in its option file. If it is {1}: STOP ALL SLAVES; RESET SLAVE ALL on {1}, and \
              then rejoin",
             arguments.old, arguments.new
+        );
+        return Err((Exit::Refused, why));
+    }
+    if let Some(channel) = new.channels.iter().find(|channel| channel.source != Some(old.server_id)) {
+        let why = format!(
+            "{} replicates from {} ({}), so it is not the primary: nothing is changed",
+            arguments.new,
+            channel.source_name(),
+            channel.address
         );
         return Err((Exit::Refused, why));
     }

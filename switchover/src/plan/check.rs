@@ -68,6 +68,31 @@ impl Finding {
         )
     }
 
+    /// Another server that seems to be a primary of the same servers.
+    #[must_use]
+    pub fn other_primary(name: &str, old: &str) -> Self {
+        Self::failure(
+            "others",
+            format!("{name} accepts writes, replicates from neither, and belongs with {old} or has what it wrote"),
+            format!(
+                "is {name} the primary? If not, SET GLOBAL read_only = 1 there, and in its option file; if it has nothing to do with \
+                 {old}, set cluster in the groups of the file"
+            ),
+        )
+    }
+
+    /// A replica of a server that has the id of the old primary, and perhaps is another one.
+    #[must_use]
+    pub fn other_address(new: &str, old: &str, channel: &Channel) -> Self {
+        Self::failure(
+            "replica",
+            format!("{new} replicates from {}, which is not the address of {old} in the file", channel.address),
+            format!(
+                "if that is {old}: set replication-host and replication-port in its group, or the same cluster in the groups of both"
+            ),
+        )
+    }
+
     /// A server that was named as a replica of the old primary, and replicates from elsewhere.
     #[must_use]
     pub fn no_replica(name: &str, old: &str, channels: &[Channel]) -> Self {

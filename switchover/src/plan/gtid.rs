@@ -169,6 +169,12 @@ impl Transactions {
         self.written.keys().any(|(_, written_by)| *written_by == server)
     }
 
+    /// Whether both binary logs have something that the same server wrote.
+    #[must_use]
+    pub fn share_a_writer(&self, other: &Self) -> bool {
+        self.written.keys().any(|(_, written_by)| other.knows(*written_by))
+    }
+
     /// Whether the server has everything up to a position.
     #[must_use]
     pub fn reaches(&self, position: &Position) -> bool {

@@ -6,7 +6,7 @@
 use super::failover;
 use super::gtid::Position;
 use super::record::Record;
-use super::seen::{Seen, Server};
+use super::seen::{Channel, Seen, Server};
 use super::state::{Divergence, State, has_mark};
 use super::step::Step;
 use ::failover::Mode;
@@ -101,9 +101,10 @@ pub fn next(goal: Goal, seen: &Seen, record: &Record, own: &Own) -> Next {
 #[must_use]
 pub fn overtaken(seen: &Seen, record: &Record) -> Option<String> {
     let ids = [record.old.server_id, record.new.server_id];
-    let third = |server: &Server| {
-        server.channels.iter().find(|channel| channel.source.is_some_and(|id| !ids.contains(&id))).cloned()
-    };
+    // One to a server of the pair that never connected is recognised by its address, if that server has told its id.
+    let are_known = record.failover.is_some() || seen.old.is_some() && seen.new.is_some();
+    let is_third = |channel: &&Channel| channel.source.map_or(are_known, |id| !ids.contains(&id));
+    let third = |server: &Server| server.channels.iter().find(is_third).cloned();
     let servers = [(&record.old, &seen.old), (&record.new, &seen.new)];
     servers.into_iter().find_map(|(named, server)| Some((named, third(server.as_ref()?)?))).map(|(named, channel)| {
         format!("{} replicates from {} ({})", named.name, channel.source_name(), channel.address)
@@ -116,7 +117,8 @@ fn is_of_this_run(old: &Server, record: &Record, own: &Own) -> bool {
 }
 
 /// Whether a server has the note of a switchover.
-pub(super) fn has_note(server: &Server, record: &Record) -> bool {
+#[must_use]
+pub fn has_note(server: &Server, record: &Record) -> bool {
     Record::from_note(&server.note).is_some_and(|note| note.id == record.id)
 }
 
@@ -176,7 +178,7 @@ fn after_promotion(old: &Server, new: &Server, record: &Record, own: &Own) -> Ne
     }
     // It restarted: replication has begun again by itself, and it is read only.
     let to_old = new.channel_from(old.server_id);
-    if to_old.is_some_and(super::seen::Channel::is_active) {
+    if to_old.is_some_and(Channel::is_active) {
         return Next::Take(Step::StopReplica);
     }
     if new.read_only {

@@ -86,12 +86,28 @@ impl Server {
         self.mode.redirects() && matches!(both, (Ok(own), Ok(other)) if own.is_same_server(&other))
     }
 
-    /// Whether it has become the primary of two servers with these ids: it accepts writes, replicates from neither, and belongs
-    /// with them. Unless it is known whether they are of the same cluster, what it has in its binary log decides.
+    /// Whether it belongs with other servers. Unless it is known whether they are of the same cluster, their binary logs decide.
     #[must_use]
-    pub fn is_primary_beside(&self, ids: [u32; 2], same_cluster: Option<bool>) -> bool {
-        let belongs = same_cluster.unwrap_or_else(|| ids.iter().any(|id| self.transactions.knows(*id)));
-        belongs && !self.read_only && !ids.iter().any(|id| self.replicates_from(*id))
+    pub fn belongs_with(&self, others: &[&Self], same_cluster: Option<bool>) -> bool {
+        let have_a_past = |other: &&Self| {
+            self.transactions.knows(other.server_id) || self.transactions.share_a_writer(&other.transactions)
+        };
+        same_cluster.unwrap_or_else(|| others.iter().any(have_a_past))
+    }
+
+    /// Whether it has become the primary of others: it accepts writes, replicates from none, and belongs with them.
+    #[must_use]
+    pub fn is_primary_beside(&self, others: &[&Self], same_cluster: Option<bool>) -> bool {
+        let is_replica = others.iter().any(|other| self.replicates_from(other.server_id));
+        !self.read_only && !is_replica && self.belongs_with(others, same_cluster)
+    }
+
+    /// A transaction that it has and the others lack, though none of these servers wrote it.
+    #[must_use]
+    pub fn has_more_than(&self, others: &[&Self], by_others_than: &[u32]) -> Option<Gtid> {
+        let mut more: Vec<Gtid> = self.transactions.missing_on(&Transactions::default());
+        more.retain(|gtid| !by_others_than.contains(&gtid.server));
+        more.into_iter().find(|gtid| !others.is_empty() && others.iter().all(|other| !other.transactions.has(*gtid)))
     }
 
     /// The last transaction that it wrote itself, if that came after a position: it was not a replica then.

@@ -72,6 +72,8 @@ impl State {
             (false, true) => Self::Steady,
             (true, true) if !only_old.is_empty() && !only_new.is_empty() => diverged(false),
             (true, true) if has_written => after_promotion(old, new, evidence),
+            // A third one wrote that.
+            (true, true) if !only_new.is_empty() => diverged(false),
             (true, true) if new.replicates_from(old.server_id) => Self::Fenced,
             (true, true) => Self::Stopped,
         }

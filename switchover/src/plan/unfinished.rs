@@ -16,6 +16,8 @@ pub struct Unfinished {
     /// How far it has come, as `resume` and `back` say it.
     pub state: String,
     promotion: Promotion,
+    /// Whether the new primary accepts writes.
+    is_open: bool,
     /// What shows that another server has become the primary since it began.
     overtaken: Option<String>,
 }
@@ -36,14 +38,14 @@ impl Unfinished {
             promotion = Promotion::No;
         }
         let overtaken = overtaken(seen, &record);
-        Self { record, state, promotion, overtaken }
+        let is_open = seen.new.as_ref().is_some_and(|new| !new.read_only);
+        Self { record, state, promotion, is_open, overtaken }
     }
 
-    /// Another server of the file accepts writes, and belongs with these.
+    /// What another server of the file shows that may have become the primary.
     #[must_use]
-    pub fn beside(self, primary: Option<&str>) -> Self {
-        let is_promoted = self.promotion == Promotion::Yes;
-        let why = primary.filter(|_| !is_promoted).map(|name| format!("{name} accepts writes"));
+    pub fn beside(self, why: Option<String>) -> Self {
+        let why = why.filter(|_| !self.is_open);
         Self { overtaken: self.overtaken.or(why), ..self }
     }
 
@@ -61,7 +63,7 @@ impl Unfinished {
         if let Some(why) = &self.overtaken {
             return format!(
                 "{why}; if another server is the primary by now: SET GLOBAL instant_failover_note = '' on each server with the note, \
-                 and make those that do not replicate from it its replicas: instant-failover rejoin {old} and the primary"
+                 and make each that does not replicate from it its replica: instant-failover rejoin SERVER PRIMARY"
             );
         }
         let mut cure = format!("instant-failover resume {old} {new}");
@@ -147,7 +149,7 @@ pub(crate) mod tests {
         };
         let resumes = |one: &Unfinished| one.cure().contains("resume");
         assert!(resumes(&judge(&old, &new)));
-        assert!(!resumes(&judge(&old, &new).beside(Some("db3"))));
+        assert!(!resumes(&judge(&old, &new).beside(Some("db3 accepts writes".to_owned()))));
         for other in [&mut old, &mut new] {
             other.channels = vec![channel(3)];
         }
@@ -156,9 +158,11 @@ pub(crate) mod tests {
         old.channels.clear();
         let one = judge(&old, &new);
         assert!(one.cure().starts_with("db2 replicates from server 3 (db1:3306); "), "{}", one.cure());
-        // It does not know from whom: it never connected.
+        // It never connected, and its address is not that of db1.
         new.channels[0].source = None;
-        assert!(resumes(&judge(&old, &new)));
+        assert!(!resumes(&judge(&old, &new)));
+        let alone = Seen { new: Some(new), ..Seen::default() };
+        assert!(resumes(&Unfinished::of(record(), &alone)));
     }
 
     #[test]

@@ -35,6 +35,11 @@ fn refused(pair: &Pair, ended: &Ended, expected: &str, writable: &[usize]) {
     assert_eq!(found, writable, "{}", ended.text);
 }
 
+/// A restart is seen by the time of the start, which is exact to a second.
+fn wait_before_restart() {
+    std::thread::sleep(Duration::from_secs(3));
+}
+
 fn fail_over_to_db3(pair: &Pair, more: &[&str]) {
     let ended = pair.run_elsewhere(&[&["failover", "db3", "--fenced-by", "true", "--yes"], more].concat());
     assert_eq!(ended.status, Some(0), "{}", ended.text);
@@ -112,6 +117,78 @@ fn a_switchover_by_a_failover() {
     assert_eq!(status.status, Some(0), "{}", status.text);
 }
 
+/// The new primary was promoted, died, and is read only after its restart.
+#[test]
+fn a_promoted_one_by_a_failover() {
+    let mut pair = three();
+    let switchover = ["switchover", "db1", "db2", "--replica", "db3", "--yes", "--json", "--max-lag", "60"];
+    let (ended, reached) = interrupted(pair.command(&switchover).spawn().unwrap(), "forget OLD", |child| {
+        signal(child, "-KILL");
+    });
+    assert!(reached && ended.status.is_none(), "{}", ended.text);
+    wait_before_restart();
+    for n in [DB1, DB2] {
+        pair.servers[n].kill();
+    }
+    fail_over_to_db3(&pair, &["--without", "db1"]);
+    for n in [DB1, DB2] {
+        pair.begin(n, &[]);
+    }
+    let status = pair.run(&["status"]);
+    assert!(!status.text.contains("instant-failover resume"), "{}", status.text);
+    refused(&pair, &pair.run(&["resume", "db1", "db2", "--yes"]), "db3 accepts writes", &[DB3]);
+    refused(&pair, &pair.run_elsewhere(&["resume", "db1", "db2", "--yes"]), "db3", &[DB3]);
+}
+
+/// The one that was promoted meanwhile has restarted, and is read only as all should be; or it is down.
+#[test]
+fn by_one_that_has_restarted() {
+    let mut pair = three();
+    killed(&pair);
+    wait_before_restart();
+    for n in [DB1, DB2] {
+        pair.servers[n].kill();
+    }
+    fail_over_to_db3(&pair, &["--without", "db2"]);
+    pair.sql(DB3, "INSERT INTO shop.orders VALUES (7, 7, 3)");
+    pair.restart(DB3);
+    let failover = ["failover", "db2", "--fenced-by", "true", "--yes"];
+    pair.begin(DB2, &[]);
+    refused(&pair, &pair.run(&failover), "which db2 lacks, and does not replicate from db1", &[]);
+    pair.begin(DB1, &[]);
+    let status = pair.run(&["status"]);
+    assert!(status.text.contains("db3 has 0-3-"), "{}", status.text);
+    for command in ["back", "resume"] {
+        refused(&pair, &pair.run(&[command, "--yes"]), "db3 has 0-3-", &[]);
+    }
+    pair.stop(DB3);
+    for command in ["back", "resume"] {
+        refused(&pair, &pair.run(&[command, "--yes"]), "db3 does not answer, and db1 has restarted since", &[]);
+    }
+}
+
+/// db2 follows the one that was promoted meanwhile, but has not connected since it restarted.
+#[test]
+fn by_one_that_is_down() {
+    let mut pair = three();
+    killed(&pair);
+    pair.servers[DB1].kill();
+    fail_over_to_db3(&pair, &[]);
+    wait_before_restart();
+    for n in [DB2, DB3] {
+        pair.stop(n);
+    }
+    for n in [DB1, DB2] {
+        pair.begin(n, &[]);
+    }
+    let expected = format!("db2 replicates from an unknown server ({})", pair.servers[DB3].address());
+    let status = pair.run(&["status"]);
+    assert!(status.text.contains(&expected) && !status.text.contains("instant-failover resume"), "{}", status.text);
+    for command in ["back", "resume"] {
+        refused(&pair, &pair.run(&[command, "--yes"]), &expected, &[]);
+    }
+}
+
 #[test]
 fn a_failover_by_another_one() {
     let mut pair = three();
@@ -123,8 +200,7 @@ fn a_failover_by_another_one() {
     assert!(reached && ended.status.is_none(), "{}", ended.text);
     pair.servers[DB2].kill();
     fail_over_to_db3(&pair, &["--without", "db2"]);
-    // It is seen by the time of its start, which is exact to a second or two.
-    std::thread::sleep(Duration::from_secs(6));
+    wait_before_restart();
     pair.restart(DB2);
     for command in ["back", "resume"] {
         refused(&pair, &pair.run(&[command, "--yes"]), "db3 accepts writes", &[DB3]);
@@ -155,6 +231,13 @@ fn replicas_of_another_cluster_are_left_alone() {
         }
     };
     pair.write_servers(clusters("cluster = stock\n"));
+    for command in ["check", "prepare", "switchover", "resume", "back", "rejoin"] {
+        let ended = pair.run(&[command, "db1", "db3"]);
+        assert_eq!(ended.status, Some(2), "{}", ended.text);
+        assert!(ended.text.contains("different values of cluster"), "{}", ended.text);
+    }
+    let all = pair.run(&["check", "--all", "--max-lag", "60"]);
+    assert!(all.text.contains("db1 -> db2") && !all.text.contains("db3"), "{}", all.text);
     let ended = pair.run(&["switchover", "db1", "db2", "--replica", "db3", "--yes", "--max-lag", "60"]);
     refused(&pair, &ended, "db3 (--replica) does not replicate from db1, but from server 1", &[DB1]);
     // It is said of one of them alone, and the address is another one.
@@ -203,7 +286,7 @@ fn the_notes_are_gone() {
         signal(child, "-KILL");
     });
     assert!(reached && ended.status.is_none(), "{}", ended.text);
-    std::thread::sleep(Duration::from_secs(6));
+    wait_before_restart();
     for n in [DB1, DB2] {
         pair.restart(n);
     }

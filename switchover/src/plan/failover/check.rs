@@ -2,6 +2,7 @@
 
 use super::super::check::{Finding, grants};
 use super::super::facts::ServerFacts;
+use super::super::gtid::Gtid;
 use super::super::seen::{Channel, Replica, StandIn};
 use super::more_than;
 
@@ -24,8 +25,10 @@ pub struct Facts {
     pub others: Vec<Replica>,
     /// Those that the DBA leaves out.
     pub without: Vec<String>,
-    /// Other servers that accept writes, and belong with the old primary or have what it wrote.
-    pub primaries: Vec<String>,
+    /// Another server that accepts writes, and belongs with these.
+    pub primary: Option<String>,
+    /// A server that does not replicate from the old primary, and has what the new one lacks.
+    pub has_more: Option<(String, Gtid)>,
     /// Replicas of a server with the `server_id` of the old primary, which may be another one.
     pub unclear: Vec<String>,
     /// Whether the file says how others replicate from the new primary.
@@ -63,7 +66,7 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     addresses(facts, &mut findings);
     receivers(facts, &mut findings);
-    primaries(facts, &mut findings);
+    strangers(facts, &mut findings);
     stand_in(facts, &mut findings);
     if let Some(server) = &facts.replica {
         role(facts, server, &mut findings);
@@ -130,15 +133,26 @@ fn receivers(facts: &Facts, findings: &mut Vec<Finding>) {
     }
 }
 
-fn primaries(facts: &Facts, findings: &mut Vec<Finding>) {
-    for name in &facts.primaries {
+/// Servers that do not replicate from the old primary, and may belong with it.
+fn strangers(facts: &Facts, findings: &mut Vec<Finding>) {
+    if let Some(name) = &facts.primary {
         findings.push(Finding::failure(
             "dead",
-            format!("{name} accepts writes, and belongs with {0} or has what {0} wrote", facts.old),
+            format!("{name} accepts writes, and belongs with {} or has what it wrote", facts.old),
             format!(
                 "is {name} already the primary? If so, let {} replicate from it. If it has nothing to do with {}, set cluster in the \
                  groups of the file. If neither, SET GLOBAL read_only = 1 there",
                 facts.new, facts.old
+            ),
+        ));
+    }
+    if let Some((name, gtid)) = &facts.has_more {
+        findings.push(Finding::failure(
+            "replicas",
+            format!("{name} has {gtid}, which {} lacks, and does not replicate from {}", facts.new, facts.old),
+            format!(
+                "was {name} the primary since? Then SET GLOBAL read_only = 0 there, and nothing here. To lose what only it has: --without \
+                 {name}"
             ),
         ));
     }
@@ -400,7 +414,11 @@ mod tests {
             ("db3 has received 0-1-10", |facts| other(facts).channels[0].received = "0-1-10".parse().unwrap()),
             ("db3 has received 0-1-11", |facts| other(facts).transactions = Transactions::parse("0-1-11", "").unwrap()),
             ("db3 does not answer", |facts| facts.others[0].server = None),
-            ("db4 accepts writes", |facts| facts.primaries.push("db4".to_owned())),
+            ("db4 accepts writes", |facts| facts.primary = Some("db4".to_owned())),
+            ("db4 has 0-4-9, which db2 lacks", |facts| {
+                facts.has_more = Some(("db4".to_owned(), "0-4-9".parse().unwrap()));
+            }),
+            ("db4 replicates from a server with the server_id of db1", |facts| facts.unclear.push("db4".to_owned())),
             ("db2 accepts writes", |facts| own(facts).read_only = false),
             ("SQL thread does not run", |facts| own(facts).channels[0].applies = false),
             ("does not replicate", |facts| own(facts).channels.clear()),
