@@ -370,6 +370,7 @@ impl How {
             kill_idle_readers: self.kill_idle_readers,
             not_after: self.not_after,
             replicas: Vec::new(),
+            others: Vec::new(),
             hooks: Hooks { before: None, after_promotion: self.after_promotion.clone(), after: self.after.clone() },
         }
     }

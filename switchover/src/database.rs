@@ -16,6 +16,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a statement may take, and a server may be silent. Statements that wait do so for less.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// What is said of a server whose lock another command holds.
+pub(crate) const TAKEN: &str = "another instant-failover is working on this server";
+
 /// The lock that says that a command works on a server. It ends with its session, and so after everything that was sent there.
 const LOCK: &str = "instant_failover";
 
@@ -227,7 +230,7 @@ impl Session {
         Ok(self.row(sql)?.at(0).to_owned())
     }
 
-    /// Takes the lock, and holds it until this session ends. A node of a Galera cluster may have no locks.
+    /// Takes the lock, and holds it until this session ends. An error begins with [`TAKEN`]. A node of a Galera cluster may have no locks.
     ///
     /// # Errors
     /// If another session holds it for longer than that.
@@ -240,7 +243,7 @@ impl Session {
         };
         let holder = self.value(&format!("SELECT IS_USED_LOCK('{LOCK}')"))?;
         let message = format!(
-            "another instant-failover is working on this server: connection {holder} (KILL {holder} ends one that only waits for an \
+            "{TAKEN}: connection {holder} (KILL {holder} ends one that only waits for an \
              answer); or both names lead to the same server"
         );
         Err(SqlError::Refused { code: 0, message })

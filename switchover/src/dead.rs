@@ -4,8 +4,7 @@ use crate::database::SqlError;
 use crate::facts;
 use crate::link::Link;
 use crate::plan::failover::check::{Answer, Facts, answers};
-use crate::plan::gtid::Gtid;
-use crate::plan::seen::{Around, Replica, Server};
+use crate::plan::seen::{Around, Beside, Replica, Server};
 use crate::probe::{self, Probe};
 use crate::servers::{Entry, Servers, Way};
 use crate::stand_in::StandInLink;
@@ -59,8 +58,9 @@ impl Dead {
         let (mut unclear, mut strangers, mut silent) = (Vec::new(), Vec::new(), Vec::new());
         for (link, server) in looked {
             let Some(server) = server else {
-                if link.entry.cluster == old.cluster {
-                    silent.extend(without.contains(&link.entry.name).then(|| link.entry.name.clone()));
+                if old.same_cluster(&link.entry) != Some(false) {
+                    let is_left_out = without.contains(&link.entry.name) && !link.is_taken();
+                    silent.extend(is_left_out.then(|| link.entry.name.clone()));
                     replicas.push(link);
                 }
                 continue;
@@ -103,32 +103,32 @@ impl Dead {
         let mut replicas = Vec::new();
         for (link, server) in silent.chain(looks(links, &self.old, self.old_id)) {
             let name = link.entry.name.clone();
-            if server.is_none() && self.without.contains(&name) && !self.silent.contains(&name) {
+            let is_taken = server.is_none() && link.is_taken();
+            if server.is_none() && !is_taken && self.without.contains(&name) && !self.silent.contains(&name) {
                 self.silent.push(name.clone());
             }
-            replicas.push(Replica { name, server });
+            replicas.push(Replica { name, server, is_taken });
             self.replicas.push(link);
         }
         Around { replicas, stand_in: self.stand_in.as_mut().and_then(StandInLink::look) }
     }
 
-    /// Another server that has become the primary: it accepts writes, and belongs with the new one.
+    /// Another server that may have become the primary.
     #[must_use]
-    pub fn primary_beside(&self, new: &Server) -> Option<String> {
-        let is_primary = |other: &&Stranger| {
-            !other.server.replicates_from(self.old_id) && other.server.is_primary_beside(&[new], other.same_cluster)
+    pub fn beside(&self, new: &Server) -> Option<Beside> {
+        let claim = |other: &Stranger| {
+            if other.server.replicates_from(self.old_id) {
+                return None;
+            }
+            let claim = other.server.beside(&other.name, &[new], other.same_cluster)?;
+            // What only it has may be given up; and what the old primary wrote is looked for among its replicas.
+            let is_nothing = match &claim {
+                Beside::HasMore(name, gtid) => gtid.server == self.old_id || self.without.contains(name),
+                _ => false,
+            };
+            (!is_nothing).then_some(claim)
         };
-        self.strangers.iter().find(is_primary).map(|other| other.name.clone())
-    }
-
-    /// One that belongs with the new primary, and has what that lacks: it may have been the primary.
-    #[must_use]
-    pub fn has_more(&self, new: &Server) -> Option<(String, Gtid)> {
-        let own = [self.old_id, new.server_id];
-        let others = self.strangers.iter().filter(|other| {
-            !self.without.contains(&other.name) && other.server.belongs_with(&[new], other.same_cluster)
-        });
-        others.into_iter().find_map(|other| Some((other.name.clone(), other.server.has_more_than(&[new], &own)?)))
+        self.strangers.iter().find_map(claim)
     }
 
     /// Names of those that are left out, and did not answer.
@@ -186,8 +186,7 @@ impl Dead {
         let around = self.around();
         let replica = facts::server(new, &self.old, Some(self.old_id), 0)?;
         Ok(Facts {
-            primary: self.primary_beside(&replica.seen),
-            has_more: self.has_more(&replica.seen),
+            beside: self.beside(&replica.seen),
             old: self.old.name.clone(),
             old_id: self.old_id,
             new: new.entry.name.clone(),

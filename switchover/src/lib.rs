@@ -6,6 +6,7 @@
 //! - [`database`], [`link`], [`look`]: sessions, and what servers show
 //! - [`facts`]: everything that the check judges
 //! - [`dead`], [`probe`], [`stand_in`]: what is left of a primary that is dead, and what is around it
+//! - [`beside`]: whether another server has become the primary
 //! - [`live`]: the steps, on servers
 //! - [`rolling`]: nodes that are restarted one after the other
 //! - [`store`], [`signals`]: the file with the record, and signals
@@ -13,6 +14,7 @@
 //! - [`command`]: the command line
 #![forbid(unsafe_code)]
 
+pub mod beside;
 pub mod command;
 pub mod database;
 pub mod dead;

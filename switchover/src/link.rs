@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::database::{Row, Session, SqlError, UNKNOWN_VARIABLE};
+use crate::database::{Row, Session, SqlError, TAKEN, UNKNOWN_VARIABLE};
 use crate::look::{self, Abilities, Other};
 use crate::plan::seen::Server;
 use crate::servers::Entry;
@@ -88,6 +88,12 @@ impl Link {
         self.lost.push(id);
     }
 
+    /// Whether another command held the lock when it was tried last.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        self.problem.contains(TAKEN)
+    }
+
     /// The id of the session, if there is one.
     #[must_use]
     pub fn id(&self) -> Option<u32> {
@@ -134,10 +140,15 @@ impl Link {
     pub fn look(&mut self, other: &Entry, other_id: Option<u32>) -> Option<Server> {
         for _ in 0..2 {
             let other = Other { server_id: other_id, replication: &other.replication };
+            let is_new = self.session.is_none();
             let abilities = match self.session() {
                 Ok(_) => self.abilities,
                 Err(error) => {
                     self.problem = error.to_string();
+                    // Each try may take long.
+                    if is_new {
+                        return None;
+                    }
                     continue;
                 }
             };

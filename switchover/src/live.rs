@@ -9,13 +9,14 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::beside::beside;
 use crate::database::{Session, SqlError, quoted};
 use crate::dead::Dead;
 use crate::link::Link;
 use crate::look::is_on;
 use crate::plan::drive::{Event, Failure, Rest, World};
 use crate::plan::gtid::Position;
-use crate::plan::next::Missing;
+use crate::plan::next::{Missing, has_note};
 use crate::plan::record::Record;
 use crate::plan::seen::Seen;
 use crate::plan::step::Step;
@@ -38,6 +39,8 @@ pub struct Options {
     pub not_after: Option<SystemTime>,
     /// Other replicas of the old primary, which follow the new one.
     pub replicas: Vec<Entry>,
+    /// Other servers that may belong with the two.
+    pub others: Vec<Entry>,
     /// Commands to run.
     pub hooks: Hooks,
 }
@@ -332,22 +335,36 @@ impl<'a> Live<'a> {
     fn unfence(&mut self, record: &Record) -> Result<(), Failure> {
         let read_only = format!("SET GLOBAL read_only = {}", u8::from(record.before.read_only));
         // In this order: a COMMIT that waits for the lock would be refused by read_only.
-        match &mut self.fence {
-            Some(fence) => {
-                let id = fence.session.id();
-                let result = fence.session.run(&read_only).and_then(|()| fence.session.run("UNLOCK TABLES"));
-                self.fence = None;
-                if let Err(error) = result {
-                    self.old.has_lost(id);
-                    return Err(error.into());
-                }
+        if let Some(fence) = &mut self.fence {
+            let id = fence.session.id();
+            let result = fence.session.run(&read_only).and_then(|()| fence.session.run("UNLOCK TABLES"));
+            self.fence = None;
+            if let Err(error) = result {
+                self.old.has_lost(id);
+                return Err(error.into());
             }
-            None => self.old.run(&read_only)?,
+        } else {
+            self.refuse_if_overtaken(record)?;
+            self.old.run(&read_only)?;
         }
         if !record.way.hold {
             self.pause_began = None;
         }
         self.set_scheduler(record.before.events)
+    }
+
+    /// Without the session that held the lock, the old primary may have been down, and a failover have made another one.
+    fn refuse_if_overtaken(&mut self, record: &Record) -> Result<(), Failure> {
+        let seen = self.read();
+        let Some(old) = &seen.old else { return Err(Failure(self.old.problem.clone())) };
+        let has_restarted = !has_note(old, record);
+        if record.before.read_only || !old.read_only {
+            return Ok(());
+        }
+        match beside(&self.options.others, &self.old.entry, &seen, has_restarted) {
+            None => Ok(()),
+            Some(other) => Err(Failure(format!("{other}: {} is not opened", self.old.entry.name))),
+        }
     }
 
     fn set_scheduler(&mut self, on: bool) -> Result<(), Failure> {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use ::failover::Mode;
 
-use super::pair::Beside;
 use super::run::{Overtaken, confirm, go, hook, id, is_overtaken, live, nothing_changed, show_steps, who, written};
 use super::{Context, Ended, Exit, Failover, How, pair};
 use crate::dead::Dead;
@@ -230,12 +229,7 @@ pub(super) fn unfinished(context: &Context, record: Record, how: &How, goal: Goa
     let other = match (&live.dead, &seen.new) {
         // There is nothing that would make another one.
         (_, Some(new)) if is_promoted && !new.read_only => None,
-        (Some(dead), new) => {
-            let writes = new.as_ref().and_then(|new| dead.primary_beside(new)).map(Beside::Writes);
-            let more =
-                || new.as_ref().and_then(|new| dead.has_more(new)).map(|(name, gtid)| Beside::HasMore(name, gtid));
-            writes.or_else(more)
-        }
+        (Some(dead), new) => new.as_ref().and_then(|new| dead.beside(new)),
         _ => None,
     };
     let why = overtaken(&seen, &record).map(Overtaken::Elsewhere).or_else(|| other.map(Overtaken::By));

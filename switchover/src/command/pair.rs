@@ -3,14 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::{Check, Context, Ended, Exit, Judging};
+use crate::beside::beside;
 use crate::facts;
 use crate::link::Link;
 use crate::plan::check::{self, Finding, Level};
 use crate::plan::facts::{Facts, Wanted};
-use crate::plan::gtid::Gtid;
-use crate::plan::seen::{Seen, Server};
+use crate::plan::seen::{Beside, Seen};
 use crate::servers::Entry;
-use crate::threads;
 
 /// Transactions and statements that are older are named, in seconds.
 const MAX_AGE: u64 = 5;
@@ -49,45 +48,11 @@ pub(super) fn pair(context: &Context, old: &str, new: &str) -> Result<[Entry; 2]
     Ok(pair)
 }
 
-/// What another server of the file shows that may have become the primary of a pair.
-pub(super) enum Beside {
-    /// It accepts writes.
-    Writes(String),
-    /// It has a transaction that neither of the two has.
-    HasMore(String, Gtid),
-    /// It does not answer.
-    Silent(String),
-}
-
-/// Looks at all others, and names the one that speaks most clearly against opening one of these two. `promoted`: the new primary has
-/// written as such.
-pub(super) fn beside(context: &Context, [old, new]: [&Entry; 2], seen: &Seen, promoted: bool) -> Option<Beside> {
-    let ids = [&seen.old, &seen.new].map(|server| server.as_ref().map_or(0, |server| server.server_id));
+/// The servers of the file that may belong with a pair.
+pub(super) fn others(context: &Context, [old, new]: [&Entry; 2]) -> Vec<Entry> {
     let is_other =
         |entry: &&Entry| ![&old.name, &new.name].contains(&&entry.name) && old.same_cluster(entry) != Some(false);
-    let links = context.servers.all().iter().filter(is_other).map(|entry| Link::new(entry.clone(), false));
-    let pair: Vec<&Server> = [&seen.old, &seen.new].into_iter().flatten().collect();
-    let own = if promoted { &ids[..] } else { &ids[..1] };
-    let mut found = threads::each(links, |mut link| {
-        let Some(server) = link.look(old, Some(ids[0])) else {
-            return (link.entry.cluster == old.cluster).then_some(Beside::Silent(link.entry.name));
-        };
-        let same_cluster = old.same_cluster(&link.entry);
-        let more = server.has_more_than(&pair, own).filter(|_| server.belongs_with(&pair, same_cluster));
-        if server.is_primary_beside(&pair, same_cluster) {
-            Some(Beside::Writes(link.entry.name))
-        } else {
-            more.map(|gtid| Beside::HasMore(link.entry.name, gtid))
-        }
-    });
-    let rank = |beside: &Option<Beside>| match beside {
-        Some(Beside::Writes(_)) => 0,
-        Some(Beside::HasMore(..)) => 1,
-        Some(Beside::Silent(_)) => 2,
-        None => 3,
-    };
-    found.sort_by_key(rank);
-    found.into_iter().next().flatten()
+    context.servers.all().iter().filter(is_other).cloned().collect()
 }
 
 pub(super) fn check(context: &mut Context, arguments: &Check) -> Ended {
@@ -131,7 +96,8 @@ pub(super) fn judge(
     let servers = [&facts.old, &facts.new].map(|facts| facts.as_ref().map(|facts| facts.seen.clone()));
     if let [Some(old_server), Some(new_server)] = servers {
         let seen = Seen { old: Some(old_server), new: Some(new_server), ..Seen::default() };
-        if let Some(Beside::Writes(name)) = beside(context, [&old.entry, &new.entry], &seen, false) {
+        let others = others(context, [&old.entry, &new.entry]);
+        if let Some(Beside::Writes(name)) = beside(&others, &old.entry, &seen, false) {
             findings.push(Finding::other_primary(&name, &old.entry.name));
         }
     }

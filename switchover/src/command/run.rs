@@ -4,14 +4,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
-use super::pair::Beside;
 use super::{Console, Context, Ended, Exit};
 use crate::dead::Dead;
 use crate::live::{Live, Options, hooks};
 use crate::plan::drive::{End, LeftOut, Limits, World as _, drive};
 use crate::plan::next::Goal;
 use crate::plan::record::Record;
-use crate::plan::seen::Server;
+use crate::plan::seen::{Beside, Server};
 use crate::plan::step::{Step, with_names};
 use crate::servers::Entry;
 
@@ -27,6 +26,7 @@ pub(super) fn live<'a>(
     dead: Option<Dead>,
 ) -> Live<'a> {
     console.begin(&old.name, &new.name);
+    let options = Options { others: super::pair::others(context, [&old, &new]), ..options };
     let mut live = Live::new(old, new, options, context.store.clone(), context.signals.clone(), console);
     live.dead = dead;
     // The id of each is needed to recognise the other's connection to it.
@@ -82,7 +82,7 @@ pub(super) fn is_overtaken(context: &Context, record: &Record, why: Overtaken) -
             ),
         ),
         Overtaken::By(Beside::HasMore(name, gtid)) => (
-            format!("{name} has {gtid}, which others lack: it may have been the primary since"),
+            Beside::HasMore(name.clone(), gtid).to_string(),
             name,
             ". If it is not, and what only it has does not count, take its group out of the file; then run this again"
                 .to_owned(),

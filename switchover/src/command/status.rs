@@ -1,7 +1,7 @@
 //! `status`.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -11,16 +11,19 @@ use crate::database::SqlError;
 use crate::dead::stands_in;
 use crate::facts;
 use crate::link::Link;
+use crate::plan::next::has_note;
 use crate::plan::record::Record;
 use crate::plan::rolling::{self, Node, Stage};
-use crate::plan::seen::{Around, Channel, Seen as Pair, Server};
+use crate::plan::seen::{Around, Beside, Channel, Seen as Pair, Server};
 use crate::plan::unfinished::Unfinished;
 use crate::servers::{Entry, Servers};
 use crate::stand_in::StandInLink;
 use crate::threads;
 
 /// How long until it is looked again.
-const AGAIN: Duration = Duration::from_millis(300);
+const AGAIN: Duration = Duration::from_secs(1);
+/// It is not looked again if that takes longer.
+const SOON: Duration = Duration::from_secs(3);
 
 /// A rolling restart that began on this machine.
 struct Rolling {
@@ -68,22 +71,15 @@ impl Open {
 }
 
 pub(super) fn status(context: &Context) -> Exit {
-    // A server may go away, or come back, while all are looked at.
-    let before = rolling_here(context).unwrap_or_default();
-    let mut all = look_at_all(context);
-    let mut open = open(context, &all);
-    if open.iter().any(|one| !one.runs) {
-        // One that has just begun, or ended, looks like one that was interrupted.
+    let began = Instant::now();
+    let mut view = View::of(context);
+    if !view.problems.is_empty() && began.elapsed() < SOON {
+        // A step that is being taken, or a server that has just started, may look like a problem.
         context.signals.sleep(AGAIN);
-        all = look_at_all(context);
-        open = self::open(context, &all);
+        view = View::of(context);
     }
-    let (rolling, unreadable) = match rolling_here(context) {
-        Ok(rolling) => (rolling, None),
-        Err(error) => (Vec::new(), Some(format!("the files with the state: {error}"))),
-    };
-    let both = || before.iter().chain(&rolling);
-    let is_away = |name: &str| both().any(|one| one.runs && one.has_taken(name));
+    let View { all, open, before, rolling, problems } = view;
+    let is_away = |name: &str| is_away(&before, &rolling, name);
     for seen in &all {
         let name = &seen.entry.name;
         show(context, seen, is_away(name), open.iter().any(|one| !one.runs && one.is_about(name)));
@@ -112,21 +108,54 @@ pub(super) fn status(context: &Context) -> Exit {
     for entry in context.servers.stand_ins() {
         show_stand_in(context, entry);
     }
-    let mut problems: Vec<String> = all
-        .iter()
-        .filter(|seen| seen.server.is_err() && !is_away(&seen.entry.name))
-        .map(|seen| format!("{} {}", seen.entry.name, seen.problem))
-        .collect();
-    let interrupted = rolling.iter().filter(|one| !one.runs);
-    problems.extend(interrupted.map(|one| {
-        format!("the rolling restart of {} is unfinished and not running: resume, or back", one.record.nodes.join(", "))
-    }));
-    problems.extend(problems_of(&all, &open, &rolling, is_away));
-    problems.extend(unreadable);
     for problem in &problems {
         context.console.say("problem", problem);
     }
     if problems.is_empty() { Exit::Done } else { Exit::Refused }
+}
+
+/// Everything that is shown.
+struct View {
+    all: Vec<Seen>,
+    open: Vec<Open>,
+    /// The rolling restarts of this machine before the servers were looked at, and afterwards.
+    before: Vec<Rolling>,
+    rolling: Vec<Rolling>,
+    problems: Vec<String>,
+}
+
+impl View {
+    fn of(context: &Context) -> Self {
+        // A server may go away, or come back, while all are looked at.
+        let before = rolling_here(context).unwrap_or_default();
+        let all = look_at_all(context);
+        let open = open(context, &all);
+        let (rolling, unreadable) = match rolling_here(context) {
+            Ok(rolling) => (rolling, None),
+            Err(error) => (Vec::new(), Some(format!("the files with the state: {error}"))),
+        };
+        let is_away = |name: &str| is_away(&before, &rolling, name);
+        let mut problems: Vec<String> = all
+            .iter()
+            .filter(|seen| seen.server.is_err() && !is_away(&seen.entry.name))
+            .map(|seen| format!("{} {}", seen.entry.name, seen.problem))
+            .collect();
+        let interrupted = rolling.iter().filter(|one| !one.runs);
+        problems.extend(interrupted.map(|one| {
+            format!(
+                "the rolling restart of {} is unfinished and not running: resume, or back",
+                one.record.nodes.join(", ")
+            )
+        }));
+        problems.extend(problems_of(&all, &open, &rolling, is_away));
+        problems.extend(unreadable);
+        Self { all, open, before, rolling, problems }
+    }
+}
+
+/// Whether a rolling restart that runs here has taken this server away, or had when it was looked at.
+fn is_away(before: &[Rolling], after: &[Rolling], name: &str) -> bool {
+    before.iter().chain(after).any(|one| one.runs && one.has_taken(name))
 }
 
 /// All at once: each that hangs takes long.
@@ -184,20 +213,24 @@ fn open(context: &Context, all: &[Seen]) -> Vec<Open> {
 fn beside(all: &[Seen], record: &Record, pair: &Pair) -> Option<String> {
     let (old_name, new_name) = (&record.old.name, &record.new.name);
     let old = &all.iter().find(|seen| [old_name, new_name].contains(&&seen.entry.name))?.entry;
-    let ids = [record.old.server_id, record.new.server_id];
     let servers: Vec<&Server> = [&pair.old, &pair.new].into_iter().flatten().collect();
+    let has_restarted = pair.old.as_ref().is_none_or(|old| !has_note(old, record));
     let others = all.iter().filter(|seen| ![old_name, new_name].contains(&&seen.entry.name) && seen.galera.is_none());
     others.into_iter().find_map(|seen| {
-        let (name, server) = (&seen.entry.name, seen.server.as_ref().ok()?);
-        let same_cluster = old.same_cluster(&seen.entry);
-        if server.is_primary_beside(&servers, same_cluster) {
-            let cure = format!(
-                "if it has nothing to do with {old_name} and {new_name}, set cluster in the groups of the file"
-            );
-            return Some(format!("{name} accepts writes ({cure})"));
-        }
-        let more = server.has_more_than(&servers, &ids).filter(|_| server.belongs_with(&servers, same_cluster));
-        more.map(|gtid| format!("{name} has {gtid}, which they lack"))
+        let (name, same_cluster) = (&seen.entry.name, old.same_cluster(&seen.entry));
+        let found = match &seen.server {
+            Ok(server) => server.beside(name, &servers, same_cluster)?,
+            Err(_) if same_cluster == Some(false) || record.failover.is_some() => return None,
+            Err(_) => Beside::Silent(name.clone()),
+        };
+        let cure = match found {
+            Beside::Writes(_) => {
+                format!("if it has nothing to do with {old_name} and {new_name}, set cluster in the groups of the file")
+            }
+            Beside::HasMore(..) => "if what only it has does not count, take its group out of the file".to_owned(),
+            Beside::Silent(_) => "start it, or, if it certainly has not, take its group out of the file".to_owned(),
+        };
+        (has_restarted || matches!(found, Beside::Writes(_))).then(|| format!("{found} ({cure})"))
     })
 }
 
@@ -222,7 +255,8 @@ fn is_worked_on(all: &[Seen], record: &Record) -> bool {
 
 fn look(servers: &Servers, entry: &Entry) -> Seen {
     let mut link = Link::new(entry.clone(), false);
-    let mut problem = match link.session() {
+    let opened = link.session().map(drop);
+    let mut problem = match &opened {
         Err(error) if error.refuses_login() => {
             "refused the login: correct its user or password in the file with the servers"
         }
@@ -230,14 +264,21 @@ fn look(servers: &Servers, entry: &Entry) -> Seen {
         _ => "cannot be examined; see instant-failover check",
     };
     let mut has_stand_in = false;
-    let server = link.look(entry, None).ok_or_else(|| {
+    let seen = match opened {
+        Ok(()) => link.look(entry, None),
+        Err(error) => {
+            link.problem = error.to_string();
+            None
+        }
+    };
+    let server = seen.ok_or_else(|| {
         let stand_in = stands_in(servers, entry);
         has_stand_in = stand_in.is_some();
         stand_in
             .inspect(|_| problem = "does not answer")
             .map_or_else(|| link.problem.clone(), |why| format!("no answer: {why}"))
     });
-    let galera = crate::rolling::galera(&mut link).ok().flatten();
+    let galera = if server.is_ok() { crate::rolling::galera(&mut link).ok().flatten() } else { None };
     let galera = galera.map(|role| Node::named(&entry.name, role));
     let (mut worker, mut plugin, mut exempt) = (None, String::new(), String::new());
     if server.is_ok() {
@@ -381,7 +422,10 @@ fn problems_of(all: &[Seen], open: &[Open], rolling: &[Rolling], is_away: impl F
             ));
         }
         let is_expected = |channel: &&Channel| {
-            unfinished.is_some_and(|one| channel.source == Some(one.unfinished.record.old.server_id))
+            unfinished.is_some_and(|one| {
+                let Record { old, new, .. } = &one.unfinished.record;
+                [old, new].iter().any(|server| channel.source == Some(server.server_id))
+            })
         };
         for channel in server.channels.iter().filter(|channel| !channel.runs() && !is_expected(channel)) {
             problems.push(format!("replication has stopped on {name} (connection '{}')", channel.name));
@@ -704,7 +748,10 @@ mod tests {
         new.read_only = true;
         assert_eq!(why(&[one.clone(), closed.clone()]), "");
         closed.server.as_mut().unwrap().transactions = Transactions::parse("0-1-7,0-3-8", "").unwrap();
-        assert_eq!(why(&[one.clone(), closed]), "db2 has 0-3-8, which they lack");
+        assert!(why(&[one.clone(), closed.clone()]).starts_with("db2 has 0-3-8, which others lack"));
+        // It follows db1.
+        closed.server.as_mut().unwrap().channels.push(channel(1));
+        assert_eq!(why(&[one.clone(), closed]), "");
         for (cluster, expected) in [("shop", true), ("stock", false)] {
             pair = [one.clone(), other.clone()];
             pair[0].entry.cluster = Some("shop".to_owned());

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use ::failover::Mode;
 
-use super::pair::Beside;
 use super::run::{Overtaken, confirm, go, id, is_overtaken, live, nothing_changed, show_steps, who, written};
 use super::{Back, Context, Ended, Exit, How, Judging, Prepare, Rejoin, Resume, Switchover, pair};
+use crate::beside::beside;
 use crate::database::SqlError;
 use crate::dead::stands_in;
 use crate::facts;
@@ -311,10 +311,8 @@ fn refuse_if_overtaken(
         // There is nothing that would make another one.
         None if is_promoted && seen.new.as_ref().is_some_and(|new| !new.read_only) => None,
         None => {
-            // As long as it has the note, the old primary has not restarted, and no failover can have begun.
             let has_restarted = seen.old.as_ref().is_none_or(|old| !has_note(old, record));
-            let other = pair::beside(context, [old, new], seen, is_promoted);
-            other.filter(|other| has_restarted || !matches!(other, Beside::Silent(_))).map(Overtaken::By)
+            beside(&pair::others(context, [old, new]), old, seen, has_restarted).map(Overtaken::By)
         }
     };
     why.map_or(Ok(()), |why| Err(is_overtaken(context, record, why)))

@@ -94,6 +94,9 @@ fn before_promotion(new: &Server, around: &Around, record: &Record, parts: &Fail
         return Next::Take(Step::HoldAtStandIn);
     }
     for replica in &around.replicas {
+        if replica.is_taken {
+            return Next::Fails(format!("another instant-failover is working on {}", replica.name));
+        }
         if replica.server.is_none() && !parts.without.contains(&replica.name) {
             return Next::Fails(format!("{} does not answer, and may have received more", replica.name));
         }

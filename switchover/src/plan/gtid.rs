@@ -169,6 +169,12 @@ impl Transactions {
         self.written.keys().any(|(_, written_by)| *written_by == server)
     }
 
+    /// Whether the binary log has a transaction.
+    #[must_use]
+    pub fn wrote(&self, gtid: Gtid) -> bool {
+        self.written.get(&(gtid.domain, gtid.server)).is_some_and(|last| *last >= gtid.sequence)
+    }
+
     /// Whether both binary logs have something that the same server wrote.
     #[must_use]
     pub fn share_a_writer(&self, other: &Self) -> bool {

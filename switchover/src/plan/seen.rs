@@ -1,5 +1,7 @@
 //! What was read from the servers.
 
+use std::fmt;
+
 use failover::{Mode, Target};
 
 use super::gtid::{Gtid, Position, Transactions};
@@ -32,6 +34,8 @@ pub struct Replica {
     pub name: String,
     /// `None` if it does not answer.
     pub server: Option<Server>,
+    /// Whether it answers, and another instant-failover is working on it.
+    pub is_taken: bool,
 }
 
 /// A stand-in.
@@ -64,6 +68,29 @@ pub struct Server {
     pub note: String,
     /// Whether `@@event_scheduler` is `ON`.
     pub events_run: bool,
+}
+
+/// What another server shows that may have become the primary of a pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// It accepts writes.
+    Writes(String),
+    /// It has a transaction that neither of the two has.
+    HasMore(String, Gtid),
+    /// It does not answer.
+    Silent(String),
+}
+
+impl fmt::Display for Beside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Writes(name) => write!(f, "{name} accepts writes"),
+            Self::HasMore(name, gtid) => {
+                write!(f, "{name} has {gtid}, which others lack: it may have been the primary since")
+            }
+            Self::Silent(name) => write!(f, "{name} does not answer, and may have become the primary"),
+        }
+    }
 }
 
 impl Server {
@@ -102,12 +129,29 @@ impl Server {
         !self.read_only && !is_replica && self.belongs_with(others, same_cluster)
     }
 
-    /// A transaction that it has and the others lack, though none of these servers wrote it.
+    /// What shows that it may have become the primary of others. One that replicates from them has not.
     #[must_use]
-    pub fn has_more_than(&self, others: &[&Self], by_others_than: &[u32]) -> Option<Gtid> {
-        let mut more: Vec<Gtid> = self.transactions.missing_on(&Transactions::default());
-        more.retain(|gtid| !by_others_than.contains(&gtid.server));
-        more.into_iter().find(|gtid| !others.is_empty() && others.iter().all(|other| !other.transactions.has(*gtid)))
+    pub fn beside(&self, name: &str, others: &[&Self], same_cluster: Option<bool>) -> Option<Beside> {
+        if self.is_primary_beside(others, same_cluster) {
+            return Some(Beside::Writes(name.to_owned()));
+        }
+        let is_replica = others.iter().any(|other| self.replicates_from(other.server_id));
+        if is_replica || !self.belongs_with(others, same_cluster) {
+            return None;
+        }
+        self.has_more_than(others).map(|gtid| Beside::HasMore(name.to_owned(), gtid))
+    }
+
+    /// A transaction that it has, and that all others lack though none of them wrote it.
+    ///
+    /// Its last one counts also where their positions have passed the number of that: a primary that had lagged when it was promoted
+    /// uses numbers again.
+    fn has_more_than(&self, others: &[&Self]) -> Option<Gtid> {
+        let is_their_own = |gtid: &Gtid| others.iter().any(|other| other.server_id == gtid.server);
+        let last = self.position.last().filter(|gtid| others.iter().all(|other| !other.transactions.wrote(*gtid)));
+        let written = self.transactions.missing_on(&Transactions::default()).into_iter();
+        let missing = written.filter(|gtid| others.iter().all(|other| !other.transactions.has(*gtid)));
+        last.chain(missing).find(|gtid| !others.is_empty() && !is_their_own(gtid))
     }
 
     /// The last transaction that it wrote itself, if that came after a position: it was not a replica then.

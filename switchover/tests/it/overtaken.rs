@@ -189,6 +189,69 @@ fn by_one_that_is_down() {
     }
 }
 
+/// The command is still running when the old primary dies, and comes back after somebody has made db3 the primary.
+#[test]
+fn while_it_runs() {
+    for step in ["wait until the sessions", "stop replication"] {
+        let mut pair = three();
+        pair.write_servers(|text| text);
+        let switchover = ["switchover", "db1", "db2", "--yes", "--json", "--max-lag", "60"];
+        let (ended, reached) = interrupted(pair.command(&switchover).spawn().unwrap(), step, |child| {
+            signal(child, "-STOP");
+            pair.servers[DB1].kill();
+            // db2 is worked on: it cannot be left out.
+            let failover = ["failover", "db3", "--fenced-by", "true", "--yes", "--without", "db2"];
+            refused(&pair, &pair.run_elsewhere(&failover), "another instant-failover is working on db2", &[]);
+            for sql in ["STOP SLAVE", "SET GLOBAL read_only = 0", "INSERT INTO shop.orders VALUES (7, 7, 3)"] {
+                pair.sql(DB3, sql);
+            }
+            pair.begin(DB1, &[]);
+            signal(child, "-CONT");
+        });
+        assert!(reached && ended.status == Some(4), "{}", ended.text);
+        assert!(ended.text.contains("db3 accepts writes: db1 is not opened"), "{}", ended.text);
+        for n in [DB1, DB2] {
+            assert_eq!(pair.value(n, "SELECT @@read_only"), "1", "{}", ended.text);
+        }
+    }
+}
+
+/// It lagged when it was promoted: the numbers of its transactions are used twice.
+#[test]
+fn by_one_that_had_lagged() {
+    let mut pair = three();
+    pair.sql(DB3, "STOP SLAVE IO_THREAD");
+    for number in 0..6 {
+        pair.sql(DB1, &format!("INSERT INTO shop.orders VALUES (8, {number}, 1)"));
+    }
+    pair.replicated(DB1, DB2);
+    killed(&pair);
+    wait_before_restart();
+    for n in [DB1, DB2] {
+        pair.servers[n].kill();
+    }
+    pair.sql(DB3, "START SLAVE IO_THREAD");
+    fail_over_to_db3(&pair, &["--without", "db2"]);
+    pair.sql(DB3, "INSERT INTO shop.orders VALUES (7, 7, 3)");
+    pair.restart(DB3);
+    for n in [DB1, DB2] {
+        pair.begin(n, &[]);
+    }
+    for command in ["back", "resume"] {
+        refused(&pair, &pair.run(&[command, "--yes"]), "db3 has 0-3-", &[]);
+    }
+}
+
+/// A transaction of its own makes no primary of a replica.
+#[test]
+fn not_by_a_replica() {
+    let pair = three();
+    killed(&pair);
+    pair.sql(DB3, "INSERT INTO shop.orders VALUES (7, 7, 3)");
+    let ended = pair.run(&["back", "--yes"]);
+    assert_eq!(ended.status, Some(3), "{}", ended.text);
+}
+
 #[test]
 fn a_failover_by_another_one() {
     let mut pair = three();

@@ -2,8 +2,7 @@
 
 use super::super::check::{Finding, grants};
 use super::super::facts::ServerFacts;
-use super::super::gtid::Gtid;
-use super::super::seen::{Channel, Replica, StandIn};
+use super::super::seen::{Beside, Channel, Replica, StandIn};
 use super::more_than;
 
 /// Everything that is judged.
@@ -25,10 +24,8 @@ pub struct Facts {
     pub others: Vec<Replica>,
     /// Those that the DBA leaves out.
     pub without: Vec<String>,
-    /// Another server that accepts writes, and belongs with these.
-    pub primary: Option<String>,
-    /// A server that does not replicate from the old primary, and has what the new one lacks.
-    pub has_more: Option<(String, Gtid)>,
+    /// Another server that may have become the primary.
+    pub beside: Option<Beside>,
     /// Replicas of a server with the `server_id` of the old primary, which may be another one.
     pub unclear: Vec<String>,
     /// Whether the file says how others replicate from the new primary.
@@ -135,7 +132,7 @@ fn receivers(facts: &Facts, findings: &mut Vec<Finding>) {
 
 /// Servers that do not replicate from the old primary, and may belong with it.
 fn strangers(facts: &Facts, findings: &mut Vec<Finding>) {
-    if let Some(name) = &facts.primary {
+    if let Some(Beside::Writes(name)) = &facts.beside {
         findings.push(Finding::failure(
             "dead",
             format!("{name} accepts writes, and belongs with {} or has what it wrote", facts.old),
@@ -146,7 +143,7 @@ fn strangers(facts: &Facts, findings: &mut Vec<Finding>) {
             ),
         ));
     }
-    if let Some((name, gtid)) = &facts.has_more {
+    if let Some(Beside::HasMore(name, gtid)) = &facts.beside {
         findings.push(Finding::failure(
             "replicas",
             format!("{name} has {gtid}, which {} lacks, and does not replicate from {}", facts.new, facts.old),
@@ -276,8 +273,13 @@ fn unknown_writes(facts: &Facts, server: &ServerFacts, received: &super::super::
 
 fn others(facts: &Facts, server: &ServerFacts, findings: &mut Vec<Finding>) {
     let (old, new) = (&facts.old, &facts.new);
-    for Replica { name, server: other } in &facts.others {
+    for Replica { name, server: other, is_taken } in &facts.others {
         findings.push(match other {
+            None if *is_taken => Finding::failure(
+                "replicas",
+                format!("another instant-failover is working on {name}"),
+                "let that end, or end it; then status says what it has left",
+            ),
             None if facts.without.contains(name) => Finding::warning(
                 "replicas",
                 format!("{name} does not answer and is left out: what only it has received is lost"),
@@ -347,7 +349,7 @@ mod tests {
     use super::super::super::check::{Level, worst};
     use super::super::super::facts::ServerFacts;
     use super::super::super::gtid::{Position, Transactions};
-    use super::super::super::seen::{Channel, Replica, Server};
+    use super::super::super::seen::{Beside, Channel, Replica, Server};
     use super::{Answer, Facts, check};
 
     fn server(id: u32, applied: &str, received: &str) -> Server {
@@ -387,7 +389,11 @@ mod tests {
                 grants: vec!["GRANT ALL PRIVILEGES ON *.* TO dba".to_owned()],
                 ..ServerFacts::of(server(2, "0-1-7", "0-1-9"))
             }),
-            others: vec![Replica { name: "db3".to_owned(), server: Some(server(3, "0-1-8", "0-1-8")) }],
+            others: vec![Replica {
+                name: "db3".to_owned(),
+                server: Some(server(3, "0-1-8", "0-1-8")),
+                is_taken: false,
+            }],
             ..Facts::default()
         }
     }
@@ -414,9 +420,9 @@ mod tests {
             ("db3 has received 0-1-10", |facts| other(facts).channels[0].received = "0-1-10".parse().unwrap()),
             ("db3 has received 0-1-11", |facts| other(facts).transactions = Transactions::parse("0-1-11", "").unwrap()),
             ("db3 does not answer", |facts| facts.others[0].server = None),
-            ("db4 accepts writes", |facts| facts.primary = Some("db4".to_owned())),
+            ("db4 accepts writes", |facts| facts.beside = Some(Beside::Writes("db4".to_owned()))),
             ("db4 has 0-4-9, which db2 lacks", |facts| {
-                facts.has_more = Some(("db4".to_owned(), "0-4-9".parse().unwrap()));
+                facts.beside = Some(Beside::HasMore("db4".to_owned(), "0-4-9".parse().unwrap()));
             }),
             ("db4 replicates from a server with the server_id of db1", |facts| facts.unclear.push("db4".to_owned())),
             ("db2 accepts writes", |facts| own(facts).read_only = false),

@@ -375,7 +375,7 @@ impl World for Simulation {
             return Seen::default();
         }
         let [new, other] = &self.replicas;
-        let replica = Replica { name: "db3".to_owned(), server: other.up.then(|| other.seen()) };
+        let replica = Replica { name: "db3".to_owned(), server: other.up.then(|| other.seen()), is_taken: false };
         Seen {
             old: None,
             new: new.up.then(|| new.seen()),
