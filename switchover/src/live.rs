@@ -357,11 +357,10 @@ impl<'a> Live<'a> {
     fn refuse_if_overtaken(&mut self, record: &Record) -> Result<(), Failure> {
         let seen = self.read();
         let Some(old) = &seen.old else { return Err(Failure(self.old.problem.clone())) };
-        let has_restarted = !has_note(old, record);
         if record.before.read_only || !old.read_only {
             return Ok(());
         }
-        match beside(&self.options.others, &self.old.entry, &seen, has_restarted) {
+        match beside(&self.options.others, &self.old.entry, &seen, !has_note(old, record)) {
             None => Ok(()),
             Some(other) => Err(Failure(format!("{other}: {} is not opened", self.old.entry.name))),
         }
