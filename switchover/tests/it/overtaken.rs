@@ -40,6 +40,13 @@ fn wait_before_restart() {
     std::thread::sleep(Duration::from_secs(3));
 }
 
+fn both_die(pair: &mut Pair) {
+    wait_before_restart();
+    for n in [DB1, DB2] {
+        pair.servers[n].kill();
+    }
+}
+
 fn fail_over_to_db3(pair: &Pair, more: &[&str]) {
     let ended = pair.run_elsewhere(&[&["failover", "db3", "--fenced-by", "true", "--yes"], more].concat());
     assert_eq!(ended.status, Some(0), "{}", ended.text);
@@ -126,10 +133,7 @@ fn a_promoted_one_by_a_failover() {
         signal(child, "-KILL");
     });
     assert!(reached && ended.status.is_none(), "{}", ended.text);
-    wait_before_restart();
-    for n in [DB1, DB2] {
-        pair.servers[n].kill();
-    }
+    both_die(&mut pair);
     fail_over_to_db3(&pair, &["--without", "db1"]);
     for n in [DB1, DB2] {
         pair.begin(n, &[]);
@@ -145,10 +149,7 @@ fn a_promoted_one_by_a_failover() {
 fn by_one_that_has_restarted() {
     let mut pair = three();
     killed(&pair);
-    wait_before_restart();
-    for n in [DB1, DB2] {
-        pair.servers[n].kill();
-    }
+    both_die(&mut pair);
     fail_over_to_db3(&pair, &["--without", "db2"]);
     pair.sql(DB3, "INSERT INTO shop.orders VALUES (7, 7, 3)");
     pair.restart(DB3);
@@ -226,10 +227,7 @@ fn by_one_that_had_lagged() {
     }
     pair.replicated(DB1, DB2);
     killed(&pair);
-    wait_before_restart();
-    for n in [DB1, DB2] {
-        pair.servers[n].kill();
-    }
+    both_die(&mut pair);
     pair.sql(DB3, "START SLAVE IO_THREAD");
     fail_over_to_db3(&pair, &["--without", "db2"]);
     pair.sql(DB3, "INSERT INTO shop.orders VALUES (7, 7, 3)");
