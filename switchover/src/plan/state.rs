@@ -72,8 +72,8 @@ impl State {
             (false, true) => Self::Steady,
             (true, true) if !only_old.is_empty() && !only_new.is_empty() => diverged(false),
             (true, true) if has_written => after_promotion(old, new, evidence),
-            // A third one wrote that.
-            (true, true) if !only_new.is_empty() => diverged(false),
+            // The old primary must not be opened without what a third one wrote.
+            (true, true) if only_new.iter().any(|gtid| gtid.server != new.server_id) => diverged(false),
             (true, true) if new.replicates_from(old.server_id) => Self::Fenced,
             (true, true) => Self::Stopped,
         }
@@ -174,5 +174,27 @@ impl fmt::Display for Divergence {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gtid::Transactions;
+    use super::super::record::Evidence;
+    use super::super::seen::Seen;
+    use super::super::unfinished::tests::server;
+    use super::State;
+
+    #[test]
+    fn what_a_third_server_wrote() {
+        let (old, mut new) = (server(1, true, "0-1-7"), server(2, true, "0-1-7"));
+        let position = "0-1-7".parse().unwrap();
+        let evidence = Evidence { position: Some(&position), promoting: false };
+        for (written, is_diverged) in [("0-1-7", false), ("0-1-7,0-2-6", false), ("0-1-7,0-3-8", true)] {
+            new.transactions = Transactions::parse(written, "").unwrap();
+            let seen = Seen { old: Some(old.clone()), new: Some(new.clone()), ..Seen::default() };
+            let state = State::of(&seen, evidence);
+            assert_eq!(matches!(state, State::Diverged(_)), is_diverged, "{written}: {state}");
+        }
     }
 }
