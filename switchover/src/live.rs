@@ -333,6 +333,7 @@ impl<'a> Live<'a> {
     }
 
     fn unfence(&mut self, record: &Record) -> Result<(), Failure> {
+        self.refuse_if_overtaken(record)?;
         let read_only = format!("SET GLOBAL read_only = {}", u8::from(record.before.read_only));
         // In this order: a COMMIT that waits for the lock would be refused by read_only.
         if let Some(fence) = &mut self.fence {
@@ -344,7 +345,6 @@ impl<'a> Live<'a> {
                 return Err(error.into());
             }
         } else {
-            self.refuse_if_overtaken(record)?;
             self.old.run(&read_only)?;
         }
         if !record.way.hold {
@@ -353,14 +353,17 @@ impl<'a> Live<'a> {
         self.set_scheduler(record.before.events)
     }
 
-    /// Without the session that held the lock, the old primary may have been down, and a failover have made another one.
+    /// If the old primary has been down, a failover may have made another one. As long as it has the note, and the session that holds
+    /// the lock, it has not.
     fn refuse_if_overtaken(&mut self, record: &Record) -> Result<(), Failure> {
         let seen = self.read();
         let Some(old) = &seen.old else { return Err(Failure(self.old.problem.clone())) };
-        if record.before.read_only || !old.read_only {
+        let has_restarted = !has_note(old, record);
+        let is_opened = old.read_only && !record.before.read_only;
+        if !is_opened || self.fence.is_some() && !has_restarted {
             return Ok(());
         }
-        match beside(&self.options.others, &self.old.entry, &seen, !has_note(old, record)) {
+        match beside(&self.options.others, &self.old.entry, &seen, has_restarted) {
             None => Ok(()),
             Some(other) => Err(Failure(format!("{other}: {} is not opened", self.old.entry.name))),
         }

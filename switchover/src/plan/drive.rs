@@ -178,6 +178,7 @@ pub fn drive(world: &mut impl World, record: &mut Record, goal: Goal, limits: Li
                 }
             },
             Next::Fails(why) => run.attempt_failed(true, why),
+            Next::Abandon(why) => run.attempt_failed(false, why),
             Next::TooLate if asked_back => return End::TooLate,
             Next::TooLate => run.goal = Goal::Forward,
             Next::Diverged(divergence) => return End::Diverged(divergence),

@@ -53,6 +53,8 @@ pub enum Next {
     Arrived,
     /// This attempt cannot succeed.
     Fails(String),
+    /// Nor can another one.
+    Abandon(String),
     /// A server does not answer, and nothing is right without it.
     Await(Missing),
     /// Going back is not possible: the new primary has been promoted.
@@ -125,6 +127,10 @@ pub fn has_note(server: &Server, record: &Record) -> bool {
 fn before_promotion(state: &State, old: &Server, new: &Server, record: &Record, own: &Own) -> Next {
     if !own.is_over(Step::Begin) {
         return Next::Take(Step::Begin);
+    }
+    // While it was down, a failover may have made another one the primary: nothing may be promoted.
+    if own.found_note && !has_note(old, record) {
+        return Next::Abandon("the old primary has restarted: its note is gone".to_owned());
     }
     if record.way.reverse && !old.replicates_from(new.server_id) && !old.read_only {
         return Next::Take(Step::Prepare);
