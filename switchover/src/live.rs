@@ -336,16 +336,17 @@ impl<'a> Live<'a> {
         self.refuse_if_overtaken(record)?;
         let read_only = format!("SET GLOBAL read_only = {}", u8::from(record.before.read_only));
         // In this order: a COMMIT that waits for the lock would be refused by read_only.
-        if let Some(fence) = &mut self.fence {
-            let id = fence.session.id();
-            let result = fence.session.run(&read_only).and_then(|()| fence.session.run("UNLOCK TABLES"));
-            self.fence = None;
-            if let Err(error) = result {
-                self.old.has_lost(id);
-                return Err(error.into());
+        match &mut self.fence {
+            Some(fence) => {
+                let id = fence.session.id();
+                let result = fence.session.run(&read_only).and_then(|()| fence.session.run("UNLOCK TABLES"));
+                self.fence = None;
+                if let Err(error) = result {
+                    self.old.has_lost(id);
+                    return Err(error.into());
+                }
             }
-        } else {
-            self.old.run(&read_only)?;
+            None => self.old.run(&read_only)?,
         }
         if !record.way.hold {
             self.pause_began = None;

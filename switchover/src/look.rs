@@ -87,13 +87,13 @@ fn channels(session: &mut Session, other: Other<'_>) -> Result<Vec<Channel>, Sql
         let received = received
             .parse()
             .map_err(|error| SqlError::Refused { code: 0, message: format!("Gtid_IO_Pos is '{received}': {error}") })?;
-        let is_other = row.get("Master_Host").eq_ignore_ascii_case(&other.replication.host)
-            && row.get("Master_Port") == other.replication.port.to_string();
+        let address = format!("{}:{}", row.get("Master_Host"), row.get("Master_Port"));
+        let is_other = other.replication.is_at(&address);
         let id = row.get("Master_Server_Id").parse().ok().filter(|id| *id != 0);
         Ok(Channel {
             name: row.get("Connection_name").to_owned(),
             source: id.or(other.server_id.filter(|_| is_other)),
-            address: format!("{}:{}", row.get("Master_Host"), row.get("Master_Port")),
+            address,
             receives: row.get("Slave_IO_Running") != "No",
             is_connected: row.get("Slave_IO_Running") == "Yes",
             received,

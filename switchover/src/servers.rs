@@ -76,8 +76,15 @@ impl Entry {
     /// same; `None` if nothing tells.
     #[must_use]
     pub fn is_source_of(&self, channel: &Channel, replica: &Self) -> Option<bool> {
-        let own = format!("{}:{}", self.replication.host, self.replication.port);
-        self.same_cluster(replica).or_else(|| own.eq_ignore_ascii_case(&channel.address).then_some(true))
+        self.same_cluster(replica).or_else(|| self.replication.is_at(&channel.address).then_some(true))
+    }
+}
+
+impl Replication {
+    /// Whether a connection leads to this address: host and port, with a colon.
+    #[must_use]
+    pub fn is_at(&self, address: &str) -> bool {
+        format!("{}:{}", self.host, self.port).eq_ignore_ascii_case(address)
     }
 }
 

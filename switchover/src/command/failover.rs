@@ -159,17 +159,15 @@ fn primary_of(context: &Context, new: &Entry) -> Result<(Entry, u32), (Exit, Str
         let why = if rows.is_empty() { "does not replicate" } else { "replicates from several servers" };
         return Err((Exit::Refused, format!("{} {why}: name a replica of the primary that is dead", new.name)));
     };
-    let (host, port) = (row.get("Master_Host"), row.get("Master_Port"));
-    let is_it = |entry: &&Entry| {
-        entry.replication.host.eq_ignore_ascii_case(host) && entry.replication.port.to_string() == port
-    };
+    let address = format!("{}:{}", row.get("Master_Host"), row.get("Master_Port"));
+    let is_it = |entry: &&Entry| entry.replication.is_at(&address);
     let id = row.get("Master_Server_Id").parse().unwrap_or_default();
     match context.servers.all().iter().find(is_it) {
         Some(entry) => Ok((entry.clone(), id)),
         None => Err((
             Exit::Refused,
             format!(
-                "{} replicates from {host}:{port}, and no server in the file has that address: write its group, or set \
+                "{} replicates from {address}, and no server in the file has that address: write its group, or set \
                  replication-host and replication-port in it",
                 new.name
             ),

@@ -8,7 +8,7 @@ use super::{Console, Context, Ended, Exit};
 use crate::dead::Dead;
 use crate::live::{Live, Options, hooks};
 use crate::plan::drive::{End, LeftOut, Limits, World as _, drive};
-use crate::plan::next::Goal;
+use crate::plan::next::{Goal, has_note};
 use crate::plan::record::Record;
 use crate::plan::seen::{Beside, Server};
 use crate::plan::step::{Step, with_names};
@@ -47,7 +47,7 @@ pub(super) fn written(context: &Context, live: &mut Live<'_>) -> Result<Option<R
         .filter(|(_, _, named)| !is_failover || named.name == record.new.name)
         .all(|(link, server, named)| {
             let Some(server) = server else { return false };
-            let is_noted = Record::from_note(&server.note).is_some_and(|note| note.id == record.id);
+            let is_noted = has_note(server, &record);
             link.abilities.note && !is_noted && link.started().is_ok_and(|started| started.abs_diff(named.started) <= 2)
         });
     if !is_finished {

@@ -194,14 +194,13 @@ fn open(context: &Context, all: &[Seen]) -> Vec<Open> {
     let open = |record: Record| {
         let named = |name: &str| all.iter().find(|seen| seen.entry.name == name);
         let (old, new) = (named(&record.old.name), named(&record.new.name));
-        let server = [known(old, new, record.new.server_id), known(new, old, record.old.server_id)];
+        let (old, new) = (known(old, new, record.new.server_id), known(new, old, record.old.server_id));
         let mut around = Around::default();
         if record.failover.is_some() {
             let stand_in = context.servers.stand_in_for(&record.old.name);
             around.stand_in = stand_in.and_then(|entry| StandInLink::new(entry.clone()).look());
         }
         let runs = is_worked_on(all, &record);
-        let [old, new] = server;
         let pair = Pair { old, new, around };
         let why = beside(all, &record, &pair);
         Open { runs, unfinished: Unfinished::of(record, &pair).beside(why) }
@@ -237,9 +236,8 @@ fn beside(all: &[Seen], record: &Record, pair: &Pair) -> Option<String> {
 /// A connection that was never established has no id of the server it leads to: its address tells.
 fn known(seen: Option<&Seen>, other: Option<&Seen>, other_id: u32) -> Option<Server> {
     let mut server = seen?.server.clone().ok()?;
-    let address = other.map(|other| &other.entry.replication).map(|way| format!("{}:{}", way.host, way.port));
     for channel in &mut server.channels {
-        let leads_there = address.as_ref().is_some_and(|address| address.eq_ignore_ascii_case(&channel.address));
+        let leads_there = other.is_some_and(|other| other.entry.replication.is_at(&channel.address));
         channel.source = channel.source.or(leads_there.then_some(other_id));
     }
     Some(server)

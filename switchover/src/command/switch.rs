@@ -312,7 +312,7 @@ fn refuse_if_overtaken(
         None if is_promoted && seen.new.as_ref().is_some_and(|new| !new.read_only) => None,
         None => {
             let has_restarted = seen.old.as_ref().is_none_or(|old| !has_note(old, record));
-            beside(&pair::others(context, [old, new]), old, seen, has_restarted).map(Overtaken::By)
+            beside(&live.options.others, old, seen, has_restarted).map(Overtaken::By)
         }
     };
     why.map_or(Ok(()), |why| Err(is_overtaken(context, record, why)))

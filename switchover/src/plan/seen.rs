@@ -114,8 +114,7 @@ impl Server {
     }
 
     /// Whether it belongs with other servers. Unless it is known whether they are of the same cluster, their binary logs decide.
-    #[must_use]
-    pub fn belongs_with(&self, others: &[&Self], same_cluster: Option<bool>) -> bool {
+    fn belongs_with(&self, others: &[&Self], same_cluster: Option<bool>) -> bool {
         let have_a_past = |other: &&Self| {
             self.transactions.knows(other.server_id) || self.transactions.share_a_writer(&other.transactions)
         };
@@ -125,19 +124,23 @@ impl Server {
     /// Whether it has become the primary of others: it accepts writes, replicates from none, and belongs with them.
     #[must_use]
     pub fn is_primary_beside(&self, others: &[&Self], same_cluster: Option<bool>) -> bool {
+        !self.read_only && self.is_beside(others, same_cluster)
+    }
+
+    /// Whether it belongs with others, and replicates from none of them.
+    fn is_beside(&self, others: &[&Self], same_cluster: Option<bool>) -> bool {
         let is_replica = others.iter().any(|other| self.replicates_from(other.server_id));
-        !self.read_only && !is_replica && self.belongs_with(others, same_cluster)
+        !is_replica && self.belongs_with(others, same_cluster)
     }
 
     /// What shows that it may have become the primary of others. One that replicates from them has not.
     #[must_use]
     pub fn beside(&self, name: &str, others: &[&Self], same_cluster: Option<bool>) -> Option<Beside> {
-        if self.is_primary_beside(others, same_cluster) {
-            return Some(Beside::Writes(name.to_owned()));
-        }
-        let is_replica = others.iter().any(|other| self.replicates_from(other.server_id));
-        if is_replica || !self.belongs_with(others, same_cluster) {
+        if !self.is_beside(others, same_cluster) {
             return None;
+        }
+        if !self.read_only {
+            return Some(Beside::Writes(name.to_owned()));
         }
         self.has_more_than(others).map(|gtid| Beside::HasMore(name.to_owned(), gtid))
     }
