@@ -233,7 +233,7 @@ impl Session {
     /// Takes the lock, and holds it until this session ends. A node of a Galera cluster may have no locks.
     ///
     /// # Errors
-    /// If another session holds it for longer than that: the text begins with [`TAKEN`].
+    /// If another session holds it for longer than that: the text begins with `TAKEN`.
     pub fn lock(&mut self, patience: Duration) -> Result<(), SqlError> {
         let sql = format!("SELECT GET_LOCK('{LOCK}', {})", patience.as_secs_f64());
         match self.value(&sql) {
