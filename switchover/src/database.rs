@@ -16,9 +16,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a statement may take, and a server may be silent. Statements that wait do so for less.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What is said of a server whose lock another command holds.
-pub(crate) const TAKEN: &str = "another instant-failover is working on this server";
-
 /// The lock that says that a command works on a server. It ends with its session, and so after everything that was sent there.
 const LOCK: &str = "instant_failover";
 
@@ -46,6 +43,13 @@ pub enum SqlError {
     },
     /// The connection was lost, or there is none: it is not known whether the statement took effect.
     Lost(String),
+    /// Another command holds the server's lock.
+    Taken {
+        /// The id of its session there.
+        holder: String,
+    },
+    /// The server answered what cannot be understood, or is not what it should be.
+    Strange(String),
 }
 
 impl SqlError {
@@ -59,8 +63,6 @@ impl SqlError {
 impl fmt::Display for SqlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // It is ours, not the server's.
-            Self::Refused { code: 0, message } => f.write_str(message),
             Self::Refused { code: UNKNOWN_VARIABLE, message } if message.contains("instant_failover") => {
                 write!(f, "{message}: the plugin is not loaded; INSTALL SONAME 'instant_failover'")
             }
@@ -70,6 +72,12 @@ impl fmt::Display for SqlError {
             }
             Self::Refused { code, message } => write!(f, "error {code}: {message}"),
             Self::Lost(why) => write!(f, "no answer: {why}"),
+            Self::Taken { holder } => write!(
+                f,
+                "another instant-failover is working on this server: connection {holder} (KILL {holder} ends one that only \
+                 waits for an answer); or both names lead to the same server"
+            ),
+            Self::Strange(what) => f.write_str(what),
         }
     }
 }
@@ -233,7 +241,7 @@ impl Session {
     /// Takes the lock, and holds it until this session ends. A node of a Galera cluster may have no locks.
     ///
     /// # Errors
-    /// If another session holds it for longer than that: the text begins with `TAKEN`.
+    /// [`SqlError::Taken`], if another session holds it for longer than that.
     pub fn lock(&mut self, patience: Duration) -> Result<(), SqlError> {
         let sql = format!("SELECT GET_LOCK('{LOCK}', {})", patience.as_secs_f64());
         match self.value(&sql) {
@@ -242,11 +250,7 @@ impl Session {
             got => got?,
         };
         let holder = self.value(&format!("SELECT IS_USED_LOCK('{LOCK}')"))?;
-        let message = format!(
-            "{TAKEN}: connection {holder} (KILL {holder} ends one that only waits for an \
-             answer); or both names lead to the same server"
-        );
-        Err(SqlError::Refused { code: 0, message })
+        Err(SqlError::Taken { holder })
     }
 
     /// Ends another session of this account, and waits until everything that was sent through it has been executed or never will

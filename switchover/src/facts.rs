@@ -53,7 +53,7 @@ fn replica(entry: &Entry, [old, new]: [&Entry; 2], ids: [Option<u32>; 2], wanted
         return Some(not_read(&name, &error));
     }
     let Some(server) = link.look(old, ids[0]) else {
-        return Some(not_read(&name, &SqlError::Refused { code: 0, message: link.problem }));
+        return Some(not_read(&name, &link.problem()));
     };
     wanted.replicas.insert(server.server_id);
     let follows = |source: &Entry, id: Option<u32>| {
@@ -116,8 +116,7 @@ fn reached(entry: &Entry) -> Reached {
 pub fn server(link: &mut Link, other: &Entry, other_id: Option<u32>, max_age: u64) -> Result<ServerFacts, SqlError> {
     link.session()?;
     let seen = link.look(other, other_id);
-    // It says already that there is no answer, if that is why.
-    let seen = seen.ok_or_else(|| SqlError::Refused { code: 0, message: link.problem.clone() })?;
+    let seen = seen.ok_or_else(|| link.problem())?;
     let variables = map(&link.rows("SHOW GLOBAL VARIABLES")?);
     let status = map(&link.rows("SHOW GLOBAL STATUS WHERE Variable_name IN ('Uptime', 'Rpl_semi_sync_slave_status')")?);
     let channels = link.rows("SHOW ALL SLAVES STATUS")?.iter().map(Row::to_map).collect();

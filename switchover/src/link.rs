@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::database::{Row, Session, SqlError, TAKEN, UNKNOWN_VARIABLE};
+use crate::database::{Row, Session, SqlError, UNKNOWN_VARIABLE};
 use crate::look::{self, Abilities, Other};
 use crate::plan::seen::Server;
 use crate::servers::Entry;
@@ -19,7 +19,7 @@ pub struct Link {
     /// Its `server_id`, as soon as it is known.
     pub server_id: Option<u32>,
     /// Why it was not reached the last time.
-    pub problem: String,
+    pub(crate) problem: Option<SqlError>,
     session: Option<Session>,
     /// Sessions of ours that were lost: the server may still work for them.
     lost: Vec<u32>,
@@ -35,7 +35,7 @@ impl Link {
             entry,
             abilities: Abilities::default(),
             server_id: None,
-            problem: String::new(),
+            problem: None,
             session: None,
             lost: Vec::new(),
             locks,
@@ -91,7 +91,13 @@ impl Link {
     /// Whether another command held the lock when it was tried last.
     #[must_use]
     pub fn is_taken(&self) -> bool {
-        self.problem.contains(TAKEN)
+        matches!(self.problem, Some(SqlError::Taken { .. }))
+    }
+
+    /// Why it was not reached the last time.
+    #[must_use]
+    pub fn problem(&self) -> SqlError {
+        self.problem.clone().unwrap_or_else(|| SqlError::Lost("not asked".to_owned()))
     }
 
     /// The id of the session, if there is one.
@@ -133,7 +139,7 @@ impl Link {
         let sql = "SELECT UNIX_TIMESTAMP() - VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'UPTIME'";
         let value = self.value(sql)?;
         let seconds = value.split('.').next().unwrap_or_default();
-        seconds.parse().map_err(|_| SqlError::Refused { code: 0, message: format!("the time of start is '{value}'") })
+        seconds.parse().map_err(|_| SqlError::Strange(format!("the time of start is '{value}'")))
     }
 
     /// What the server shows; `None` if it does not answer, also not to a new session.
@@ -144,7 +150,7 @@ impl Link {
             let abilities = match self.session() {
                 Ok(_) => self.abilities,
                 Err(error) => {
-                    self.problem = error.to_string();
+                    self.problem = Some(error);
                     // Each try may take long.
                     if is_new {
                         return None;
@@ -159,8 +165,9 @@ impl Link {
                     return Some(server);
                 }
                 Err(error) => {
-                    self.problem = error.to_string();
-                    if matches!(error, SqlError::Refused { code: UNKNOWN_VARIABLE, .. }) {
+                    let is_unloaded = matches!(error, SqlError::Refused { code: UNKNOWN_VARIABLE, .. });
+                    self.problem = Some(error);
+                    if is_unloaded {
                         self.look_again_for_the_plugin();
                     }
                 }

@@ -141,7 +141,7 @@ impl<'a> Live<'a> {
         if let Some(fence) = &mut self.fence
             && let Err(error) = fence.session.value("SELECT 1")
         {
-            self.old.problem = error.to_string();
+            self.old.problem = Some(error);
             self.drop_fence();
         }
     }
@@ -358,7 +358,7 @@ impl<'a> Live<'a> {
     /// the lock, it has not.
     fn refuse_if_overtaken(&mut self, record: &Record) -> Result<(), Failure> {
         let seen = self.read();
-        let Some(old) = &seen.old else { return Err(Failure(self.old.problem.clone())) };
+        let Some(old) = &seen.old else { return Err(Failure(self.old.problem().to_string())) };
         let has_restarted = !has_note(old, record);
         let is_opened = old.read_only && !record.before.read_only;
         if !is_opened || self.fence.is_some() && !has_restarted {
@@ -395,7 +395,7 @@ impl<'a> Live<'a> {
 
     /// The name of the connection by which one server replicates from the other.
     fn channel(link: &mut Link, other: &Link) -> Result<Option<String>, Failure> {
-        let seen = link.look(&other.entry, other.server_id).ok_or_else(|| Failure(link.problem.clone()))?;
+        let seen = link.look(&other.entry, other.server_id).ok_or_else(|| Failure(link.problem().to_string()))?;
         let channel = other.server_id.and_then(|id| seen.channel_from(id));
         Ok(channel.map(|channel| channel.name.clone()))
     }
@@ -467,7 +467,7 @@ impl<'a> Live<'a> {
         let what = format!("{} has {start}", self.new.entry.name);
         self.wait(CONNECT_PATIENCE, &what, |live| {
             let new = live.new.look(&live.old.entry, live.old.server_id);
-            Ok(new.ok_or_else(|| Failure(live.new.problem.clone()))?.transactions.reaches(&start))
+            Ok(new.ok_or_else(|| Failure(live.new.problem().to_string()))?.transactions.reaches(&start))
         })?;
         let change = change_master(&name, &self.new.entry.replication)?;
         self.old.run(&change)?;
@@ -562,7 +562,8 @@ impl<'a> Live<'a> {
 
     fn repoint_one(&mut self, replica: &mut Link) -> Result<(), Failure> {
         let entry = replica.entry.clone();
-        let seen = replica.look(&self.old.entry, self.old.server_id).ok_or_else(|| Failure(replica.problem.clone()))?;
+        let seen =
+            replica.look(&self.old.entry, self.old.server_id).ok_or_else(|| Failure(replica.problem().to_string()))?;
         let (old, new) = (self.old.server_id.unwrap_or_default(), self.new.server_id.unwrap_or_default());
         if seen.replicates_from(new) {
             return Ok(());
@@ -578,7 +579,7 @@ impl<'a> Live<'a> {
         replica.run(&format!("START SLAVE {name}"))?;
         let new_entry = self.new.entry.clone();
         self.wait(CONNECT_PATIENCE, &format!("{} replicates from {}", entry.name, new_entry.name), |_| {
-            let seen = replica.look(&new_entry, Some(new)).ok_or_else(|| Failure(replica.problem.clone()))?;
+            let seen = replica.look(&new_entry, Some(new)).ok_or_else(|| Failure(replica.problem().to_string()))?;
             Ok(seen.replicates_from(new))
         })
     }
@@ -676,8 +677,8 @@ impl World for Live<'_> {
 
     fn problem(&self, missing: Missing) -> String {
         match missing {
-            Missing::Old => self.old.problem.clone(),
-            Missing::New => self.new.problem.clone(),
+            Missing::Old => self.old.problem().to_string(),
+            Missing::New => self.new.problem().to_string(),
         }
     }
 

@@ -58,16 +58,19 @@ pub fn server(session: &mut Session, abilities: Abilities, other: Other<'_>) -> 
         sql += ", @@instant_failover_note";
     }
     let row = session.row(&sql)?;
-    let strange = |what: String| SqlError::Refused { code: 0, message: what };
     let mode = row.get("@@instant_failover_mode");
     Ok(Server {
-        server_id: row.at(0).parse().map_err(|_| strange(format!("server_id is '{}'", row.at(0))))?,
+        server_id: row.at(0).parse().map_err(|_| SqlError::Strange(format!("server_id is '{}'", row.at(0))))?,
         read_only: is_on(row.at(1)),
-        position: row.at(2).parse().map_err(|error| strange(format!("gtid_binlog_pos: {error}")))?,
+        position: row.at(2).parse().map_err(|error| SqlError::Strange(format!("gtid_binlog_pos: {error}")))?,
         transactions: Transactions::parse(row.at(3), row.at(4))
-            .map_err(|error| strange(format!("gtid_binlog_state: {error}")))?,
+            .map_err(|error| SqlError::Strange(format!("gtid_binlog_state: {error}")))?,
         channels: channels(session, other)?,
-        mode: if mode.is_empty() { Mode::Off } else { mode.parse().map_err(|error| strange(format!("{error}")))? },
+        mode: if mode.is_empty() {
+            Mode::Off
+        } else {
+            mode.parse().map_err(|error| SqlError::Strange(format!("{error}")))?
+        },
         target: row.get("@@instant_failover_target").to_owned(),
         note: row.get("@@instant_failover_note").to_owned(),
         events_run: is_on(row.at(5)),
@@ -84,9 +87,8 @@ fn channels(session: &mut Session, other: Other<'_>) -> Result<Vec<Channel>, Sql
     let rows = session.rows("SHOW ALL SLAVES STATUS")?;
     let channel = |row: &crate::database::Row| {
         let received = row.get("Gtid_IO_Pos");
-        let received = received
-            .parse()
-            .map_err(|error| SqlError::Refused { code: 0, message: format!("Gtid_IO_Pos is '{received}': {error}") })?;
+        let received =
+            received.parse().map_err(|error| SqlError::Strange(format!("Gtid_IO_Pos is '{received}': {error}")))?;
         let address = format!("{}:{}", row.get("Master_Host"), row.get("Master_Port"));
         let is_other = other.replication.is_at(&address);
         let id = row.get("Master_Server_Id").parse().ok().filter(|id| *id != 0);

@@ -33,7 +33,7 @@ impl StandInLink {
             let comment = session.value("SELECT @@version_comment")?;
             if !comment.starts_with(COMMENT) {
                 let message = format!("{} is not a stand-in: version_comment is '{comment}'", self.entry.name);
-                return Err(SqlError::Refused { code: 0, message });
+                return Err(SqlError::Strange(message));
             }
             self.session = Some(session);
         }
@@ -75,7 +75,7 @@ impl StandInLink {
     pub fn before(&mut self) -> Result<StandInBefore, SqlError> {
         let sql = "SELECT @@instant_failover_mode, @@instant_failover_hold_timeout, @@instant_failover_target";
         let row = self.asking(|session| session.row(sql))?;
-        let strange = |error: ModeError| SqlError::Refused { code: 0, message: format!("its mode: {error}") };
+        let strange = |error: ModeError| SqlError::Strange(format!("its mode: {error}"));
         Ok(StandInBefore {
             mode: row.at(0).parse().map_err(strange)?,
             hold_timeout: row.at(1).parse().unwrap_or_default(),

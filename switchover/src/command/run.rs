@@ -172,7 +172,7 @@ pub(super) fn go(context: &Context, mut live: Live<'_>, mut record: Record, goal
     let end = drive(&mut live, &mut record, goal, Limits { attempts, tries: TRIES });
     let file = live.file().display().to_string();
     let problems =
-        [(&live.old, "old"), (&live.new, "new")].map(|(link, _)| format!("{}: {}", link.entry.name, link.problem));
+        [(&live.old, "old"), (&live.new, "new")].map(|(link, _)| format!("{}: {}", link.entry.name, link.problem()));
     let after = live.options.hooks.after.clone();
     let lives = live.dead.as_mut().and_then(Dead::lives);
     let is_failover = record.failover.is_some();

@@ -253,28 +253,21 @@ fn is_worked_on(all: &[Seen], record: &Record) -> bool {
 
 fn look(servers: &Servers, entry: &Entry) -> Seen {
     let mut link = Link::new(entry.clone(), false);
-    let opened = link.session().map(drop);
-    let mut problem = match &opened {
-        Err(error) if error.refuses_login() => {
+    let seen = link.look(entry, None);
+    let mut problem = match link.problem() {
+        error if error.refuses_login() => {
             "refused the login: correct its user or password in the file with the servers"
         }
-        Err(SqlError::Lost(_)) => "does not answer",
+        SqlError::Lost(_) => "does not answer",
         _ => "cannot be examined; see instant-failover check",
     };
     let mut has_stand_in = false;
-    let seen = match opened {
-        Ok(()) => link.look(entry, None),
-        Err(error) => {
-            link.problem = error.to_string();
-            None
-        }
-    };
     let server = seen.ok_or_else(|| {
         let stand_in = stands_in(servers, entry);
         has_stand_in = stand_in.is_some();
         stand_in
             .inspect(|_| problem = "does not answer")
-            .map_or_else(|| link.problem.clone(), |why| format!("no answer: {why}"))
+            .map_or_else(|| link.problem().to_string(), |why| format!("no answer: {why}"))
     });
     let galera = if server.is_ok() { crate::rolling::galera(&mut link).ok().flatten() } else { None };
     let galera = galera.map(|role| Node::named(&entry.name, role));

@@ -194,7 +194,7 @@ fn unfinished(context: &mut Context, given: &[String], how: &How, replicas: &[St
     let seen = live.look();
     for (link, server) in [(&live.old, &seen.old), (&live.new, &seen.new)] {
         if server.is_none() {
-            context.console.say("note", &format!("{}: {}", link.entry.name, link.problem));
+            context.console.say("note", &format!("{}: {}", link.entry.name, link.problem()));
         }
     }
     let notes: Vec<Record> =
@@ -328,7 +328,7 @@ fn end_exemptions(
     let name = live.old.entry.name.clone();
     let unknown = "who may write there in spite of read_only is not known";
     let Some(old) = seen.old.clone() else {
-        return Err((Exit::Refused, format!("{name}: {}: {unknown}", live.old.problem)));
+        return Err((Exit::Refused, format!("{name}: {}: {unknown}", live.old.problem())));
     };
     match facts::exempt_writers(&mut live.old, old, live.new.entry.replication.user.as_deref()) {
         Ok(users) => record.way.no_longer_exempt.extend(users),
@@ -367,7 +367,8 @@ fn judge_rejoin(context: &Context, live: &Live<'_>, seen: &Seen, arguments: &Rej
         let silent =
             [(&live.old, &seen.old), (&live.new, &seen.new)].into_iter().filter(|(_, server)| server.is_none());
         let why = |(link, _): (&Link, _)| {
-            stands_in(&context.servers, &link.entry).unwrap_or_else(|| format!("{}: {}", link.entry.name, link.problem))
+            stands_in(&context.servers, &link.entry)
+                .unwrap_or_else(|| format!("{}: {}", link.entry.name, link.problem()))
         };
         return Err((Exit::Refused, silent.map(why).collect::<Vec<_>>().join("; ")));
     };

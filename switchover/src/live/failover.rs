@@ -91,7 +91,7 @@ impl Live<'_> {
                 if dead.without.contains(&link.entry.name) {
                     continue;
                 }
-                return Err(Failure(format!("{}: {}", link.entry.name, link.problem)));
+                return Err(Failure(format!("{}: {}", link.entry.name, link.problem())));
             };
             let Some(channel) = server.channel_from(dead.old_id) else { continue };
             act(link, channel, server.transactions.reaches(&channel.received))
@@ -145,7 +145,7 @@ impl Live<'_> {
     fn has_applied(&mut self) -> Result<bool, Failure> {
         let Some(dead) = &self.dead else { return Ok(false) };
         let old_id = dead.old_id;
-        let server = self.new.look(&dead.old, Some(old_id)).ok_or_else(|| Failure(self.new.problem.clone()))?;
+        let server = self.new.look(&dead.old, Some(old_id)).ok_or_else(|| Failure(self.new.problem().to_string()))?;
         let Some(channel) = server.channel_from(old_id) else {
             return Err(Failure(format!("{} no longer replicates", self.new.entry.name)));
         };
@@ -188,7 +188,7 @@ impl Live<'_> {
     ///
     /// A server that has restarted replicates again, and lacks what it had received. If it restarts here, the session is lost.
     fn open(&mut self, position: Option<&Position>) -> Result<(), Failure> {
-        let seen = self.read().new.ok_or_else(|| Failure(self.new.problem.clone()))?;
+        let seen = self.read().new.ok_or_else(|| Failure(self.new.problem().to_string()))?;
         let old_id = self.dead.as_ref().map_or(0, |dead| dead.old_id);
         let is_active = seen.channel_from(old_id).is_some_and(Channel::is_active);
         if is_active || position.is_some_and(|position| *position != seen.position) {
