@@ -38,6 +38,8 @@ enum Task {
     Demo(demo::Arguments),
     /// Install missing packages and run every test of the project
     Test(test::Arguments),
+    /// Check formatting, lints and documentation, in a minute
+    Lint,
     /// Run the MTR suite: all tests, or those named
     Mtr(mtr::Arguments),
     /// Run the MTR suite with the MariaDB of every Debian release that has one
@@ -79,6 +81,7 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Task::Demo(arguments) => demo::command(&arguments),
         Task::Test(arguments) => test::command(&arguments),
+        Task::Lint => test::lint()?.conclude("see above"),
         Task::Mtr(arguments) => mtr::command(&arguments),
         Task::Versions(arguments) => mtr::versions(&arguments),
         Task::ServerTests(arguments) => mtr::server_tests(&arguments),

@@ -201,7 +201,7 @@ fn in_short(output: &str) -> String {
     (0..lines.len()).filter(|at| told(*at)).map(|at| lines[at]).collect::<Vec<_>>().join("\n")
 }
 
-fn lint() -> Result<Outcome> {
+pub(crate) fn lint() -> Result<Outcome> {
     let mut outcome = Outcome::default();
     for (tool, arguments) in [
         ("fmt", &["--all", "--check"][..]),
