@@ -6,8 +6,8 @@ use crate::servers::Entry;
 use crate::threads;
 
 /// Looks at others, all at once, and names the one that speaks most clearly against opening one of the two that were seen.
-/// `has_restarted`: the old primary may have been down since this began. As long as it has not, no failover can have begun, and only
-/// one that accepts writes counts.
+/// `has_restarted`: the primary of the two may have been down since this began. As long as it has not, no failover is likely to have
+/// begun, and one that does not answer does not count.
 #[must_use]
 pub fn beside(others: &[Entry], old: &Entry, seen: &Seen, has_restarted: bool) -> Option<Beside> {
     let pair: Vec<&Server> = [&seen.old, &seen.new].into_iter().flatten().collect();
@@ -26,5 +26,5 @@ pub fn beside(others: &[Entry], old: &Entry, seen: &Seen, has_restarted: bool) -
     };
     found.sort_by_key(rank);
     let found = found.into_iter().next().flatten();
-    found.filter(|found| has_restarted || matches!(found, Beside::Writes(_)))
+    found.filter(|found| has_restarted || !matches!(found, Beside::Silent(_)))
 }

@@ -53,6 +53,18 @@ pub enum SqlError {
 }
 
 impl SqlError {
+    /// The TLS library names its own types.
+    fn of_tls(text: &str) -> Self {
+        match text.split_once("invalid peer certificate: ") {
+            Some((_, why)) => Self::Strange(format!(
+                "its certificate is not accepted ({}): it must be signed by a certificate of ssl-ca, not be a CA itself, be valid now, and \
+                 name the host as the file does",
+                why.trim_end_matches([' ', '}', '\''])
+            )),
+            None => Self::Lost(text.to_owned()),
+        }
+    }
+
     /// Whether the server did not accept the account: wrong user, password or host, locked, or expired.
     #[must_use]
     pub const fn refuses_login(&self) -> bool {
@@ -74,8 +86,8 @@ impl fmt::Display for SqlError {
             Self::Lost(why) => write!(f, "no answer: {why}"),
             Self::Taken { holder } => write!(
                 f,
-                "another instant-failover is working on this server: connection {holder} (KILL {holder} ends one that only \
-                 waits for an answer); or both names lead to the same server"
+                "another instant-failover is working on this server: connection {holder} (if that command has certainly \
+                 ended: KILL {holder}); or both names lead to the same server"
             ),
             Self::Strange(what) => f.write_str(what),
         }
@@ -88,22 +100,21 @@ impl From<mysql::Error> for SqlError {
             // The server ends the session with these.
             mysql::Error::MySqlError(error) if matches!(error.code, 1053 | 1927) => Self::Lost(error.message),
             mysql::Error::MySqlError(error) => Self::Refused { code: error.code, message: error.message },
+            mysql::Error::DriverError(mysql::DriverError::TlsNotSupported) => Self::Strange(NO_TLS.to_owned()),
             mysql::Error::DriverError(error) => Self::Lost(plain(&error)),
             mysql::Error::IoError(error) => Self::Lost(error.to_string()),
-            error => Self::Lost(error.to_string()),
+            error => Self::of_tls(&error.to_string()),
         }
     }
 }
 
+const NO_TLS: &str = "it has no TLS, which the file with the servers asks for (ssl-ca): give it a certificate, or write skip-ssl in its \
+                      section to send the password without";
+
 /// In words for a DBA.
 fn plain(error: &mysql::DriverError) -> String {
-    use mysql::DriverError::{ConnectTimeout, CouldNotConnect, Timeout, TlsNotSupported};
+    use mysql::DriverError::{ConnectTimeout, CouldNotConnect, Timeout};
     match error {
-        TlsNotSupported => {
-            "it has no TLS, which the file with the servers asks for (ssl-ca): give it a certificate, or write \
-                            skip-ssl in its section to send the password without"
-                .to_owned()
-        }
         ConnectTimeout => format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()),
         CouldNotConnect(Some((address, why, _))) => format!("{address}: {why}"),
         Timeout => format!("nothing within {} s", ANSWER_TIMEOUT.as_secs()),
@@ -173,7 +184,7 @@ impl Session {
     /// # Errors
     /// If the server refuses, or does not answer.
     pub fn open_at(entry: &Entry, way: &Way) -> Result<Self, SqlError> {
-        let password = entry.password().map_err(SqlError::Lost)?;
+        let password = entry.password().map_err(SqlError::Strange)?;
         let mut options = OptsBuilder::new()
             .user(Some(&entry.user))
             .pass(Some(password.reveal()))
@@ -187,6 +198,11 @@ impl Session {
             Way::Tcp { host, port, tls } => {
                 options = options.ip_or_hostname(Some(host)).tcp_port(*port);
                 if let Tls::Verified { ca, identity } = tls {
+                    let files = std::iter::once(ca).chain(identity.iter().flat_map(|(one, other)| [one, other]));
+                    for file in files {
+                        let readable = std::fs::File::open(file);
+                        readable.map_err(|error| SqlError::Strange(format!("{}: {error}", file.display())))?;
+                    }
                     let identity = identity.clone().map(|(certificate, key)| ClientIdentity::new(certificate, key));
                     options = options.ssl_opts(
                         SslOpts::default().with_root_cert_path(Some(ca.clone())).with_client_identity(identity),
@@ -306,7 +322,10 @@ mod tests {
         let error = SqlError::from(mysql::Error::DriverError(mysql::DriverError::ConnectTimeout)).to_string();
         assert_eq!(error, "no answer: no connection within 3 s");
         let error = SqlError::from(mysql::Error::DriverError(mysql::DriverError::TlsNotSupported)).to_string();
-        assert!(error.starts_with("no answer: it has no TLS, ") && error.contains("skip-ssl"), "{error}");
+        assert!(error.starts_with("it has no TLS, ") && error.contains("skip-ssl"), "{error}");
+        let text = "CodecError { IO error: 'invalid peer certificate: UnknownIssuer' }";
+        let error = SqlError::of_tls(text).to_string();
+        assert!(error.starts_with("its certificate is not accepted (UnknownIssuer): "), "{error}");
     }
 
     #[test]

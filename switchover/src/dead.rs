@@ -1,10 +1,12 @@
 //! Reads what is judged before a failover: what is left of the old primary, and the servers around it. Nothing is changed.
 
+use std::collections::BTreeSet;
+
 use crate::database::SqlError;
 use crate::facts;
 use crate::link::Link;
 use crate::plan::failover::check::{Answer, Facts, answers};
-use crate::plan::seen::{Around, Beside, Replica, Server};
+use crate::plan::seen::{Around, Beside, Channel, Replica, Server};
 use crate::probe::{self, Probe};
 use crate::servers::{Entry, Servers, Way};
 use crate::stand_in::StandInLink;
@@ -26,7 +28,7 @@ pub struct Dead {
     pub fenced: bool,
     /// Whether a switchover has promoted the new primary already.
     pub promoted: bool,
-    /// Replicas of a server with the `server_id` of the old primary, which may be another one.
+    /// Replicas of a server with the `server_id` of the old primary, which may be another one; and of one that nothing tells.
     unclear: Vec<String>,
     /// Servers that do not replicate from it.
     strangers: Vec<Stranger>,
@@ -36,7 +38,7 @@ pub struct Dead {
 
 /// A server of the file that does not replicate from the old primary.
 struct Stranger {
-    name: String,
+    entry: Entry,
     server: Server,
     /// What the file says of it and the old primary.
     same_cluster: Option<bool>,
@@ -45,7 +47,7 @@ struct Stranger {
 impl Dead {
     /// Finds everything of the file that has to do with the old primary.
     #[must_use]
-    pub fn find(servers: &Servers, old: Entry, old_id: u32, new: &Entry, without: Vec<String>) -> Self {
+    pub fn find(servers: &Servers, old: Entry, mut old_id: u32, new: &Entry, without: Vec<String>) -> Self {
         let stand_in = servers.stand_in_for(&old.name).cloned().or_else(|| {
             // A stand-in on the same machine takes over the socket, too.
             let entry = matches!(old.way, Way::Socket(_)).then(|| old.clone())?;
@@ -53,7 +55,16 @@ impl Dead {
         });
         let others = servers.all().iter().filter(|entry| entry.name != old.name && entry.name != new.name);
         let links: Vec<Link> = others.map(|entry| Link::new(entry.clone(), true)).collect();
-        let looked = looks(links, &old, old_id);
+        let mut looked = looks(links, &old, old_id);
+        if old_id == 0 {
+            // The new primary has restarted since it was connected.
+            let new_id = Link::new(new.clone(), false).look(&old, None).map(|server| server.server_id);
+            old_id = id_of(&old, new_id, servers, &looked).unwrap_or_default();
+            let by_address = looked.iter_mut().filter_map(|(_, server)| server.as_mut());
+            for channel in by_address.flat_map(|server| &mut server.channels).filter(|one| one.source == Some(0)) {
+                channel.source = Some(old_id);
+            }
+        }
         let mut replicas = Vec::new();
         let (mut unclear, mut strangers, mut silent) = (Vec::new(), Vec::new(), Vec::new());
         for (link, server) in looked {
@@ -76,7 +87,10 @@ impl Dead {
                 }
                 None => {
                     let same_cluster = old.same_cluster(&link.entry);
-                    strangers.push(Stranger { name: link.entry.name, server, same_cluster });
+                    if same_cluster != Some(false) && follows_unknown(&server, servers) {
+                        unclear.push(link.entry.name.clone());
+                    }
+                    strangers.push(Stranger { entry: link.entry, server, same_cluster });
                 }
             }
         }
@@ -116,19 +130,42 @@ impl Dead {
     /// Another server that may have become the primary.
     #[must_use]
     pub fn beside(&self, new: &Server) -> Option<Beside> {
-        let claim = |other: &Stranger| {
-            if other.server.replicates_from(self.old_id) {
-                return None;
-            }
-            let claim = other.server.beside(&other.name, &[new], other.same_cluster)?;
-            // What only it has may be given up; and what the old primary wrote is looked for among its replicas.
-            let is_nothing = match &claim {
-                Beside::HasMore(name, gtid) => gtid.server == self.old_id || self.without.contains(name),
-                _ => false,
-            };
-            (!is_nothing).then_some(claim)
+        self.strangers.iter().find_map(|other| self.claim(&other.entry, &other.server, other.same_cluster, new))
+    }
+
+    fn claim(&self, entry: &Entry, server: &Server, same_cluster: Option<bool>, new: &Server) -> Option<Beside> {
+        if server.replicates_from(self.old_id) {
+            return None;
+        }
+        let claim = server.beside(&entry.name, &[new], same_cluster)?;
+        // What only it has may be given up; and what the old primary wrote is looked for among its replicas.
+        let is_nothing = match &claim {
+            Beside::HasMore(name, gtid) => gtid.server == self.old_id || self.without.contains(name),
+            _ => false,
         };
-        self.strangers.iter().find_map(claim)
+        (!is_nothing).then_some(claim)
+    }
+
+    /// The same, of all servers as they are now, also of those that were replicas, or did not answer. `has_restarted`: the new primary
+    /// has, since this began; until then, only one that accepts writes counts among the replicas.
+    #[must_use]
+    pub fn beside_now(&self, new: &Server, has_restarted: bool) -> Option<Beside> {
+        let strangers = self.strangers.iter().map(|other| (&other.entry, false));
+        let all: Vec<_> = strangers.chain(self.replicas.iter().map(|link| (&link.entry, true))).collect();
+        let look = |(entry, is_replica): (&Entry, bool)| {
+            let same_cluster = self.old.same_cluster(entry);
+            let Some(server) = Link::new(entry.clone(), false).look(&self.old, Some(self.old_id)) else {
+                let may_be_it = has_restarted && same_cluster != Some(false) && !self.without.contains(&entry.name);
+                return may_be_it.then(|| Beside::Silent(entry.name.clone()));
+            };
+            if !is_replica || has_restarted {
+                return self.claim(entry, &server, same_cluster, new);
+            }
+            // One that is writable by mistake is a replica still.
+            let is_primary = !server.read_only && !server.channels.iter().any(Channel::is_active);
+            is_primary.then(|| Beside::Writes(entry.name.clone()))
+        };
+        threads::each(all, look).into_iter().flatten().next()
     }
 
     /// Names of those that are left out, and did not answer.
@@ -213,6 +250,34 @@ pub fn stands_in(servers: &Servers, entry: &Entry) -> Option<String> {
         _ => false,
     };
     is_stand_in.then(|| answers(&shown(&entry.way), &entry.name))
+}
+
+/// The `server_id` of the old primary, as its replicas know it: those that follow its address, or, if there are none, those of its
+/// cluster that follow no other server.
+fn id_of(old: &Entry, new_id: Option<u32>, servers: &Servers, looked: &[(Link, Option<Server>)]) -> Option<u32> {
+    let known = looked.iter().filter_map(|(_, server)| Some(server.as_ref()?.server_id)).chain(new_id);
+    let known: BTreeSet<u32> = known.collect();
+    let channels = looked.iter().filter_map(|(link, server)| Some((link, server.as_ref()?)));
+    let channels = channels.flat_map(|(link, server)| server.channels.iter().map(move |channel| (link, channel)));
+    let ids = channels.filter_map(|(link, channel)| {
+        let id = channel.source.filter(|id| *id != 0 && !known.contains(id))?;
+        let is_it = old.replication.is_at(&channel.address);
+        let may_be_it = old.same_cluster(&link.entry) != Some(false) && !is_of_file(&channel.address, servers);
+        (is_it || may_be_it).then_some((is_it, id))
+    });
+    let (certain, possible): (BTreeSet<_>, BTreeSet<_>) = ids.partition(|(is_it, _)| *is_it);
+    let ids = if certain.is_empty() { possible } else { certain };
+    // Several: it is not clear which.
+    ids.first().filter(|_| ids.len() == 1).map(|(_, id)| *id)
+}
+
+fn is_of_file(address: &str, servers: &Servers) -> bool {
+    servers.all().iter().any(|entry| entry.replication.is_at(address))
+}
+
+/// Whether it replicates from a server that nothing tells: it has not connected since it restarted, and the file has no such address.
+fn follows_unknown(server: &Server, servers: &Servers) -> bool {
+    server.channels.iter().any(|channel| channel.source.is_none() && !is_of_file(&channel.address, servers))
 }
 
 /// All at once: each that is down takes seconds.

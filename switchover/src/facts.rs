@@ -78,7 +78,11 @@ fn without_facts(link: &mut Link, error: &SqlError) -> Finding {
 
 fn not_read(name: &str, error: &SqlError) -> Finding {
     let seen = format!("{name}: {error}");
-    if error.refuses_login() { Finding::refused(seen) } else { Finding::unreachable(seen) }
+    match error {
+        SqlError::Lost(_) => Finding::unreachable(seen),
+        error if error.refuses_login() => Finding::refused(seen),
+        _ => Finding::unusable(seen),
+    }
 }
 
 fn catches_up(new: &mut Link, position: &Position, seconds: u64) -> Option<bool> {

@@ -18,7 +18,7 @@ use crate::plan::drive::{Event, Failure, Rest, World};
 use crate::plan::gtid::Position;
 use crate::plan::next::{Missing, has_note};
 use crate::plan::record::Record;
-use crate::plan::seen::Seen;
+use crate::plan::seen::{Seen, Server};
 use crate::plan::step::Step;
 use crate::servers::{Entry, Replication};
 use crate::signals::Signals;
@@ -290,11 +290,20 @@ impl<'a> Live<'a> {
         Ok(())
     }
 
-    fn reopen(&mut self) -> Result<(), Failure> {
-        if !is_on(&self.old.value("SELECT @@global.read_only")?) {
+    /// After the promotion, the new primary has restarted; and while it was down, a failover may have made another one.
+    fn reopen(&mut self, record: &Record) -> Result<(), Failure> {
+        let seen = self.read();
+        let (Some(old), Some(new)) = (&seen.old, &seen.new) else {
+            let silent = if seen.old.is_none() { &self.old } else { &self.new };
+            return Err(Failure(silent.problem().to_string()));
+        };
+        if !old.read_only {
             return Err(Failure("the old primary is writable".to_owned()));
         }
-        Ok(self.new.run("SET GLOBAL read_only = 0")?)
+        match beside(&self.options.others, &self.old.entry, &seen, !has_note(new, record)) {
+            None => Ok(self.new.run("SET GLOBAL read_only = 0")?),
+            Some(other) => Err(Failure(format!("{other}: {} is not opened", self.new.entry.name))),
+        }
     }
 
     fn redirect(&mut self, record: &Record) -> Result<(), Failure> {
@@ -566,7 +575,7 @@ impl<'a> Live<'a> {
             replica.look(&self.old.entry, self.old.server_id).ok_or_else(|| Failure(replica.problem().to_string()))?;
         let (old, new) = (self.old.server_id.unwrap_or_default(), self.new.server_id.unwrap_or_default());
         if seen.replicates_from(new) {
-            return Ok(());
+            return self.redirect_from(replica, &seen);
         }
         let channel =
             seen.channel_from(old).ok_or_else(|| Failure("it does not replicate from the old primary".to_owned()))?;
@@ -581,7 +590,17 @@ impl<'a> Live<'a> {
         self.wait(CONNECT_PATIENCE, &format!("{} replicates from {}", entry.name, new_entry.name), |_| {
             let seen = replica.look(&new_entry, Some(new)).ok_or_else(|| Failure(replica.problem().to_string()))?;
             Ok(seen.replicates_from(new))
-        })
+        })?;
+        self.redirect_from(replica, &seen)
+    }
+
+    /// A replica that sends clients to a primary that is dead sends them to the new one.
+    fn redirect_from(&self, replica: &mut Link, seen: &Server) -> Result<(), Failure> {
+        if self.dead.is_some() && seen.redirects_to(&self.old.entry.target.to_string()) {
+            let target = quoted(&self.new.entry.target.to_string());
+            replica.run(&format!("SET GLOBAL instant_failover_target = {target}"))?;
+        }
+        Ok(())
     }
 
     fn forget(&mut self, record: &Record) -> Result<(), Failure> {
@@ -709,7 +728,7 @@ impl World for Live<'_> {
             Step::CatchUp => self.catch_up()?,
             Step::StopReplica => self.on_channel_of_new(|name| format!("STOP SLAVE {name}"))?,
             Step::Promote => self.promote(record)?,
-            Step::Reopen => self.reopen()?,
+            Step::Reopen => self.reopen(record)?,
             Step::CloseOld => {
                 self.set_scheduler(false)?;
                 self.old.run("SET GLOBAL read_only = 1")?;

@@ -171,8 +171,8 @@ pub(super) fn go(context: &Context, mut live: Live<'_>, mut record: Record, goal
     context.signals.hold();
     let end = drive(&mut live, &mut record, goal, Limits { attempts, tries: TRIES });
     let file = live.file().display().to_string();
-    let problems =
-        [(&live.old, "old"), (&live.new, "new")].map(|(link, _)| format!("{}: {}", link.entry.name, link.problem()));
+    let links = [&live.old, &live.new].into_iter().filter(|link| link.problem.is_some());
+    let problems: Vec<String> = links.map(|link| format!("{}: {}. ", link.entry.name, link.problem())).collect();
     let after = live.options.hooks.after.clone();
     let lives = live.dead.as_mut().and_then(Dead::lives);
     let is_failover = record.failover.is_some();
@@ -245,9 +245,9 @@ pub(super) fn go(context: &Context, mut live: Live<'_>, mut record: Record, goal
         End::Halfway(why) => Err((
             Exit::Halfway,
             format!(
-                "stopped at: {}. {why}. {}. No server was made writable beside another. The state is in {file}. {later}, or 'back' if {new} was not promoted",
+                "stopped at: {}. {why}. {}No server was made writable beside another. The state is in {file}. {later}, or 'back' if {new} was not promoted",
                 record.step,
-                problems.join(", ")
+                problems.concat()
             ),
         )),
         End::Diverged(divergence) => {
@@ -283,7 +283,11 @@ fn join(left_out: &[LeftOut], text: impl Fn(&LeftOut) -> String) -> String {
 fn by_hand(step: Step, record: &Record) -> String {
     let (old, new) = (&record.old.name, &record.new.name);
     match step {
-        Step::StartReplica => format!("START ALL SLAVES on {new}"),
+        Step::StartReplica => {
+            format!(
+                "START ALL SLAVES on {new}, or, if it has no connection to {old}: instant-failover rejoin {new} {old}"
+            )
+        }
         Step::Unaim => format!("SET GLOBAL instant_failover_target = '{}' on {old}", record.before.target),
         Step::Unprepare => format!("STOP SLAVE; RESET SLAVE ALL on {old}"),
         Step::Forget => {

@@ -11,6 +11,7 @@ use crate::database::SqlError;
 use crate::dead::stands_in;
 use crate::facts;
 use crate::link::Link;
+use crate::plan::failover::more_than;
 use crate::plan::next::has_note;
 use crate::plan::record::Record;
 use crate::plan::rolling::{self, Node, Stage};
@@ -24,6 +25,9 @@ use crate::threads;
 const AGAIN: Duration = Duration::from_secs(1);
 /// It is not looked again if that takes longer.
 const SOON: Duration = Duration::from_secs(3);
+
+/// What is said of a server that does not answer.
+const SILENT: &str = "does not answer";
 
 /// A rolling restart that began on this machine.
 struct Rolling {
@@ -229,7 +233,7 @@ fn beside(all: &[Seen], record: &Record, pair: &Pair) -> Option<String> {
             Beside::HasMore(..) => "if what only it has does not count, take its group out of the file".to_owned(),
             Beside::Silent(_) => "start it, or, if it certainly has not, take its group out of the file".to_owned(),
         };
-        (has_restarted || matches!(found, Beside::Writes(_))).then(|| format!("{found} ({cure})"))
+        (has_restarted || !matches!(found, Beside::Silent(_))).then(|| format!("{found} ({cure})"))
     })
 }
 
@@ -258,7 +262,7 @@ fn look(servers: &Servers, entry: &Entry) -> Seen {
         error if error.refuses_login() => {
             "refused the login: correct its user or password in the file with the servers"
         }
-        SqlError::Lost(_) => "does not answer",
+        SqlError::Lost(_) => SILENT,
         _ => "cannot be examined; see instant-failover check",
     };
     let mut has_stand_in = false;
@@ -266,7 +270,7 @@ fn look(servers: &Servers, entry: &Entry) -> Seen {
         let stand_in = stands_in(servers, entry);
         has_stand_in = stand_in.is_some();
         stand_in
-            .inspect(|_| problem = "does not answer")
+            .inspect(|_| problem = SILENT)
             .map_or_else(|| link.problem().to_string(), |why| format!("no answer: {why}"))
     });
     let galera = if server.is_ok() { crate::rolling::galera(&mut link).ok().flatten() } else { None };
@@ -381,15 +385,7 @@ fn problems_of(all: &[Seen], open: &[Open], rolling: &[Rolling], is_away: impl F
         if seen.galera.as_ref().is_some_and(|node| !node.is_in_primary_component()) && !is_away(name) {
             problems.push(format!("{name} is not in a primary component: clients get error 1047"));
         }
-        let is_target = |other: &&Seen| other.server.is_err() && server.redirects_to(&other.entry.target.to_string());
-        // That of one that is being promoted is changed by the command.
-        let target = all.iter().find(is_target).filter(|_| !open.iter().any(|one| one.is_about(name)));
-        if let Some(dead) = target.filter(|dead| !dead.stands_in && !is_away(&dead.entry.name)) {
-            problems.push(format!(
-                "{name} redirects clients to {}, which does not answer: SET GLOBAL instant_failover_target = 'the primary' on {name}",
-                dead.entry.name
-            ));
-        }
+        problems.extend(astray((seen, server), all, &answering, open, &is_away));
         // What is expected in the middle of a switchover is no problem of its own.
         let unfinished = open.iter().find(|one| one.is_about(name));
         let is_alone = unfinished.map_or(seen.worker.is_none(), |one| !one.runs);
@@ -431,18 +427,18 @@ fn problems_of(all: &[Seen], open: &[Open], rolling: &[Rolling], is_away: impl F
             ));
         }
         if server.read_only && server.channels.is_empty() && seen.galera.is_none() && unfinished.is_none() {
-            let is_primary = |(other, primary): &&(&Seen, &Server)| {
-                primary.is_primary_beside(&[server], seen.entry.same_cluster(&other.entry))
-                    && server.transactions.missing_on(&primary.transactions).is_empty()
-            };
-            problems.push(match answering.iter().find(is_primary) {
+            let text = format!("{name} is read only, and replicates from no server");
+            problems.push(match primary_beside(&answering, (seen, server)) {
+                Some((primary, its)) if server.transactions.missing_on(&its.transactions).is_empty() => {
+                    format!("{text}: instant-failover rejoin {name} {}", primary.entry.name)
+                }
                 Some((primary, _)) => format!(
-                    "{name} is read only, and replicates from no server: instant-failover rejoin {name} {}",
+                    "{text}, and {0} accepts writes and lacks transactions of {name}: leave {name} read only, find them with \
+                     mariadb-binlog, and rebuild {name} from {0}",
                     primary.entry.name
                 ),
                 None => format!(
-                    "{name} is read only, and replicates from no server. If it is the primary: SET GLOBAL read_only = 0 on {name}. If \
-                     another is: instant-failover rejoin {name} and that"
+                    "{text}. If it is the primary: SET GLOBAL read_only = 0 on {name}. If another is: instant-failover rejoin {name} PRIMARY"
                 ),
             });
         }
@@ -453,6 +449,7 @@ fn problems_of(all: &[Seen], open: &[Open], rolling: &[Rolling], is_away: impl F
             problems.push(format!("{user}, the user of replication, is not exempt on {name}"));
         }
     }
+    problems.extend(all.iter().filter_map(|dead| without_primary(dead, &answering, open, &is_away)));
     for (n, (one, first)) in answering.iter().enumerate() {
         for (other, second) in &answering[n + 1..] {
             let is_of_one = |open: &Open| open.is_about(&one.entry.name) || open.is_about(&other.entry.name);
@@ -466,6 +463,91 @@ fn problems_of(all: &[Seen], open: &[Open], rolling: &[Rolling], is_away: impl F
             .push(format!("the plugin has different versions: {}", plugins.into_iter().collect::<Vec<_>>().join(", ")));
     }
     problems
+}
+
+/// A server that sends clients to one that cannot serve them.
+fn astray(
+    (seen, server): (&Seen, &Server),
+    all: &[Seen],
+    answering: &[(&Seen, &Server)],
+    open: &[Open],
+    is_away: impl Fn(&str) -> bool,
+) -> Option<String> {
+    let name = &seen.entry.name;
+    let is_target = |other: &&Seen| other.server.is_err() && server.redirects_to(&other.entry.target.to_string());
+    // That of one that is being promoted is changed by the command.
+    let target = all.iter().find(is_target).filter(|_| !open.iter().any(|one| one.is_about(name)));
+    if let Some(dead) = target.filter(|dead| !dead.stands_in && !is_away(&dead.entry.name)) {
+        let text = format!("{name} redirects clients to {}, which does not answer", dead.entry.name);
+        return Some(match primary_beside(answering, (seen, server)) {
+            Some((primary, _)) => format!("{text}: {}", lead(name, primary)),
+            None => text,
+        });
+    }
+    let is_closed = |other: &&(&Seen, &Server)| {
+        // One that replicates may serve readers.
+        let leads_on = other.1.mode.redirects() || !other.1.read_only || other.1.channels.iter().any(Channel::runs);
+        server.redirects_to(&other.0.entry.target.to_string()) && !leads_on
+    };
+    let (closed, _) = answering.iter().find(is_closed)?;
+    if open.iter().any(|one| one.is_about(name) || one.is_about(&closed.entry.name)) {
+        return None;
+    }
+    let (primary, _) = primary_beside(answering, (seen, server))?;
+    Some(format!(
+        "{name} redirects clients to {}, which is read only and replicates from no server; {} accepts writes: {}",
+        closed.entry.name,
+        primary.entry.name,
+        lead(name, primary)
+    ))
+}
+
+/// The server that has become the primary of another one.
+fn primary_beside<'a>(
+    answering: &[(&'a Seen, &'a Server)],
+    (seen, server): (&Seen, &Server),
+) -> Option<(&'a Seen, &'a Server)> {
+    let is_primary = |(other, primary): &&(&Seen, &Server)| {
+        primary.server_id != server.server_id
+            && primary.is_primary_beside(&[server], seen.entry.same_cluster(&other.entry))
+    };
+    answering.iter().find(is_primary).copied()
+}
+
+/// The statement that sends the clients of a server to the primary.
+fn lead(name: &str, primary: &Seen) -> String {
+    format!("SET GLOBAL instant_failover_target = '{}' on {name}", primary.entry.target)
+}
+
+/// What to do about a primary that does not answer, if no other server has taken its place.
+fn without_primary(
+    dead: &Seen,
+    answering: &[(&Seen, &Server)],
+    open: &[Open],
+    is_away: impl Fn(&str) -> bool,
+) -> Option<String> {
+    let name = &dead.entry.name;
+    let is_known = is_away(name) || open.iter().any(|one| one.is_about(name));
+    if dead.server.is_ok() || dead.problem != SILENT || is_known {
+        return None;
+    }
+    let channel = |replica: &Server| {
+        let leads_there = |channel: &&Channel| dead.entry.replication.is_at(&channel.address);
+        replica.channels.iter().find(leads_there).cloned()
+    };
+    let replicas: Vec<_> =
+        answering.iter().filter_map(|(seen, server)| Some((*seen, *server, channel(server)?.source?))).collect();
+    let is_replaced = replicas
+        .iter()
+        .any(|(seen, server, _)| !server.read_only || primary_beside(answering, (*seen, *server)).is_some());
+    let has_most = |(_, server, id): &&(&Seen, &Server, u32)| {
+        replicas.iter().all(|(_, other, _)| more_than(other, server, *id).is_none())
+    };
+    let (best, ..) = replicas.iter().find(has_most).filter(|_| !is_replaced)?;
+    Some(format!(
+        "no server accepts writes in place of {name}: start {name}, or, if it is dead: instant-failover failover {} --dry-run",
+        best.entry.name
+    ))
 }
 
 fn pair_problems(
@@ -614,7 +696,9 @@ pub(super) fn rolling_elsewhere(context: &Context) -> Option<String> {
 mod tests {
     use std::path::Path;
 
-    use super::{Open, Pair, Record, Seen, Unfinished, beside, is_worked_on, pairs_of, problems_of, why_no_pair};
+    use super::{
+        Open, Pair, Record, SILENT, Seen, Unfinished, beside, is_worked_on, pairs_of, problems_of, why_no_pair,
+    };
     use crate::plan::gtid::Transactions;
     use crate::plan::record::{Failover, Named};
     use crate::plan::unfinished::tests::{channel, record, server};
@@ -660,6 +744,10 @@ mod tests {
         );
         pair[1].server.as_mut().unwrap().transactions = Transactions::parse("0-1-7,0-2-8", "").unwrap();
         let problems = problems(&pair, &[]);
+        assert!(
+            problems[0].contains("db1 accepts writes and lacks transactions of db2: leave db2 read only"),
+            "{problems:?}"
+        );
         assert_eq!(problems.last().unwrap(), "DIVERGED: only db2 has 0-2-8");
     }
 
@@ -702,6 +790,29 @@ mod tests {
         assert!(said.contains("db2 redirects clients to db1, which does not answer"), "{said}");
         pair[0].stands_in = true;
         assert_eq!(problems(&pair, &[]), [""; 0]);
+        pair[0].problem = SILENT;
+        let expected = "no server accepts writes in place of db1: start db1, or, if it is dead: instant-failover failover db2 --dry-run";
+        assert_eq!(problems(&pair, &[]), [expected]);
+        pair[1].server.as_mut().unwrap().read_only = false;
+        assert_eq!(problems(&pair, &[]), [""; 0], "it has taken its place");
+    }
+
+    #[test]
+    fn one_that_redirects_to_a_former_primary() {
+        let mut pair = pair();
+        let mut third = pair[1].clone();
+        (third.entry.name, third.entry.target) = ("db3".to_owned(), "db3".parse().unwrap());
+        let new = third.server.as_mut().unwrap();
+        (new.server_id, new.read_only) = (3, false);
+        new.channels.clear();
+        pair[0].server.as_mut().unwrap().read_only = true;
+        let replica = pair[1].server.as_mut().unwrap();
+        (replica.mode, replica.target) = (failover::Mode::On, "db1".to_owned());
+        let all = [pair[0].clone(), pair[1].clone(), third];
+        let expected = "db2 redirects clients to db1, which is read only and replicates from no server; db3 accepts writes: SET GLOBAL \
+                        instant_failover_target = 'db3' on db2";
+        let found = problems_of(&all, &[], &[], |_| false);
+        assert!(found.iter().any(|text| text == expected), "{found:?}");
     }
 
     #[test]

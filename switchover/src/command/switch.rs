@@ -372,6 +372,13 @@ fn judge_rejoin(context: &Context, live: &Live<'_>, seen: &Seen, arguments: &Rej
         };
         return Err((Exit::Refused, silent.map(why).collect::<Vec<_>>().join("; ")));
     };
+    if !live.old.abilities.plugin {
+        let why = format!(
+            "{0} has no plugin instant_failover, and could not redirect its clients: INSTALL SONAME 'instant_failover' there; then rejoin",
+            arguments.old
+        );
+        return Err((Exit::Refused, why));
+    }
     if new.read_only {
         let only_new = new.transactions.missing_on(&old.transactions);
         let why = if !only_new.is_empty() {

@@ -9,6 +9,7 @@ use crate::database::{SqlError, quoted};
 use crate::link::Link;
 use crate::plan::drive::Failure;
 use crate::plan::gtid::Position;
+use crate::plan::next::has_note;
 use crate::plan::record::{Record, StandInBefore};
 use crate::plan::seen::Channel;
 use crate::plan::step::Step;
@@ -32,7 +33,7 @@ impl Live<'_> {
             Step::Sever => self.sever(),
             Step::Apply => return Some(self.apply().map(Some)),
             Step::TakeOver => self.take_over(record),
-            Step::Reopen => self.reopen_alone(),
+            Step::Reopen => self.reopen_alone(record),
             Step::RedirectAtStandIn => self.redirect_at_stand_in(record),
             Step::ReleaseAtStandIn => self.release_at_stand_in(record),
             Step::Receive => self.receive(),
@@ -172,23 +173,28 @@ impl Live<'_> {
     fn take_over(&mut self, record: &Record) -> Result<(), Failure> {
         self.leave_notes(&record.note())?;
         self.refuse_if_it_lives()?;
-        self.open(record.position.as_ref())?;
+        self.open(record, record.position.as_ref())?;
         if let Err(why) = hooks::run("after-promotion", self.options.hooks.after_promotion.as_deref(), record) {
             self.report.note(&why);
         }
         Ok(())
     }
 
-    fn reopen_alone(&mut self) -> Result<(), Failure> {
+    fn reopen_alone(&mut self, record: &Record) -> Result<(), Failure> {
         self.refuse_if_it_lives()?;
-        self.open(None)
+        self.open(record, None)
     }
 
     /// Lets clients write to the new primary; only at a position, if there is one.
     ///
-    /// A server that has restarted replicates again, and lacks what it had received. If it restarts here, the session is lost.
-    fn open(&mut self, position: Option<&Position>) -> Result<(), Failure> {
+    /// A server that has restarted replicates again, and lacks what it had received. If it restarts here, the session is lost. And while
+    /// it was down, or this command was stopped and another one took its locks, another failover may have made another primary.
+    fn open(&mut self, record: &Record, position: Option<&Position>) -> Result<(), Failure> {
         let seen = self.read().new.ok_or_else(|| Failure(self.new.problem().to_string()))?;
+        let has_restarted = !has_note(&seen, record);
+        if let Some(other) = self.dead.as_ref().and_then(|dead| dead.beside_now(&seen, has_restarted)) {
+            return Err(Failure(format!("{other}: {} is not opened", self.new.entry.name)));
+        }
         let old_id = self.dead.as_ref().map_or(0, |dead| dead.old_id);
         let is_active = seen.channel_from(old_id).is_some_and(Channel::is_active);
         if is_active || position.is_some_and(|position| *position != seen.position) {

@@ -58,6 +58,12 @@ impl Finding {
         accounts::lacking(name, account, held, series)
     }
 
+    /// A server that was reached, or not even asked, and cannot be judged.
+    #[must_use]
+    pub fn unusable(seen: String) -> Self {
+        Self::failure("servers", seen, "correct that there, or its group in the file with the servers")
+    }
+
     /// A server that was not reached.
     #[must_use]
     pub fn unreachable(seen: String) -> Self {

@@ -145,7 +145,7 @@ impl Server {
         self.has_more_than(others).map(|gtid| Beside::HasMore(name.to_owned(), gtid))
     }
 
-    /// A transaction that it has, and that all others lack though none of them wrote it.
+    /// A transaction that it has, or has received, and that all others lack though none of them wrote it.
     ///
     /// Its last one counts also where their positions have passed the number of that: a primary that had lagged when it was promoted
     /// uses numbers again.
@@ -154,7 +154,9 @@ impl Server {
         let last = self.position.last().filter(|gtid| others.iter().all(|other| !other.transactions.wrote(*gtid)));
         let written = self.transactions.missing_on(&Transactions::default()).into_iter();
         let missing = written.filter(|gtid| others.iter().all(|other| !other.transactions.has(*gtid)));
-        last.chain(missing).find(|gtid| !others.is_empty() && !is_their_own(gtid))
+        let received = self.channels.iter().flat_map(|channel| channel.received.last());
+        let received = received.filter(|gtid| others.iter().all(|other| !other.transactions.has(*gtid)));
+        last.chain(missing).chain(received).find(|gtid| !others.is_empty() && !is_their_own(gtid))
     }
 
     /// The last transaction that it wrote itself, if that came after a position: it was not a replica then.

@@ -12,7 +12,7 @@ use super::seen::{Seen, Server};
 /// The state of a pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// The old primary accepts writes, the new one is its replica and read only; no client is held or redirected.
+    /// The old primary accepts writes, the new one is read only; no client is held or redirected.
     Steady,
     /// The same, and clients are held.
     Held,
@@ -64,14 +64,16 @@ impl State {
             (false, false) => diverged(true),
             (true, false) if !only_old.is_empty() => diverged(false),
             (true, false) => after_promotion(old, new, evidence),
-            (false, true) if evidence.promoting && has_written && !only_new.is_empty() => {
+            (false, true) if evidence.promoting && has_written && only_old.is_empty() && !only_new.is_empty() => {
                 after_promotion(old, new, evidence)
             }
             (false, true) if !only_new.is_empty() => diverged(false),
             (false, true) if old.mode == Mode::Hold => Self::Held,
             (false, true) => Self::Steady,
             (true, true) if !only_old.is_empty() && !only_new.is_empty() => diverged(false),
-            (true, true) if has_written => after_promotion(old, new, evidence),
+            (true, true) if has_written && only_old.is_empty() => after_promotion(old, new, evidence),
+            // It has been promoted, and the old one has written since. Without a position, it may have been the primary long ago.
+            (true, true) if has_written && evidence.position.is_some() => diverged(false),
             // The old primary must not be opened without what a third one wrote.
             (true, true) if only_new.iter().any(|gtid| gtid.server != new.server_id) => diverged(false),
             (true, true) if new.replicates_from(old.server_id) => Self::Fenced,
@@ -147,7 +149,7 @@ fn after_promotion(old: &Server, new: &Server, evidence: Evidence<'_>) -> State 
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Steady => "steady: the old primary accepts writes, and the new one is its replica",
+            Self::Steady => "steady: the old primary accepts writes, and the new one is read only",
             Self::Held => "held: the old primary accepts writes, and new clients wait",
             Self::Fenced => "fenced: both servers are read only, and the new primary is still a replica",
             Self::Stopped => "stopped: both servers are read only, and the new primary does not replicate",
@@ -184,6 +186,19 @@ mod tests {
     use super::super::seen::Seen;
     use super::super::unfinished::tests::server;
     use super::State;
+
+    #[test]
+    fn what_the_old_primary_wrote_after_the_promotion() {
+        let (mut old, mut new) = (server(1, true, "0-1-9"), server(2, true, "0-2-8"));
+        old.transactions = Transactions::parse("0-1-9,0-2-8", "").unwrap();
+        new.transactions = Transactions::parse("0-1-7,0-2-8", "").unwrap();
+        let seen = Seen { old: Some(old), new: Some(new), ..Seen::default() };
+        let position = "0-1-7".parse().unwrap();
+        let state = |position| State::of(&seen, Evidence { position, promoting: true });
+        assert!(matches!(state(Some(&position)), State::Diverged(_)));
+        // A replica that lags, and was the primary long ago.
+        assert_eq!(state(None), State::Stopped);
+    }
 
     #[test]
     fn what_a_third_server_wrote() {

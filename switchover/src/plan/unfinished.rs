@@ -18,6 +18,8 @@ pub struct Unfinished {
     promotion: Promotion,
     /// Whether the new primary accepts writes.
     is_open: bool,
+    /// Whether each of the two, or the old one after the promotion, has what the other one can never get.
+    has_diverged: bool,
     /// What shows that another server has become the primary since it began.
     overtaken: Option<String>,
 }
@@ -26,12 +28,14 @@ impl Unfinished {
     /// Judges by what the servers show.
     #[must_use]
     pub fn of(record: Record, seen: &Seen) -> Self {
-        let (state, mut promotion) = if record.failover.is_some() {
+        let (state, mut promotion, has_diverged) = if record.failover.is_some() {
             let state = failover::State::of(seen, &record);
-            (state.to_string(), state.promotion())
+            (state.to_string(), state.promotion(), false)
         } else {
             let state = State::of(seen, record.evidence());
-            (state.to_string(), state.promotion())
+            let has_diverged =
+                matches!(&state, State::Diverged(parts) if !(parts.only_old.is_empty() && parts.only_new.is_empty()));
+            (state.to_string(), state.promotion(), has_diverged)
         };
         if promotion == Promotion::Unknown && !record.promoting {
             // Each server notes the promotion before it begins.
@@ -39,7 +43,7 @@ impl Unfinished {
         }
         let overtaken = overtaken(seen, &record);
         let is_open = seen.new.as_ref().is_some_and(|new| !new.read_only);
-        Self { record, state, promotion, is_open, overtaken }
+        Self { record, state, promotion, is_open, has_diverged, overtaken }
     }
 
     /// What another server of the file shows that may have become the primary.
@@ -65,6 +69,12 @@ impl Unfinished {
                 "{why}; if another server is the primary by now: SET GLOBAL instant_failover_note = '' on each server with the note, \
                  and make each that does not replicate from it its replica: instant-failover rejoin SERVER PRIMARY"
             );
+        }
+        if self.has_diverged {
+            return "decide which server has the data that counts, and let only that one accept writes. SET GLOBAL instant_failover_note = '' \
+                    on each server with the note, and make the other one its replica: instant-failover rejoin SERVER PRIMARY, which says what \
+                    it needs"
+                .to_owned();
         }
         let mut cure = format!("instant-failover resume {old} {new}");
         let _ = match self.promotion {

@@ -1,6 +1,7 @@
 //! Something else has made another server the primary, or never took these two for a primary and its replica.
 
 use std::fs;
+use std::process::Child;
 use std::time::Duration;
 
 use support::wire::Session;
@@ -206,6 +207,109 @@ fn while_it_runs() {
         for n in [DB1, DB2] {
             assert_eq!(pair.value(n, "SELECT @@read_only"), "1", "{}", ended.text);
         }
+    }
+}
+
+/// Stops the command after it has promoted db2.
+fn stopped_after_the_promotion(pair: &Pair, child: &Child) {
+    pair.wait_for(DB2, "SELECT @@read_only", "0");
+    signal(child, "-STOP");
+}
+
+/// The same after the promotion: the new primary dies, too, and comes back read only.
+#[test]
+fn while_it_runs_after_the_promotion() {
+    let mut pair = three();
+    let switchover = ["switchover", "db1", "db2", "--yes", "--json", "--max-lag", "60", "--after-promotion", "sleep 3"];
+    let (ended, reached) = interrupted(pair.command(&switchover).spawn().unwrap(), "redirect clients", |child| {
+        stopped_after_the_promotion(&pair, child);
+        both_die(&mut pair);
+        fail_over_to_db3(&pair, &["--without", "db2"]);
+        for n in [DB1, DB2] {
+            pair.begin(n, &[]);
+        }
+        signal(child, "-CONT");
+    });
+    assert!(reached && ended.status == Some(4), "{}", ended.text);
+    assert!(ended.text.contains("db3 accepts writes: db2 is not opened"), "{}", ended.text);
+    refused(&pair, &pair.run(&["resume", "db1", "db2", "--yes"]), "db3", &[DB3]);
+}
+
+/// The same in a failover, whose session on db3 somebody has ended.
+#[test]
+fn while_a_failover_runs() {
+    let mut pair = three();
+    pair.servers[DB1].kill();
+    let failover = ["failover", "db2", "--fenced-by", "true", "--yes", "--json", "--after-promotion", "sleep 3"];
+    let (ended, reached) = interrupted(pair.command(&failover).spawn().unwrap(), "still silent", |child| {
+        stopped_after_the_promotion(&pair, child);
+        wait_before_restart();
+        pair.servers[DB2].kill();
+        let holder = pair.value(DB3, "SELECT IS_USED_LOCK('instant_failover')");
+        pair.sql(DB3, &format!("KILL {holder}"));
+        fail_over_to_db3(&pair, &["--without", "db2"]);
+        pair.begin(DB2, &[]);
+        signal(child, "-CONT");
+    });
+    assert!(reached && ended.status == Some(3), "{}", ended.text);
+    assert!(ended.text.contains("db3 accepts writes: db2 is not opened"), "{}", ended.text);
+    assert_eq!(pair.value(DB2, "SELECT @@read_only"), "1", "{}", ended.text);
+}
+
+/// The new primary died later, and a failover has made the old one the primary again.
+#[test]
+fn by_a_failover_back() {
+    let mut pair = Pair::start(&[]);
+    pair.sql(DB1, "DROP EVENT shop.tick");
+    pair.replicated(DB1, DB2);
+    killed(&pair);
+    let old_file = fs::read(pair.state_of(["db1", "db2"])).unwrap();
+    let ended = pair.run(&["resume", "--yes"]);
+    assert_eq!(ended.status, Some(0), "{}", ended.text);
+    pair.servers[DB2].kill();
+    let ended = pair.run(&["failover", "db1", "--fenced-by", "true", "--yes"]);
+    assert_eq!(ended.status, Some(0), "{}", ended.text);
+    pair.sql(DB1, "INSERT INTO shop.orders VALUES (7, 7, 3)");
+    wait_before_restart();
+    pair.begin(DB2, &["--skip-slave-start"]);
+    pair.restart(DB1);
+    let only_db1 = "only the old primary has 0-1-";
+    fs::write(pair.state_of(["db1", "db2"]), old_file).unwrap();
+    let status = pair.run(&["status"]);
+    assert!(status.text.contains(only_db1) && !status.text.contains("instant-failover resume"), "{}", status.text);
+    for command in ["resume", "back"] {
+        let ended = pair.run(&[command, "db1", "db2", "--yes"]);
+        assert!(ended.text.contains(only_db1), "{}", ended.text);
+        for n in [DB1, DB2] {
+            assert_eq!(pair.value(n, "SELECT @@read_only"), "1", "{}", ended.text);
+        }
+    }
+    // Without the file, only the servers tell.
+    let elsewhere = pair.run_elsewhere(&["resume", "db1", "db2", "--yes"]);
+    assert_eq!(pair.value(DB2, "SELECT @@read_only"), "1", "{}", elsewhere.text);
+}
+
+/// The new primary has restarted, and does not know the dead one's `server_id`; another replica has received more.
+#[test]
+fn a_replica_that_restarted_is_not_alone() {
+    for address in ["127.0.0.1", "localhost"] {
+        let mut pair = three();
+        let port = pair.servers[DB1].address().port();
+        let change = format!("CHANGE MASTER TO MASTER_HOST = '{address}', MASTER_PORT = {port}, MASTER_DELAY = 3600");
+        for sql in ["STOP SLAVE", &change, "START SLAVE"] {
+            pair.sql(DB3, sql);
+        }
+        pair.write_servers(|text| text.replace("user = dba\n", "user = dba\ncluster = shop\n"));
+        pair.stop(DB2);
+        pair.sql(DB1, "INSERT INTO shop.orders VALUES (7, 7, 1)");
+        let last = pair.value(DB1, "SELECT @@gtid_binlog_pos");
+        let received =
+            "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE LIKE 'Waiting until MASTER_DELAY%'";
+        pair.wait_for(DB3, received, "1");
+        pair.servers[DB1].kill();
+        pair.begin(DB2, &[]);
+        let ended = pair.run(&["failover", "db2", "--fenced-by", "true", "--yes"]);
+        refused(&pair, &ended, &format!("db3 has received {last}, and db2 has not"), &[]);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who is who, the plugin, and the target.
 
-use failover::Mode;
+use failover::{Mode, Target};
 
 use super::super::facts::Reached;
 use super::super::seen::Channel;
@@ -168,7 +168,16 @@ fn target(pair: &Pair<'_>, findings: &mut Vec<Finding>) {
         Reached::Server { server_id, identity }
             if *server_id == pair.new.seen.server_id && *identity == pair.new.identity =>
         {
-            Finding::ok("target", format!("{target} leads to {new}"))
+            let port = target.parse::<Target>().ok().map(|target| target.port().to_string());
+            if port.is_some_and(|port| port == pair.new.variable("extra_port")) {
+                Finding::warning(
+                    "target",
+                    format!("{target} is the extra_port of {new}, which accepts few connections"),
+                    format!("let the target of {new} in the file with the servers have its port"),
+                )
+            } else {
+                Finding::ok("target", format!("{target} leads to {new}"))
+            }
         }
         Reached::Server { server_id, identity } => Finding::failure(
             "target",

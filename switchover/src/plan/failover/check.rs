@@ -26,7 +26,7 @@ pub struct Facts {
     pub without: Vec<String>,
     /// Another server that may have become the primary.
     pub beside: Option<Beside>,
-    /// Replicas of a server with the `server_id` of the old primary, which may be another one.
+    /// Replicas of a server with the `server_id` of the old primary, which may be another one; and of one that nothing tells.
     pub unclear: Vec<String>,
     /// Whether the file says how others replicate from the new primary.
     pub has_replication_user: bool,
@@ -157,11 +157,12 @@ fn strangers(facts: &Facts, findings: &mut Vec<Finding>) {
         findings.push(Finding::failure(
             "replicas",
             format!(
-                "{name} replicates from a server with the server_id of {0}, at another address than {0} has in the file",
+                "{name} replicates from a server that may be {0}, at another address than {0} has in the file",
                 facts.old
             ),
             format!(
-                "set cluster in the groups of the file: the same in those of {} and {name} if they belong together, or else another",
+                "set cluster in the groups of the file: the same in those of {0} and {name} if they belong together, or else another. If \
+                 they do, and {name} has not connected since it restarted, let it replicate from the address of {0} in the file",
                 facts.old
             ),
         ));
@@ -424,7 +425,7 @@ mod tests {
             ("db4 has 0-4-9, which db2 lacks", |facts| {
                 facts.beside = Some(Beside::HasMore("db4".to_owned(), "0-4-9".parse().unwrap()));
             }),
-            ("db4 replicates from a server with the server_id of db1", |facts| facts.unclear.push("db4".to_owned())),
+            ("db4 replicates from a server that may be db1", |facts| facts.unclear.push("db4".to_owned())),
             ("db2 accepts writes", |facts| own(facts).read_only = false),
             ("SQL thread does not run", |facts| own(facts).channels[0].applies = false),
             ("does not replicate", |facts| own(facts).channels.clear()),
