@@ -37,7 +37,7 @@ struct Arguments {
 const AFTER_HELP: &str = "\
 Exit status:
   0  done
-  1  refused; nothing has changed
+  1  refused; nothing has changed (check, status: something needs attention)
   2  usage
   3  gone back; everything is as before
   4  stopped on the way, usually after the promotion; what to do is printed";

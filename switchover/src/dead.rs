@@ -147,12 +147,16 @@ impl Dead {
     }
 
     /// The same, of all servers as they are now, also of those that were replicas, or did not answer. `has_restarted`: the new primary
-    /// has, since this began; until then, only one that accepts writes counts among the replicas.
+    /// has, since this began; until then, only one that accepts writes counts among the replicas, and those that are left out are not
+    /// asked again.
     #[must_use]
     pub fn beside_now(&self, new: &Server, has_restarted: bool) -> Option<Beside> {
         let strangers = self.strangers.iter().map(|other| (&other.entry, false));
         let all: Vec<_> = strangers.chain(self.replicas.iter().map(|link| (&link.entry, true))).collect();
         let look = |(entry, is_replica): (&Entry, bool)| {
+            if !has_restarted && self.silent.contains(&entry.name) {
+                return None;
+            }
             let same_cluster = self.old.same_cluster(entry);
             let Some(server) = Link::new(entry.clone(), false).look(&self.old, Some(self.old_id)) else {
                 let may_be_it = has_restarted && same_cluster != Some(false) && !self.without.contains(&entry.name);

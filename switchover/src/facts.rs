@@ -20,8 +20,12 @@ pub fn read(old: &mut Link, new: &mut Link, mut wanted: Wanted, replicas: &[Entr
     // Each must know the other's id, to recognise a connection that was never established.
     let ids = [old.value("SELECT @@server_id"), new.value("SELECT @@server_id")]
         .map(|id| id.ok().and_then(|id| id.parse().ok()));
+    let mut followers = Vec::new();
     for entry in replicas {
-        problems.extend(replica(entry, [&old_entry, &new_entry], ids, &mut wanted));
+        match replica(entry, [&old_entry, &new_entry], ids, &mut wanted) {
+            Ok(server) => followers.push((&entry.name, server)),
+            Err(problem) => problems.push(problem),
+        }
     }
     let mut facts = Facts { wanted, ..Facts::default() };
     match server(old, &new_entry, ids[1], facts.wanted.max_age) {
@@ -31,6 +35,11 @@ pub fn read(old: &mut Link, new: &mut Link, mut wanted: Wanted, replicas: &[Entr
     match server(new, &old_entry, ids[0], facts.wanted.max_age) {
         Ok(read) => facts.new = Some(read),
         Err(error) => problems.push(without_facts(new, &error)),
+    }
+    if let Some(old) = &facts.old {
+        let extra =
+            |(name, server): &(&String, Server)| Finding::extra(name, &old_entry.name, &server.lacking_on(&old.seen));
+        problems.extend(followers.iter().filter_map(extra));
     }
     facts.old_later = old.look(&new_entry, ids[1]).map(|old| old.transactions);
     if let (Some(old), Some(_)) = (&facts.old, &facts.new) {
@@ -45,15 +54,20 @@ pub fn read(old: &mut Link, new: &mut Link, mut wanted: Wanted, replicas: &[Entr
     (facts, problems)
 }
 
-/// What is wrong with another replica of the old primary, which is to follow the new one.
-fn replica(entry: &Entry, [old, new]: [&Entry; 2], ids: [Option<u32>; 2], wanted: &mut Wanted) -> Option<Finding> {
+/// Another replica of the old primary, which is to follow the new one; or what is wrong with it.
+fn replica(
+    entry: &Entry,
+    [old, new]: [&Entry; 2],
+    ids: [Option<u32>; 2],
+    wanted: &mut Wanted,
+) -> Result<Server, Finding> {
     let name = format!("{} (--replica)", entry.name);
     let mut link = Link::new(entry.clone(), false);
     if let Err(error) = link.session() {
-        return Some(not_read(&name, &error));
+        return Err(not_read(&name, &error));
     }
     let Some(server) = link.look(old, ids[0]) else {
-        return Some(not_read(&name, &link.problem()));
+        return Err(not_read(&name, &link.problem()));
     };
     wanted.replicas.insert(server.server_id);
     let follows = |source: &Entry, id: Option<u32>| {
@@ -61,7 +75,7 @@ fn replica(entry: &Entry, [old, new]: [&Entry; 2], ids: [Option<u32>; 2], wanted
         channel.is_some_and(|channel| source.is_source_of(channel, entry) == Some(true))
     };
     let is_one = follows(old, ids[0]) || follows(new, ids[1]);
-    (!is_one).then(|| Finding::no_replica(&name, &old.name, &server.channels))
+    if is_one { Ok(server) } else { Err(Finding::no_replica(&name, &old.name, &server.channels)) }
 }
 
 /// Why a server cannot be judged. It may be because of a privilege; then all that lack are named.

@@ -32,7 +32,7 @@ impl StandInLink {
             let mut session = Session::open(&self.entry)?;
             let comment = session.value("SELECT @@version_comment")?;
             if !comment.starts_with(COMMENT) {
-                let message = format!("{} is not a stand-in: version_comment is '{comment}'", self.entry.name);
+                let message = format!("a server that is no stand-in answers there: version_comment is '{comment}'");
                 return Err(SqlError::Strange(message));
             }
             self.session = Some(session);

@@ -260,7 +260,7 @@ fn look(servers: &Servers, entry: &Entry) -> Seen {
     let seen = link.look(entry, None);
     let mut problem = match link.problem() {
         error if error.refuses_login() => {
-            "refused the login: correct its user or password in the file with the servers"
+            "refused the login: wrong user or password in the file with the servers, or no such account for this host"
         }
         SqlError::Lost(_) => SILENT,
         _ => "cannot be examined; see instant-failover check",
@@ -602,10 +602,8 @@ fn pair_problems(
     if first.read_only && second.read_only && connected && !in_chain && !is_unfinished {
         problems.push(format!("{a} and {b} are both read only"));
     }
-    let extra = |has: &Server, lacks: &Server| {
-        let extra = has.transactions.missing_on(&lacks.transactions);
-        extra.into_iter().filter(|gtid| gtid.server != lacks.server_id).map(|gtid| gtid.to_string()).collect::<Vec<_>>()
-    };
+    let extra =
+        |has: &Server, lacks: &Server| has.lacking_on(lacks).iter().map(ToString::to_string).collect::<Vec<_>>();
     let (only_first, only_second) = (extra(first, second), extra(second, first));
     // What a primary lacks, it never gets, unless it is a replica, too.
     let never_gets = |server: &Server| !server.read_only && !server.channels.iter().any(Channel::runs);

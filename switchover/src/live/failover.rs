@@ -173,7 +173,7 @@ impl Live<'_> {
     fn take_over(&mut self, record: &Record) -> Result<(), Failure> {
         self.leave_notes(&record.note())?;
         self.refuse_if_it_lives()?;
-        self.open(record, record.position.as_ref())?;
+        self.open(false, record.position.as_ref())?;
         if let Err(why) = hooks::run("after-promotion", self.options.hooks.after_promotion.as_deref(), record) {
             self.report.note(&why);
         }
@@ -182,16 +182,16 @@ impl Live<'_> {
 
     fn reopen_alone(&mut self, record: &Record) -> Result<(), Failure> {
         self.refuse_if_it_lives()?;
-        self.open(record, None)
+        let seen = self.read().new.ok_or_else(|| Failure(self.new.problem().to_string()))?;
+        self.open(!has_note(&seen, record), None)
     }
 
     /// Lets clients write to the new primary; only at a position, if there is one.
     ///
     /// A server that has restarted replicates again, and lacks what it had received. If it restarts here, the session is lost. And while
     /// it was down, or this command was stopped and another one took its locks, another failover may have made another primary.
-    fn open(&mut self, record: &Record, position: Option<&Position>) -> Result<(), Failure> {
+    fn open(&mut self, has_restarted: bool, position: Option<&Position>) -> Result<(), Failure> {
         let seen = self.read().new.ok_or_else(|| Failure(self.new.problem().to_string()))?;
-        let has_restarted = !has_note(&seen, record);
         if let Some(other) = self.dead.as_ref().and_then(|dead| dead.beside_now(&seen, has_restarted)) {
             return Err(Failure(format!("{other}: {} is not opened", self.new.entry.name)));
         }

@@ -11,6 +11,7 @@ mod work;
 use serde::Serialize;
 
 use super::facts::{Facts, ServerFacts};
+use super::gtid::Gtid;
 use super::record::Record;
 use super::rolling;
 use super::seen::{Channel, Seen};
@@ -72,6 +73,19 @@ impl Finding {
             seen,
             "correct its entry in the file with the servers, or start it; if it is a primary that is dead: instant-failover failover",
         )
+    }
+
+    /// Another replica with transactions of its own, which would go on replicating without anybody noticing that it differs.
+    #[must_use]
+    pub fn extra(name: &str, old: &str, extra: &[Gtid]) -> Option<Self> {
+        let list: Vec<_> = extra.iter().map(ToString::to_string).collect();
+        (!list.is_empty()).then(|| {
+            Self::failure(
+                "replicas",
+                format!("{name} (--replica) has transactions that {old} lacks, up to {}", list.join(",")),
+                format!("find them with mariadb-binlog on {name}, and rebuild it; or leave it out"),
+            )
+        })
     }
 
     /// Another server that seems to be a primary of the same servers.

@@ -123,7 +123,7 @@ const MAX_STEPS: u32 = 5000;
 /// Goes to a goal.
 pub fn drive(world: &mut impl World, record: &mut Record, goal: Goal, limits: Limits) -> End {
     let asked_back = goal == Goal::Back;
-    let why = if asked_back { "you asked for it".to_owned() } else { String::new() };
+    let why = if asked_back { "as you asked".to_owned() } else { String::new() };
     let mut run = Run {
         world,
         goal,

@@ -145,7 +145,8 @@ impl Server {
         self.has_more_than(others).map(|gtid| Beside::HasMore(name.to_owned(), gtid))
     }
 
-    /// A transaction that it has, or has received, and that all others lack though none of them wrote it.
+    /// A transaction that it has, and that all others lack though none of them wrote it; or that it has received, and not from the one
+    /// that wrote it.
     ///
     /// Its last one counts also where their positions have passed the number of that: a primary that had lagged when it was promoted
     /// uses numbers again.
@@ -154,9 +155,21 @@ impl Server {
         let last = self.position.last().filter(|gtid| others.iter().all(|other| !other.transactions.wrote(*gtid)));
         let written = self.transactions.missing_on(&Transactions::default()).into_iter();
         let missing = written.filter(|gtid| others.iter().all(|other| !other.transactions.has(*gtid)));
-        let received = self.channels.iter().flat_map(|channel| channel.received.last());
+        let of_others = |channel: &Channel| {
+            let source = channel.source;
+            channel.received.last().filter(move |gtid| source != Some(gtid.server)).collect::<Vec<_>>()
+        };
+        let received = self.channels.iter().flat_map(of_others);
         let received = received.filter(|gtid| others.iter().all(|other| !other.transactions.has(*gtid)));
         last.chain(missing).chain(received).find(|gtid| !others.is_empty() && !is_their_own(gtid))
+    }
+
+    /// What it has, and its primary lacks. What the primary itself wrote since it was read is not that.
+    #[must_use]
+    pub fn lacking_on(&self, primary: &Self) -> Vec<Gtid> {
+        let mut extra = self.transactions.missing_on(&primary.transactions);
+        extra.retain(|gtid| gtid.server != primary.server_id);
+        extra
     }
 
     /// The last transaction that it wrote itself, if that came after a position: it was not a replica then.
@@ -213,7 +226,20 @@ impl Channel {
 mod tests {
     use failover::Mode;
 
-    use super::super::unfinished::tests::server;
+    use super::super::unfinished::tests::{channel, server};
+    use super::Beside;
+
+    #[test]
+    fn what_was_received_counts() {
+        let new = server(2, true, "0-1-7");
+        let mut other = server(3, true, "0-1-7");
+        other.channels.push(channel(1));
+        other.channels[0].received = "0-1-9".parse().unwrap();
+        assert_eq!(other.beside("db3", &[&new], Some(true)), None, "from the one that wrote it");
+        other.channels[0].source = None;
+        let expected = Beside::HasMore("db3".to_owned(), "0-1-9".parse().unwrap());
+        assert_eq!(other.beside("db3", &[&new], Some(true)), Some(expected));
+    }
 
     #[test]
     fn targets_are_compared_as_clients_understand_them() {

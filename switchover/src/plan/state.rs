@@ -52,9 +52,7 @@ impl State {
     pub fn of(seen: &Seen, evidence: Evidence<'_>) -> Self {
         let (Some(old), Some(new)) = (&seen.old, &seen.new) else { return Self::Unreachable };
         let only_old = old.transactions.missing_on(&new.transactions);
-        // What the old primary itself wrote since it was read is not extra.
-        let mut only_new = new.transactions.missing_on(&old.transactions);
-        only_new.retain(|gtid| gtid.server != old.server_id);
+        let only_new = new.lacking_on(old);
         let diverged = |two_primaries| {
             Self::Diverged(Divergence { two_primaries, only_old: only_old.clone(), only_new: only_new.clone() })
         };

@@ -84,8 +84,11 @@ fn replicas_of_a_third_are_no_pair() {
 fn a_switchover_by_a_failover() {
     let mut pair = three();
     killed(&pair);
+    let [db1, db3] = [DB1, DB3].map(|n| pair.servers[n].address().to_string());
+    pair.sql(DB2, &format!("SET GLOBAL instant_failover_target = '{db1}', instant_failover_mode = 'ON'"));
     pair.servers[DB1].kill();
     fail_over_to_db3(&pair, &[]);
+    assert_eq!(pair.value(DB2, "SELECT @@instant_failover_target"), db3);
     pair.begin(DB1, &[]);
     let status = pair.run(&["status"]);
     assert!(status.text.contains("if another server is the primary by now"), "{}", status.text);
@@ -344,6 +347,9 @@ fn not_by_a_replica() {
     pair.sql(DB3, "INSERT INTO shop.orders VALUES (7, 7, 3)");
     let ended = pair.run(&["back", "--yes"]);
     assert_eq!(ended.status, Some(3), "{}", ended.text);
+    // It would follow, and nobody would notice.
+    let ended = pair.run(&["switchover", "db1", "db2", "--replica", "db3", "--yes", "--max-lag", "60"]);
+    refused(&pair, &ended, "db3 (--replica) has transactions that db1 lacks, up to 0-3-", &[DB1]);
 }
 
 #[test]
