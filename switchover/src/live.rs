@@ -595,10 +595,14 @@ impl<'a> Live<'a> {
     }
 
     /// A replica that sends clients to a primary that is dead sends them to the new one.
-    fn redirect_from(&self, replica: &mut Link, seen: &Server) -> Result<(), Failure> {
+    fn redirect_from(&mut self, replica: &mut Link, seen: &Server) -> Result<(), Failure> {
         if self.dead.is_some() && seen.redirects_to(&self.old.entry.target.to_string()) {
-            let target = quoted(&self.new.entry.target.to_string());
-            replica.run(&format!("SET GLOBAL instant_failover_target = {target}"))?;
+            let target = &self.new.entry.target;
+            replica.run(&format!("SET GLOBAL instant_failover_target = {}", quoted(&target.to_string())))?;
+            let name = &replica.entry.name;
+            self.report.note(&format!(
+                "{name} redirects clients to {target} now; in its option file: loose_instant_failover_target = {target}"
+            ));
         }
         Ok(())
     }

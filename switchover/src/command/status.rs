@@ -377,6 +377,7 @@ fn problems_of(all: &[Seen], open: &[Open], rolling: &[Rolling], is_away: impl F
         abandoned.map(|one| format!("unfinished {}: {}. To end it: {}", one.name(), one.state, one.cure())).collect();
     let answering: Vec<(&Seen, &Server)> =
         all.iter().filter_map(|seen| Some((seen, seen.server.as_ref().ok()?))).collect();
+    problems.extend(all.iter().filter_map(|dead| without_primary(dead, &answering, open, &is_away)));
     for (seen, server) in &answering {
         let name = &seen.entry.name;
         if seen.plugin.is_empty() {
@@ -449,7 +450,6 @@ fn problems_of(all: &[Seen], open: &[Open], rolling: &[Rolling], is_away: impl F
             problems.push(format!("{user}, the user of replication, is not exempt on {name}"));
         }
     }
-    problems.extend(all.iter().filter_map(|dead| without_primary(dead, &answering, open, &is_away)));
     for (n, (one, first)) in answering.iter().enumerate() {
         for (other, second) in &answering[n + 1..] {
             let is_of_one = |open: &Open| open.is_about(&one.entry.name) || open.is_about(&other.entry.name);
