@@ -93,6 +93,10 @@ pub struct Live<'a> {
     fence: Option<Fence>,
     /// When clients began to wait: held, or locked out by the fence.
     pause_began: Option<Instant>,
+    /// When this run began to hold clients, if it did.
+    hold_began: Option<Instant>,
+    /// When this run closed the old primary, if that accepted writes until then.
+    writes_ended: Option<Instant>,
     store: Store,
     signals: Signals,
     report: &'a mut dyn Report,
@@ -115,7 +119,19 @@ impl<'a> Live<'a> {
         report: &'a mut dyn Report,
     ) -> Self {
         let (old, new) = (Link::new(old, true), Link::new(new, true));
-        Self { old, new, options, dead: None, fence: None, pause_began: None, store, signals, report }
+        Self {
+            old,
+            new,
+            options,
+            dead: None,
+            fence: None,
+            pause_began: None,
+            hold_began: None,
+            writes_ended: None,
+            store,
+            signals,
+            report,
+        }
     }
 
     /// Where the record is.
@@ -211,13 +227,15 @@ impl<'a> Live<'a> {
         self.old.run(&format!(
             "SET GLOBAL instant_failover_hold_timeout = {lease}, instant_failover_mode = 'HOLD', instant_failover_drain = ON"
         ))?;
-        self.pause_began = Some(began);
+        (self.pause_began, self.hold_began) = (Some(began), Some(began));
         Ok(())
     }
 
     fn set_fence(&mut self) -> Result<Position, Failure> {
         self.drop_fence();
-        self.pause_began.get_or_insert_with(Instant::now);
+        let was_open = !is_on(&self.old.value("SELECT @@global.read_only")?);
+        let began = Instant::now();
+        self.pause_began.get_or_insert(began);
         let patience = self.pause_left().as_secs().clamp(1, 5);
         self.old.session()?;
         let mut session = Session::open(&self.old.entry)?;
@@ -231,6 +249,9 @@ impl<'a> Live<'a> {
         match result {
             Ok(position) => {
                 self.fence = Some(Fence { session, position: position.clone() });
+                if was_open {
+                    self.writes_ended = Some(began);
+                }
                 Ok(position)
             }
             Err(error) => {
@@ -323,8 +344,16 @@ impl<'a> Live<'a> {
     }
 
     fn say_pause(&mut self) {
-        if let Some(began) = self.pause_began.take() {
-            self.report.note(&format!("writers waited for {} ms", began.elapsed().as_millis()));
+        self.pause_began = None;
+        // Of what began in an earlier run, nothing is known.
+        let spans = [
+            ("new clients waited for up to", self.hold_began.take()),
+            ("no write was possible for", self.writes_ended.take()),
+        ];
+        let began = spans.into_iter().filter_map(|(what, began)| Some((what, began?.elapsed().as_millis())));
+        let spans: Vec<_> = began.map(|(what, waited)| format!("{what} {waited} ms")).collect();
+        if !spans.is_empty() {
+            self.report.note(&spans.join(", "));
         }
     }
 
@@ -357,6 +386,7 @@ impl<'a> Live<'a> {
             }
             None => self.old.run(&read_only)?,
         }
+        self.writes_ended = None;
         if !record.way.hold {
             self.pause_began = None;
         }
@@ -389,7 +419,7 @@ impl<'a> Live<'a> {
 
     fn release(&mut self, record: &Record) -> Result<(), Failure> {
         self.old.run("SET GLOBAL instant_failover_mode = 'OFF'")?;
-        self.pause_began = None;
+        (self.pause_began, self.hold_began) = (None, None);
         self.restore_timeout(record)
     }
 

@@ -47,7 +47,7 @@ impl Live<'_> {
         let seconds = (self.options.max_pause + HOLD_RESERVE).as_secs().min(MAX_HOLD);
         let began = Instant::now();
         self.set_stand_in(Mode::Hold, seconds, &record.way.target)?;
-        self.pause_began = Some(began);
+        (self.pause_began, self.hold_began) = (Some(began), Some(began));
         Ok(())
     }
 
