@@ -106,18 +106,20 @@ fn a_check_finds_what_is_wrong() {
 /// A server that does not answer is waited for, but not if a signal comes: nothing has changed.
 #[test]
 fn a_signal_ends_what_only_looks() {
-    let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("servers.cnf");
-    let port = server.local_addr().unwrap().port();
-    let entry = |name| format!("[{name}]\nhost = 127.0.0.1\nport = {port}\nuser = dba\nskip-ssl\ntarget = {name}\n");
-    fs::write(&file, entry("db1") + &entry("db2")).unwrap();
-    fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
     for (arguments, name, number) in [
         (&["status"][..], "-INT", libc::SIGINT),
         (&["check", "db1", "db2"], "-HUP", libc::SIGHUP),
         (&["switchover", "db1", "db2", "--yes"], "-TERM", libc::SIGTERM),
     ] {
+        // A new one: connections of the command before would still wait to be accepted.
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = server.local_addr().unwrap().port();
+        let entry =
+            |name| format!("[{name}]\nhost = 127.0.0.1\nport = {port}\nuser = dba\nskip-ssl\ntarget = {name}\n");
+        fs::write(&file, entry("db1") + &entry("db2")).unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_instant-failover"));
         command.arg("--servers").arg(&file).args(arguments).env("XDG_STATE_HOME", home.path());
         let mut child = command.stdin(Stdio::null()).spawn().unwrap();
