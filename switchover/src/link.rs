@@ -23,6 +23,8 @@ pub struct Link {
     session: Option<Session>,
     /// Sessions of ours that were lost: the server may still work for them.
     lost: Vec<u32>,
+    /// Whether a session, and the lock with it, was lost.
+    was_lost: bool,
     /// Whether to hold the lock.
     locks: bool,
 }
@@ -38,6 +40,7 @@ impl Link {
             problem: None,
             session: None,
             lost: Vec::new(),
+            was_lost: false,
             locks,
         }
     }
@@ -98,6 +101,12 @@ impl Link {
     #[must_use]
     pub fn problem(&self) -> SqlError {
         self.problem.clone().unwrap_or_else(|| SqlError::Lost("not asked".to_owned()))
+    }
+
+    /// Whether this held the lock all the time since it was taken first: no other command has worked on this server since.
+    #[must_use]
+    pub const fn is_unbroken(&self) -> bool {
+        self.session.is_some() && !self.was_lost
     }
 
     /// The id of the session, if there is one.
@@ -189,6 +198,7 @@ impl Link {
         if let (Err(SqlError::Lost(_)), Some(session)) = (&result, &self.session) {
             self.lost.push(session.id());
             self.session = None;
+            self.was_lost = true;
         }
         result
     }

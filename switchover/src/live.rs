@@ -18,7 +18,7 @@ use crate::plan::drive::{Event, Failure, Rest, World};
 use crate::plan::gtid::Position;
 use crate::plan::next::{Missing, has_note};
 use crate::plan::record::Record;
-use crate::plan::seen::{Seen, Server};
+use crate::plan::seen::{Beside, Seen, Server};
 use crate::plan::step::Step;
 use crate::servers::{Entry, Replication};
 use crate::signals::Signals;
@@ -97,6 +97,8 @@ pub struct Live<'a> {
     hold_began: Option<Instant>,
     /// When this run closed the old primary, if that accepted writes until then.
     writes_ended: Option<Instant>,
+    /// Whether this run has promoted the new primary.
+    has_promoted: bool,
     store: Store,
     signals: Signals,
     report: &'a mut dyn Report,
@@ -128,6 +130,7 @@ impl<'a> Live<'a> {
             pause_began: None,
             hold_began: None,
             writes_ended: None,
+            has_promoted: false,
             store,
             signals,
             report,
@@ -308,10 +311,12 @@ impl<'a> Live<'a> {
             return Err(Failure("less than a second of the hold is left".to_owned()));
         }
         self.new.run("SET GLOBAL read_only = 0")?;
+        self.has_promoted = true;
         Ok(())
     }
 
-    /// After the promotion, the new primary has restarted; and while it was down, a failover may have made another one.
+    /// After the promotion, the new primary has restarted; and while it was down, a failover may have made another one. It would need the
+    /// lock of the old one, so not if this run has held that all the time.
     fn reopen(&mut self, record: &Record) -> Result<(), Failure> {
         let seen = self.read();
         let (Some(old), Some(new)) = (&seen.old, &seen.new) else {
@@ -321,9 +326,10 @@ impl<'a> Live<'a> {
         if !old.read_only {
             return Err(Failure("the old primary is writable".to_owned()));
         }
-        match beside(&self.options.others, &self.old.entry, &seen, !has_note(new, record)) {
+        let is_known = self.has_promoted && self.old.is_unbroken();
+        match beside(&self.options.others, &self.old.entry, &seen, !is_known && !has_note(new, record)) {
             None => Ok(self.new.run("SET GLOBAL read_only = 0")?),
-            Some(other) => Err(Failure(format!("{other}: {} is not opened", self.new.entry.name))),
+            Some(other) => Err(self.is_not_opened(&self.new.entry.name, &other)),
         }
     }
 
@@ -405,8 +411,13 @@ impl<'a> Live<'a> {
         }
         match beside(&self.options.others, &self.old.entry, &seen, has_restarted) {
             None => Ok(()),
-            Some(other) => Err(Failure(format!("{other}: {} is not opened", self.old.entry.name))),
+            Some(other) => Err(self.is_not_opened(&self.old.entry.name, &other)),
         }
+    }
+
+    fn is_not_opened(&self, name: &str, other: &Beside) -> Failure {
+        let cure = other.cure(&self.old.entry.name, &self.new.entry.name);
+        Failure(format!("{other}: {name} is not opened ({cure})"))
     }
 
     fn set_scheduler(&mut self, on: bool) -> Result<(), Failure> {

@@ -89,7 +89,7 @@ pub(super) fn is_overtaken(context: &Context, record: &Record, why: Overtaken) -
         ),
         Overtaken::By(Beside::Silent(name)) => {
             let why = format!(
-                "{name} does not answer, and {old} has restarted since this began: {name} may have become the primary meanwhile. Nothing \
+                "{name} does not answer, and {old} or {new} has restarted since this began: {name} may have become the primary meanwhile. Nothing \
                  is done. Start it; or, if it certainly has not, take its group out of the file; or, if it has nothing to do with {old}, \
                  set cluster in the groups; then run this again"
             );

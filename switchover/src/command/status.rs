@@ -12,7 +12,7 @@ use crate::dead::stands_in;
 use crate::facts;
 use crate::link::Link;
 use crate::plan::failover::more_than;
-use crate::plan::next::has_note;
+use crate::plan::next::has_restarted;
 use crate::plan::record::Record;
 use crate::plan::rolling::{self, Node, Stage};
 use crate::plan::seen::{Around, Beside, Channel, Seen as Pair, Server};
@@ -217,7 +217,7 @@ fn beside(all: &[Seen], record: &Record, pair: &Pair) -> Option<String> {
     let (old_name, new_name) = (&record.old.name, &record.new.name);
     let old = &all.iter().find(|seen| [old_name, new_name].contains(&&seen.entry.name))?.entry;
     let servers: Vec<&Server> = [&pair.old, &pair.new].into_iter().flatten().collect();
-    let has_restarted = pair.old.as_ref().is_none_or(|old| !has_note(old, record));
+    let has_restarted = has_restarted(pair, record);
     let others = all.iter().filter(|seen| ![old_name, new_name].contains(&&seen.entry.name) && seen.galera.is_none());
     others.into_iter().find_map(|seen| {
         let (name, same_cluster) = (&seen.entry.name, old.same_cluster(&seen.entry));
@@ -226,13 +226,7 @@ fn beside(all: &[Seen], record: &Record, pair: &Pair) -> Option<String> {
             Err(_) if same_cluster == Some(false) || record.failover.is_some() => return None,
             Err(_) => Beside::Silent(name.clone()),
         };
-        let cure = match found {
-            Beside::Writes(_) => {
-                format!("if it has nothing to do with {old_name} and {new_name}, set cluster in the groups of the file")
-            }
-            Beside::HasMore(..) => "if what only it has does not count, take its group out of the file".to_owned(),
-            Beside::Silent(_) => "start it, or, if it certainly has not, take its group out of the file".to_owned(),
-        };
+        let cure = found.cure(old_name, new_name);
         (has_restarted || !matches!(found, Beside::Silent(_))).then(|| format!("{found} ({cure})"))
     })
 }

@@ -15,7 +15,7 @@ use crate::live::{HOLD_AFTER_PROMOTION, Live};
 use crate::plan::check::{Level, worst};
 use crate::plan::drive::{Failure, World as _};
 use crate::plan::facts::Facts;
-use crate::plan::next::{Goal, has_note, overtaken};
+use crate::plan::next::{Goal, has_restarted, overtaken};
 use crate::plan::record::{Before, Named, Record, Way};
 use crate::plan::seen::{Seen, Server};
 use crate::plan::state::State;
@@ -310,10 +310,7 @@ fn refuse_if_overtaken(
         Some(why) => Some(Overtaken::Elsewhere(why)),
         // There is nothing that would make another one.
         None if is_promoted && seen.new.as_ref().is_some_and(|new| !new.read_only) => None,
-        None => {
-            let has_restarted = seen.old.as_ref().is_none_or(|old| !has_note(old, record));
-            beside(&live.options.others, old, seen, has_restarted).map(Overtaken::By)
-        }
+        None => beside(&live.options.others, old, seen, has_restarted(seen, record)).map(Overtaken::By),
     };
     why.map_or(Ok(()), |why| Err(is_overtaken(context, record, why)))
 }

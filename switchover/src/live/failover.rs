@@ -193,7 +193,7 @@ impl Live<'_> {
     fn open(&mut self, has_restarted: bool, position: Option<&Position>) -> Result<(), Failure> {
         let seen = self.read().new.ok_or_else(|| Failure(self.new.problem().to_string()))?;
         if let Some(other) = self.dead.as_ref().and_then(|dead| dead.beside_now(&seen, has_restarted)) {
-            return Err(Failure(format!("{other}: {} is not opened", self.new.entry.name)));
+            return Err(self.is_not_opened(&self.new.entry.name, &other));
         }
         let old_id = self.dead.as_ref().map_or(0, |dead| dead.old_id);
         let is_active = seen.channel_from(old_id).is_some_and(Channel::is_active);

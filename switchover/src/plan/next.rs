@@ -7,7 +7,7 @@ use super::failover;
 use super::gtid::Position;
 use super::record::Record;
 use super::seen::{Channel, Seen, Server};
-use super::state::{Divergence, State, has_mark};
+use super::state::{Divergence, Promotion, State, has_mark};
 use super::step::Step;
 use ::failover::Mode;
 
@@ -122,6 +122,14 @@ fn is_of_this_run(old: &Server, record: &Record, own: &Own) -> bool {
 #[must_use]
 pub fn has_note(server: &Server, record: &Record) -> bool {
     Record::from_note(&server.note).is_some_and(|note| note.id == record.id)
+}
+
+/// Whether the server that is, or was, the primary may have been down since this began, so that a failover may have made another one.
+#[must_use]
+pub fn has_restarted(seen: &Seen, record: &Record) -> bool {
+    let lacks_note = |server: &Option<Server>| server.as_ref().is_none_or(|server| !has_note(server, record));
+    let is_promoted = Promotion::of(seen, record) == Promotion::Yes;
+    lacks_note(&seen.old) || is_promoted && lacks_note(&seen.new)
 }
 
 fn before_promotion(state: &State, old: &Server, new: &Server, record: &Record, own: &Own) -> Next {

@@ -81,6 +81,20 @@ pub enum Beside {
     Silent(String),
 }
 
+impl Beside {
+    /// What to do if the one that it names has not become the primary.
+    #[must_use]
+    pub fn cure(&self, old: &str, new: &str) -> String {
+        match self {
+            Self::Writes(_) => {
+                format!("if it has nothing to do with {old} and {new}, set cluster in the groups of the file")
+            }
+            Self::HasMore(..) => "if what only it has does not count, take its group out of the file".to_owned(),
+            Self::Silent(_) => "start it, or, if it certainly has not, take its group out of the file".to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for Beside {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -161,7 +161,7 @@ fn by_one_that_has_restarted() {
     }
     pair.stop(DB3);
     for command in ["back", "resume"] {
-        refused(&pair, &pair.run(&[command, "--yes"]), "db3 does not answer, and db1 has restarted since", &[]);
+        refused(&pair, &pair.run(&[command, "--yes"]), "db3 does not answer, and db1 or db2 has restarted since", &[]);
     }
 }
 
@@ -236,6 +236,42 @@ fn while_it_runs_after_the_promotion() {
     assert!(reached && ended.status == Some(4), "{}", ended.text);
     assert!(ended.text.contains("db3 accepts writes: db2 is not opened"), "{}", ended.text);
     refused(&pair, &pair.run(&["resume", "db1", "db2", "--yes"]), "db3", &[DB3]);
+}
+
+/// A server that is down is no reason not to go on, as long as no failover can have taken place; and later, the texts lead on.
+#[test]
+fn a_server_that_is_down() {
+    for is_killed in [false, true] {
+        let mut pair = three();
+        pair.stop(DB3);
+        let switchover =
+            ["switchover", "db1", "db2", "--yes", "--json", "--max-lag", "60", "--after-promotion", "sleep 3"];
+        let (ended, reached) = interrupted(pair.command(&switchover).spawn().unwrap(), "redirect clients", |child| {
+            stopped_after_the_promotion(&pair, child);
+            pair.wait_for(DB2, "SELECT @@gtid_binlog_pos LIKE '0-2-%'", "1");
+            wait_before_restart();
+            pair.restart(DB2);
+            signal(child, if is_killed { "-KILL" } else { "-CONT" });
+        });
+        assert!(reached, "{}", ended.text);
+        if is_killed {
+            let expected = "db3 does not answer, and db1 or db2 has restarted since";
+            refused(&pair, &pair.run(&["resume", "--yes"]), expected, &[]);
+            let status = pair.run(&["status"]);
+            assert!(
+                status.text.contains("db3 does not answer, and may have become the primary (start it, or"),
+                "{}",
+                status.text
+            );
+            // As it says.
+            pair.write_servers(|text| text.split("[db3]").next().unwrap_or_default().to_owned());
+            let ended = pair.run(&["resume", "--yes"]);
+            assert_eq!(ended.status, Some(0), "{}", ended.text);
+        } else {
+            assert_eq!(ended.status, Some(0), "{}", ended.text);
+        }
+        assert_eq!(pair.value(DB2, "SELECT @@read_only"), "0");
+    }
 }
 
 /// The same in a failover, whose session on db3 somebody has ended.
