@@ -52,6 +52,8 @@ status() { HOME=$work instant-failover --servers "$work/servers.cnf" status; }
 # The example is valid, but there are no such servers.
 example_is_understood() {
     install -m 600 "$1" "$work/servers.cnf"
+    # A small system has no such file, which would be all that is said.
+    sed -i 's|^ssl-ca = .*|skip-ssl|' "$work/servers.cnf"
     ! status && status 2>&1 | grep '^db2 .*does not answer'
 }
 refuses_a_file_for_all() {

@@ -47,7 +47,7 @@ struct Stranger {
 impl Dead {
     /// Finds everything of the file that has to do with the old primary.
     #[must_use]
-    pub fn find(servers: &Servers, old: Entry, mut old_id: u32, new: &Entry, without: Vec<String>) -> Self {
+    pub fn find(servers: &Servers, old: Entry, old_id: u32, new: &Entry, without: Vec<String>) -> Self {
         let stand_in = servers.stand_in_for(&old.name).cloned().or_else(|| {
             // A stand-in on the same machine takes over the socket, too.
             let entry = matches!(old.way, Way::Socket(_)).then(|| old.clone())?;
@@ -55,16 +55,16 @@ impl Dead {
         });
         let others = servers.all().iter().filter(|entry| entry.name != old.name && entry.name != new.name);
         let links: Vec<Link> = others.map(|entry| Link::new(entry.clone(), true)).collect();
-        let mut looked = looks(links, &old, old_id);
-        if old_id == 0 {
-            // The new primary has restarted since it was connected.
-            let new_id = Link::new(new.clone(), false).look(&old, None).map(|server| server.server_id);
-            old_id = id_of(&old, new_id, servers, &looked).unwrap_or_default();
-            let by_address = looked.iter_mut().filter_map(|(_, server)| server.as_mut());
-            for channel in by_address.flat_map(|server| &mut server.channels).filter(|one| one.source == Some(0)) {
-                channel.source = Some(old_id);
-            }
-        }
+        let looked = looks(links, &old, old_id);
+        let known = looked.iter().filter_map(|(_, server)| Some(server.as_ref()?.server_id));
+        let known: BTreeSet<u32> = known.collect();
+        // It has not connected since it restarted, or nobody knows the id of the old primary; and the file has no such address.
+        let follows_unknown = |server: &Server| {
+            let is_unknown = |id: u32| old_id == 0 && !known.contains(&id);
+            let is_of_file =
+                |channel: &Channel| servers.all().iter().any(|one| one.replication.is_at(&channel.address));
+            server.channels.iter().any(|channel| channel.source.is_none_or(is_unknown) && !is_of_file(channel))
+        };
         let mut replicas = Vec::new();
         let (mut unclear, mut strangers, mut silent) = (Vec::new(), Vec::new(), Vec::new());
         for (link, server) in looked {
@@ -87,7 +87,8 @@ impl Dead {
                 }
                 None => {
                     let same_cluster = old.same_cluster(&link.entry);
-                    if same_cluster != Some(false) && follows_unknown(&server, servers) {
+                    let is_left_out = without.contains(&link.entry.name);
+                    if same_cluster != Some(false) && !is_left_out && follows_unknown(&server) {
                         unclear.push(link.entry.name.clone());
                     }
                     strangers.push(Stranger { entry: link.entry, server, same_cluster });
@@ -138,12 +139,9 @@ impl Dead {
             return None;
         }
         let claim = server.beside(&entry.name, &[new], same_cluster)?;
-        // What only it has may be given up; and what the old primary wrote is looked for among its replicas.
-        let is_nothing = match &claim {
-            Beside::HasMore(name, gtid) => gtid.server == self.old_id || self.without.contains(name),
-            _ => false,
-        };
-        (!is_nothing).then_some(claim)
+        // What only it has may be given up.
+        let is_left_out = matches!(&claim, Beside::HasMore(name, _) if self.without.contains(name));
+        (!is_left_out).then_some(claim)
     }
 
     /// The same, of all servers as they are now, also of those that were replicas, or did not answer. `has_restarted`: the new primary
@@ -254,34 +252,6 @@ pub fn stands_in(servers: &Servers, entry: &Entry) -> Option<String> {
         _ => false,
     };
     is_stand_in.then(|| answers(&shown(&entry.way), &entry.name))
-}
-
-/// The `server_id` of the old primary, as its replicas know it: those that follow its address, or, if there are none, those of its
-/// cluster that follow no other server.
-fn id_of(old: &Entry, new_id: Option<u32>, servers: &Servers, looked: &[(Link, Option<Server>)]) -> Option<u32> {
-    let known = looked.iter().filter_map(|(_, server)| Some(server.as_ref()?.server_id)).chain(new_id);
-    let known: BTreeSet<u32> = known.collect();
-    let channels = looked.iter().filter_map(|(link, server)| Some((link, server.as_ref()?)));
-    let channels = channels.flat_map(|(link, server)| server.channels.iter().map(move |channel| (link, channel)));
-    let ids = channels.filter_map(|(link, channel)| {
-        let id = channel.source.filter(|id| *id != 0 && !known.contains(id))?;
-        let is_it = old.replication.is_at(&channel.address);
-        let may_be_it = old.same_cluster(&link.entry) != Some(false) && !is_of_file(&channel.address, servers);
-        (is_it || may_be_it).then_some((is_it, id))
-    });
-    let (certain, possible): (BTreeSet<_>, BTreeSet<_>) = ids.partition(|(is_it, _)| *is_it);
-    let ids = if certain.is_empty() { possible } else { certain };
-    // Several: it is not clear which.
-    ids.first().filter(|_| ids.len() == 1).map(|(_, id)| *id)
-}
-
-fn is_of_file(address: &str, servers: &Servers) -> bool {
-    servers.all().iter().any(|entry| entry.replication.is_at(address))
-}
-
-/// Whether it replicates from a server that nothing tells: it has not connected since it restarted, and the file has no such address.
-fn follows_unknown(server: &Server, servers: &Servers) -> bool {
-    server.channels.iter().any(|channel| channel.source.is_none() && !is_of_file(&channel.address, servers))
 }
 
 /// All at once: each that is down takes seconds.

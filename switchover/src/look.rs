@@ -37,7 +37,7 @@ impl Abilities {
 /// Another server, to recognise a connection to it that was never established.
 #[derive(Clone, Copy, Debug)]
 pub struct Other<'a> {
-    /// Its `server_id`, if that is known.
+    /// Its `server_id`, if that is known; 0 if it is dead, and its replica has forgotten it.
     pub server_id: Option<u32>,
     /// How others replicate from it.
     pub replication: &'a Replication,
@@ -91,7 +91,9 @@ fn channels(session: &mut Session, other: Other<'_>) -> Result<Vec<Channel>, Sql
             received.parse().map_err(|error| SqlError::Strange(format!("Gtid_IO_Pos is '{received}': {error}")))?;
         let address = format!("{}:{}", row.get("Master_Host"), row.get("Master_Port"));
         let is_other = other.replication.is_at(&address);
+        // If nobody knows the other one's id, 0 is that of whatever leads to its address.
         let id = row.get("Master_Server_Id").parse().ok().filter(|id| *id != 0);
+        let id = id.filter(|_| !(is_other && other.server_id == Some(0)));
         Ok(Channel {
             name: row.get("Connection_name").to_owned(),
             source: id.or(other.server_id.filter(|_| is_other)),

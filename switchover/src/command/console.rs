@@ -144,7 +144,7 @@ impl Console {
 pub(super) fn unanswered(name: &str, why: &str) -> String {
     match why.strip_prefix("no answer: ") {
         Some(why) => format!("{name} does not answer: {why}"),
-        None => format!("{name} does not let us look: {why}"),
+        None => format!("{name} cannot be examined: {why}"),
     }
 }
 

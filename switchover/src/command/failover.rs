@@ -206,13 +206,12 @@ fn record(live: &mut Live<'_>, without: &[String]) -> Record {
 }
 
 /// Finishes or undoes one that was interrupted.
-pub(super) fn unfinished(context: &Context, mut record: Record, how: &How, goal: Goal) -> Ended {
+pub(super) fn unfinished(context: &Context, record: Record, how: &How, goal: Goal) -> Ended {
     let [old, new] = pair::pair(context, &record.old.name, &record.new.name)?;
     let mut console = context.console.clone();
     let failover = record.failover.clone().unwrap_or_default();
     let mut dead = Dead::find(&context.servers, old.clone(), record.old.server_id, &new, failover.without);
     dead.fenced = failover.fenced;
-    record.old.server_id = dead.old_id;
     let mut live = live(context, &mut console, [old, new], how.options(MAX_PAUSE), Some(dead));
     let seen: Seen = live.look();
     if seen.new.as_ref().is_some_and(|server| server.server_id != record.new.server_id) {

@@ -236,7 +236,8 @@ fn known(seen: Option<&Seen>, other: Option<&Seen>, other_id: u32) -> Option<Ser
     let mut server = seen?.server.clone().ok()?;
     for channel in &mut server.channels {
         let leads_there = other.is_some_and(|other| other.entry.replication.is_at(&channel.address));
-        channel.source = channel.source.or(leads_there.then_some(other_id));
+        let id = channel.source.filter(|_| !(leads_there && other_id == 0));
+        channel.source = id.or(leads_there.then_some(other_id));
     }
     Some(server)
 }

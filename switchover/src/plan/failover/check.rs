@@ -161,8 +161,8 @@ fn strangers(facts: &Facts, findings: &mut Vec<Finding>) {
                 facts.old
             ),
             format!(
-                "set cluster in the groups of the file: the same in those of {0} and {name} if they belong together, or else another. If \
-                 they do, and {name} has not connected since it restarted, let it replicate from the address of {0} in the file",
+                "set cluster in the groups of the file: the same in those of {0} and {name} if they belong together, or else another. If they \
+                 do, and what only it has received may be lost: --without {name}",
                 facts.old
             ),
         ));
